@@ -1,0 +1,48 @@
+"""Train the same model on the pooled data, for comparison."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Output
+
+from components.images import WORKER
+
+
+@dsl.component(base_image=WORKER, install_kfp_package=False)
+def train_centralised(
+    task: str, run: str, data: Input[Dataset], test: Input[Dataset], centralised: Output[Metrics]
+) -> None:
+    """Train the task's model on all clients' data together, with as many sample passes.
+
+    Only where the data may be pooled, as in simulation: this is the yardstick for the federated model.
+
+    Args:
+        task: the task as canonical JSON.
+        run: id of the pipeline run.
+        data: one folder a client.
+        test: held-out examples.
+        centralised: JSON with accuracy, loss, per_class, confusion and samples.
+    """
+    import json
+    from pathlib import Path
+
+    from fededge import lineage, storage
+    from fededge.delivery.tracking import TrackedRun
+    from fededge.learning import centralised as training
+    from fededge.task import FederatedTask
+
+    spec = FederatedTask.from_json(task)
+    with TrackedRun.join(run, spec).step("train_centralised") as step:
+        lineage.verify(data, test)
+
+        def report(number: int, result: dict) -> None:  # type: ignore[type-arg]
+            metrics = {"centralised/accuracy": result["accuracy"], "centralised/loss": result["loss"]}
+            step.metrics(metrics, step=number)
+            print(
+                f"fededge: centralised pass {number}/{spec.learning.rounds}: accuracy {result['accuracy']:.4f}"
+            )
+
+        result = training.train(spec, Path(data.path), Path(test.path), report)
+        storage.write(centralised.path, json.dumps(result).encode())
+        centralised.log_metric("accuracy", result["accuracy"])
+        centralised.log_metric("loss", result["loss"])
+        lineage.seal(centralised, parents=[data, test])
+        step.record("centralised", result)

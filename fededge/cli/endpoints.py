@@ -1,0 +1,39 @@
+"""fededge endpoints, fededge stop: the servers on this machine."""
+
+import typer
+
+from fededge.cli import show
+
+
+def endpoints() -> None:
+    """List the inference endpoints that run on this machine."""
+    from fededge.delivery import local_endpoint
+
+    found = local_endpoint.running()
+    show.table(
+        ["endpoint", "version", "variant", "REST", "gRPC", "log"],
+        [(e.name, e.version, e.variant, e.rest, e.grpc, e.log) for e in found],
+    )
+    if not found:
+        show.say("no endpoint runs here")
+
+
+def stop(name: str = typer.Argument("", help="Endpoint (default: all).", show_default=False)) -> None:
+    """Stop inference endpoints of this machine.
+
+    [bold]Examples[/bold]
+
+      fededge stop
+
+      fededge stop digits
+    """
+    from fededge.delivery import local_endpoint
+    from fededge.errors import EndpointError
+
+    names = [name] if name else [endpoint.name for endpoint in local_endpoint.running()]
+    for each in names:
+        if not local_endpoint.stop(each):
+            raise EndpointError(f"no endpoint {each} runs here: see fededge endpoints")
+        show.say(f"stopped {each}")
+    if not names:
+        show.say("no endpoint runs here")

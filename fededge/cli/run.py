@@ -1,0 +1,81 @@
+"""fededge run: a task, from data to devices."""
+
+import sys
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from fededge import task as tasks
+from fededge.cli import show
+from fededge.task import FederatedTask
+
+
+class Platform(StrEnum):
+    """Where a pipeline runs."""
+
+    local = "local"
+    kubeflow = "kubeflow"
+
+
+def run(
+    task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
+    on: Platform = typer.Option(Platform.local, help="Where to run."),
+    devices: int = typer.Option(
+        0, min=0, max=64, help="Simulated devices that take the release (local).", show_default=False
+    ),
+    fresh: bool = typer.Option(False, "--fresh", help="Start a new run instead of going on with the last."),
+) -> None:
+    """Run a task's whole pipeline.
+
+    On this machine, a run that was stopped or failed goes on after the steps that finished.
+
+    [bold]Examples[/bold]
+
+      fededge run examples/digits/task.yaml --devices 6
+
+      fededge run task.yaml --on kubeflow
+    """
+    spec = tasks.load(task)
+    if on is Platform.kubeflow:
+        if devices or fresh:
+            raise typer.BadParameter("--devices and --fresh go with --on local")
+        _on_kubeflow(spec)
+    else:
+        if devices and not spec.devices:
+            raise typer.BadParameter(f"{task} has no device classes (devices) that --devices could simulate")
+        _here(spec, devices, fresh)
+
+
+def _on_kubeflow(spec: FederatedTask) -> None:
+    from pipelines.federated_training.pipeline import compile_to
+    from pipelines.kubeflow import Kubeflow
+
+    kubeflow = Kubeflow()
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compile_to(spec, package)
+        submitted = kubeflow.run(package, spec)
+    show.wrote("run", submitted.id)
+    show.wrote("page", submitted.url)
+
+
+def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:
+    from fededge.delivery.report import summary
+    from pipelines.job import run_task
+    from pipelines.local import StepFailed
+
+    try:
+        finished = run_task(spec, devices=devices, fresh=fresh, say=show.sayer())
+    except StepFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as stopped:
+        print("stopped; the same command goes on after the steps that finished", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+    show.console().print(summary(finished.report))
+    show.wrote("report", finished.page)
+    show.wrote("tracking", finished.report.tracking)
+    if spec.endpoint and finished.report.facts.endpoint:
+        show.say(f"try it: fededge predict {spec.endpoint.name} --sample 5")

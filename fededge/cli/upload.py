@@ -1,0 +1,37 @@
+"""fededge upload: a pipeline to Kubeflow."""
+
+import tempfile
+from pathlib import Path
+
+import typer
+
+from fededge import task as tasks
+from fededge.cli import show
+
+
+def upload(
+    source: Path = typer.Argument(
+        ..., metavar="TASK|FILE", help="Task file, or a compiled pipeline.", show_default=False
+    ),
+) -> None:
+    """Upload a task's pipeline, or a compiled one, to Kubeflow; a changed one becomes a new version.
+
+    [bold]Examples[/bold]
+
+      fededge upload examples/digits/task.yaml
+
+      fededge upload compiled.yaml
+    """
+    from pipelines.federated_training.pipeline import compile_to
+    from pipelines.kubeflow import Kubeflow, compiled_name
+
+    name = compiled_name(source)
+    with tempfile.TemporaryDirectory() as folder:
+        package = source
+        if name is None:
+            spec = tasks.load(source)
+            package, name = Path(folder) / "pipeline.yaml", f"fededge-{spec.name}"
+            compile_to(spec, package)
+        uploaded = Kubeflow().upload(package, name)
+    show.wrote("uploaded" if uploaded.new else "already there", f"version {uploaded.version}")
+    show.wrote("page", uploaded.url)

@@ -1,0 +1,117 @@
+"""The connection to MLflow: a server by HTTP, a database, or the SQLite file of this machine.
+
+A server that does not answer is named within seconds; MLflow itself would retry for minutes.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from fededge import settings
+from fededge.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+
+
+def connect() -> "MlflowClient":
+    """A client for the tracking URI, after a first request that was answered.
+
+    Raises:
+        TrackingError: nobody answers there, or the URI is not one that MLflow knows.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with translated("connect to"):
+        from mlflow import MlflowClient
+
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        with _impatient():
+            client = MlflowClient(tracking_uri=settings.tracking_uri(), registry_uri=settings.tracking_uri())
+            client.search_experiments(max_results=1)
+    return client
+
+
+@contextlib.contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn what MLflow and its transports raise into a one-line TrackingError."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException, ImportError, OSError) as error:
+        raise TrackingError(
+            f"cannot {action} MLflow at {public_uri()}: {_reason(error)}. Start that server, or correct "
+            "or unset MLFLOW_TRACKING_URI (unset: a SQLite file on this machine)"
+        ) from error
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Let one process of this machine at a time set up a SQLite store; a server needs no lock.
+
+    Raises:
+        TrackingError: the store's folder cannot be written.
+    """
+    database = sqlite_file()
+    if database is None:
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(database.with_name(database.name + ".lock").open("w"))
+        except OSError as error:
+            raise TrackingError(
+                f"cannot write the MLflow store {database}: {error}. Free space, fix permissions or set "
+                "FEDEDGE_HOME to a folder that can be written"
+            ) from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def sqlite_file() -> Path | None:
+    """The database file where the store is SQLite, else None."""
+    scheme, _, path = settings.tracking_uri().partition(":///")
+    return Path(path.partition("?")[0]) if scheme.split("+")[0] == "sqlite" else None
+
+
+def public_uri() -> str:
+    """The tracking URI without a user name or password."""
+    uri = settings.tracking_uri()
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _reason(error: BaseException) -> str:
+    from requests import ConnectionError, Timeout
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionError | Timeout):
+            return "nobody answers there"
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split()).replace(settings.tracking_uri(), public_uri())[:300]
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Few retries and a short deadline, for as long as this lasts; what the user has set stays."""
+    added = {name: value for name, value in PROBE.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

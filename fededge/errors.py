@@ -1,0 +1,121 @@
+"""Every mistake a user can make has a name here.
+
+    FedEdgeError
+    ├── TaskError              the task file is wrong
+    ├── DataError              a data set is missing, malformed or not finite
+    ├── IntegrityError         bytes do not match their digest or signature
+    ├── StorageError           a blob cannot be read or written
+    ├── UpdateError            a client's update is malformed, not finite or out of bounds
+    ├── RoundError             a round did not commit
+    │   ├── QuorumError        too few clients reported before the deadline
+    │   └── DivergedError      training left the finite numbers
+    ├── WorkerError            the TensorFlow Federated worker process failed
+    │   ├── WorkerDied         it ended while work was under way
+    │   └── WorkerStuck        it gave no answer within the deadline
+    ├── VariantError           a variant cannot be built or measured
+    ├── EndpointError          the inference endpoint failed its check
+    │   └── PortInUse          its port is taken
+    ├── RequestError           a request to an endpoint is malformed, too large or not finite
+    ├── ReleaseError           no variant fits a device class, or a release is not usable
+    ├── TrackingError          MLflow cannot be reached or refused
+    ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
+    ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
+    └── SetupError             an environment or a lock file could not be made
+
+The command line prints the message of a FedEdgeError and ends with status 2. A message is one
+line: what was wrong, with the offending value, and what to do.
+"""
+
+
+class FedEdgeError(Exception):
+    """Base of all errors that FedEdge raises on purpose."""
+
+
+class TaskError(FedEdgeError):
+    """The task file is wrong."""
+
+
+class DataError(FedEdgeError):
+    """A data set is missing, malformed or not finite."""
+
+
+class IntegrityError(FedEdgeError):
+    """Bytes do not match their digest or signature."""
+
+
+class StorageError(FedEdgeError):
+    """A blob cannot be read or written."""
+
+
+class UpdateError(FedEdgeError):
+    """A client's update is malformed, not finite or out of bounds."""
+
+
+class RoundError(FedEdgeError):
+    """A round did not commit."""
+
+
+class QuorumError(RoundError):
+    """Too few clients reported before the deadline."""
+
+
+class DivergedError(RoundError):
+    """Training left the finite numbers."""
+
+
+class WorkerError(FedEdgeError):
+    """The TensorFlow Federated worker process failed."""
+
+
+class WorkerDied(WorkerError):
+    """The worker process ended while work was under way."""
+
+
+class WorkerStuck(WorkerError):
+    """The worker process gave no answer within the deadline."""
+
+
+class VariantError(FedEdgeError):
+    """A variant cannot be built or measured."""
+
+
+class EndpointError(FedEdgeError):
+    """The inference endpoint failed its check."""
+
+
+class PortInUse(EndpointError):
+    """The port of an endpoint is taken by another process."""
+
+
+class RequestError(FedEdgeError):
+    """A request to an endpoint is malformed, too large or not finite.
+
+    Attributes:
+        reason: the mistake as a constant, such as WRONG_SHAPE, for programs to read.
+        status: HTTP status, 4xx.
+    """
+
+    def __init__(self, message: str, reason: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+
+
+class ReleaseError(FedEdgeError):
+    """No variant fits a device class, or a release is not usable."""
+
+
+class TrackingError(FedEdgeError):
+    """MLflow cannot be reached or refused a request."""
+
+
+class KubeflowError(FedEdgeError):
+    """Kubeflow Pipelines cannot be reached or refused a request."""
+
+
+class EnvironmentMissing(FedEdgeError):
+    """The interpreter of an image is not set up on this machine."""
+
+
+class SetupError(FedEdgeError):
+    """An environment or a lock file could not be made."""

@@ -1,0 +1,160 @@
+"""Blobs by URL: local files by default, any fsspec file system (s3, gs, abfs, memory) by scheme.
+
+A write becomes visible as a whole or not at all: local files are written beside their target,
+synced and renamed; object stores make a put atomic themselves.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from fededge.errors import IntegrityError, StorageError
+
+CHUNK = 1 << 20
+
+
+def local_path(url: str) -> Path | None:
+    """The path behind `url` where it is a plain path or a file:// URL, else None."""
+    parsed = urlparse(url)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return Path(url) if "://" not in url else None
+
+
+def join(url: str, *parts: str) -> str:
+    """`url` with path segments appended."""
+    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def write(url: str, data: bytes) -> None:
+    """Store `data` at `url`, whole or not at all.
+
+    Raises:
+        StorageError: the write failed (no space, no permission, no such bucket); what stood at
+            `url` before still does.
+    """
+    path = local_path(url)
+    try:
+        if path is None:
+            _remote(url).pipe_file(url, data)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"cannot write {url}: {error}. Free space or fix permissions, then run again; "
+            "nothing was half-written"
+        ) from error
+
+
+def read(url: str, limit: int | None = None) -> bytes:
+    """The bytes at `url`.
+
+    Args:
+        url: where they lie.
+        limit: most bytes to accept; a larger blob is refused before it is read whole.
+
+    Raises:
+        StorageError: nothing there, not readable, or larger than `limit`.
+    """
+    path = local_path(url)
+    try:
+        stream: Any = path.open("rb") if path is not None else _remote(url).open(url, "rb")
+        with stream as file:
+            data: bytes = file.read() if limit is None else file.read(limit + 1)
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {url}: {error}. Check the URL and its permissions") from error
+    if limit is not None and len(data) > limit:
+        raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
+    return data
+
+
+def exists(url: str) -> bool:
+    """Whether something lies at `url`."""
+    path = local_path(url)
+    return path.exists() if path is not None else bool(_remote(url).exists(url))
+
+
+def names(url: str) -> list[str]:
+    """Sorted names of the files directly in the folder `url`; empty where there is none."""
+    path = local_path(url)
+    if path is not None:
+        return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+    system = _remote(url)
+    if not system.exists(url):
+        return []
+    return sorted(
+        entry["name"].rsplit("/", 1)[-1]
+        for entry in system.ls(url, detail=True, refresh=True)
+        if entry["type"] == "file"
+    )
+
+
+def digest(data: bytes) -> str:
+    """`sha256:` and the hexadecimal SHA-256 of `data`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_path(path: str | Path) -> str:
+    """Digest of a file, or of a folder: that of its sorted relative names and file digests."""
+    path = Path(path)
+    hasher = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            hasher.update(f"{file.relative_to(path).as_posix()}\0{digest_path(file)}\n".encode())
+    else:
+        with path.open("rb") as stream:
+            while block := stream.read(CHUNK):
+                hasher.update(block)
+    return "sha256:" + hasher.hexdigest()
+
+
+def read_verified(url: str, expected: str, limit: int | None = None) -> bytes:
+    """The bytes at `url` if their digest is `expected`.
+
+    Raises:
+        IntegrityError: they are other bytes.
+        StorageError: they cannot be read.
+    """
+    data = read(url, limit)
+    found = digest(data)
+    if found != expected:
+        raise IntegrityError(
+            f"{url} has digest {found} where {expected} was promised: it was changed or damaged. "
+            "Publish it again from a trusted run"
+        )
+    return data
+
+
+def _remote(url: str) -> Any:
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(url)[0]
+    except (ImportError, ValueError) as error:
+        raise StorageError(
+            f"no file system for {url}: {error}. Install the fsspec package for its scheme"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed or removed in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,100 @@
+"""A task's whole job on this machine: compile, run, let devices take the release, report."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fededge import settings, storage
+from fededge.delivery.report import Report, write_report
+from fededge.delivery.tracking import TrackedRun
+from fededge.fleet.simulation import SimulatedDevices
+from fededge.task import FederatedTask
+from pipelines import runs
+from pipelines.federated_training.pipeline import compile_to
+from pipelines.local import run_local
+from pipelines.runs import Run
+
+DEVICES_SECONDS = 120.0
+"""How long simulated devices may take to run a release."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ran to its end: its run, its report, and the page that shows it."""
+
+    run: Run
+    report: Report
+    page: Path
+
+
+def run_task(
+    task: FederatedTask,
+    *,
+    devices: int = 0,
+    fresh: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run a task's pipeline on this machine, in FEDEDGE_HOME.
+
+    Args:
+        task: what to learn.
+        devices: how many simulated devices take the release, if there is one.
+        fresh: start a new run even where an earlier one of this task did not finish.
+        say: gets a line of progress now and then, as in `run_local`.
+
+    Raises:
+        FedEdgeError: a mistake with a name; nothing is half-written, and the job can be run again.
+        pipelines.local.StepFailed: a step failed without one.
+    """
+    home = settings.home()
+    say = say or functools.partial(print, file=sys.stdout, flush=True)
+    with runs.begin(task, home, fresh) as (run, resumed):
+        folder = run.folder(home)
+        say(f"{'going on with ' if resumed else ''}run {folder}")
+        package, page = folder / "pipeline.yaml", folder / "report.html"
+        compile_to(task, package)
+        try:
+            run_local(package, {"task": task.to_json()}, run.id, home, say=say)
+        except Exception:
+            written = run.artifact(home, "write-report", "report")
+            if written and written.exists():
+                storage.write(str(page), written.read_bytes())
+                say(f"report: {page}")
+            raise
+        if devices:
+            _deliver(task, run, home, devices, say)
+        report = write_report(task, run.id, page)
+        run.outcome = report.outcome.title
+    return Finished(run, report, page)
+
+
+def report_again(run_id: str = "") -> Finished:
+    """Write the report of a run of this machine (by default the latest) with what is known now.
+
+    Raises:
+        StorageError: there is no such run.
+        TrackingError: MLflow cannot be reached.
+    """
+    home = settings.home()
+    run, task = runs.find(home, run_id)
+    page = run.folder(home) / "report.html"
+    return Finished(run, write_report(task, run.id, page), page)
+
+
+def _deliver(task: FederatedTask, run: Run, home: Path, count: int, say: Callable[[str], None]) -> None:
+    """Let simulated devices take the release, and record what they report."""
+    version = run.artifact(home, "register-model", "version")
+    data = run.artifact(home, "prepare-data", "data")
+    if not (version and data and run.artifact(home, "release-variants", "release")):
+        say("no release, so nothing for devices")
+        return
+    number = int(json.loads(version.read_bytes())["version"])
+    say(f"{count} devices started")
+    with TrackedRun.join(run.id, task).step("devices") as step:
+        with SimulatedDevices(task, count, data) as simulated:
+            reports = simulated.wait(number, DEVICES_SECONDS)
+        step.record("devices", reports)
+    say(f"{count} devices run version {number}")

@@ -1,0 +1,235 @@
+"""What a request may carry and how it is answered.
+
+| kind | examples in the request | answer |
+|---|---|---|
+| ndarray | nested lists of numbers, [n, ...] | nested lists [n, classes] |
+| tensor | `shape` and row-major `values` | `shape` and `values` |
+| binData | raw row-major bytes | raw little-endian float32 [n, classes] |
+
+The bytes of binData are uint8, 0 to 255, scaled by 1/255 here; with `meta.tags.dtype` of "float32"
+they are little-endian float32, taken as they are. The length alone cannot tell: four uint8 examples
+are as long as one of float32. An answer in bytes says its dtype and shape in its own tags.
+
+Every mistake raises a RequestError that names it.
+"""
+
+import base64
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from google.protobuf.struct_pb2 import ListValue
+from seldon_core.proto import prediction_pb2
+
+from fededge.errors import RequestError
+
+DTYPES = {"uint8": 1, "float32": 4}
+USE = "use data.ndarray, data.tensor or binData"
+
+Shape = tuple[int, ...]
+
+
+def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
+    """The examples in a JSON request.
+
+    Args:
+        message: the parsed body.
+        shape: of one example.
+
+    Returns:
+        float32 [n, *shape], finite, n >= 1; and the kind of payload.
+    """
+    if not isinstance(message, Mapping):
+        raise RequestError(f"the body is a JSON {_word(message)}, not an object: {USE}", "WRONG_TYPE")
+    data = message.get("data")
+    if "binData" in message and "data" in message:
+        raise RequestError("the body holds both data and binData: send one of them", "UNKNOWN_PAYLOAD")
+    if "binData" in message:
+        meta = message.get("meta")
+        tags = meta.get("tags") if isinstance(meta, Mapping) else None
+        dtype = tags.get("dtype", "uint8") if isinstance(tags, Mapping) else "uint8"
+        return _from_bytes(_base64(message["binData"]), dtype, shape), "binData"
+    if "data" not in message:
+        raise _unknown(message)
+    if not isinstance(data, Mapping):
+        raise RequestError(f"data is a JSON {_word(data)}, not an object: {USE}", "WRONG_TYPE")
+    kinds = [kind for kind in ("ndarray", "tensor") if kind in data]
+    if len(kinds) != 1:
+        raise _unknown(data)
+    if kinds == ["ndarray"]:
+        return _examples(_nested(data["ndarray"], shape), shape), "ndarray"
+    tensor = data["tensor"]
+    if not isinstance(tensor, Mapping):
+        raise RequestError(f"data.tensor is a JSON {_word(tensor)}, not an object", "WRONG_TYPE")
+    values = _numbers(tensor.get("values"), "tensor.values")
+    return _examples(_shaped(values, tensor.get("shape")), shape), "tensor"
+
+
+def from_proto(message: prediction_pb2.SeldonMessage, shape: Shape) -> tuple[np.ndarray, str]:
+    """The examples in a protobuf request; as `from_json`."""
+    kind = message.WhichOneof("data_oneof")
+    if kind == "data":
+        kind = message.data.WhichOneof("data_oneof")
+    if kind == "binData":
+        dtype = message.meta.tags["dtype"].string_value if "dtype" in message.meta.tags else "uint8"
+        return _from_bytes(message.binData, dtype, shape), kind
+    if kind == "tensor":
+        tensor = message.data.tensor
+        values = np.array(tensor.values, dtype=np.float64)
+        return _examples(_shaped(values, list(tensor.shape)), shape), kind
+    if kind == "ndarray":
+        return _examples(_nested(_lists(message.data.ndarray), shape), shape), kind
+    raise _unknown([kind] if kind else [])
+
+
+def to_json(outputs: np.ndarray, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The payload of a JSON answer, and the tags that describe it.
+
+    Args:
+        outputs: float32 [n, classes].
+        kind: of the request.
+    """
+    if kind == "binData":
+        return {"binData": base64.b64encode(_little_endian(outputs)).decode()}, _described(outputs)
+    names = [f"t:{index}" for index in range(outputs.shape[1])]
+    if kind == "tensor":
+        content: Any = {"shape": list(outputs.shape), "values": outputs.ravel()}
+    else:
+        content = outputs
+    return {"data": {"names": names, kind: content}}, {}
+
+
+def to_proto(outputs: np.ndarray, kind: str) -> tuple[prediction_pb2.SeldonMessage, dict[str, Any]]:
+    """As `to_json`, in protobuf."""
+    if kind == "binData":
+        return prediction_pb2.SeldonMessage(binData=_little_endian(outputs)), _described(outputs)
+    data = prediction_pb2.DefaultData(names=[f"t:{index}" for index in range(outputs.shape[1])])
+    if kind == "tensor":
+        data.tensor.shape.extend(outputs.shape)
+        data.tensor.values.extend(outputs.ravel().tolist())
+    else:
+        for row in outputs.tolist():
+            data.ndarray.add_list().extend(row)
+    return prediction_pb2.SeldonMessage(data=data), {}
+
+
+def _from_bytes(data: bytes, dtype: Any, shape: Shape) -> np.ndarray:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise RequestError(
+            f"meta.tags.dtype is {str(dtype)[:40]!r}: binData holds uint8 (the default) or float32",
+            "WRONG_TYPE",
+        )
+    size = DTYPES[dtype] * math.prod(shape)
+    if not data:
+        raise RequestError(f"binData is empty: send at least one example of {size} bytes", "EMPTY")
+    if len(data) % size:
+        raise RequestError(
+            f"binData holds {len(data)} bytes, not a multiple of {size}: an example is {dtype} {list(shape)}",
+            "WRONG_SHAPE",
+        )
+    if dtype == "uint8":
+        pixels = np.frombuffer(data, np.uint8).reshape(-1, *shape)
+        return np.divide(pixels, np.float32(255), dtype=np.float32)
+    return _finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False).reshape(-1, *shape))
+
+
+def _base64(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise RequestError(f"binData is a JSON {_word(text)}: send a base64 string", "WRONG_TYPE")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise RequestError(
+            f"binData is not base64 (RFC 4648, padded): {error}", "MALFORMED_BASE64"
+        ) from error
+
+
+def _nested(value: Any, shape: Shape) -> np.ndarray:
+    """Nested lists as an array; those of the right shape are flattened first, which numpy does slowly."""
+    level = value
+    try:
+        for size in shape:
+            if {*map(len, level)} != {size}:
+                return _numbers(value, "ndarray")
+            level = list(chain.from_iterable(level))
+    except TypeError:
+        return _numbers(value, "ndarray")
+    flat = _numbers(level, "ndarray")
+    return flat.reshape(-1, *shape) if flat.ndim == 1 else _numbers(value, "ndarray")
+
+
+def _numbers(value: Any, name: str) -> np.ndarray:
+    if not isinstance(value, list):
+        raise RequestError(f"data.{name} is a JSON {_word(value)}: send a list of numbers", "WRONG_TYPE")
+    try:
+        array = np.asarray(value)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(
+            f"data.{name} is ragged or too deep: its lists must have equal lengths", "WRONG_SHAPE"
+        ) from error
+    if array.size == 0:
+        raise RequestError(f"data.{name} is empty: send at least one example", "EMPTY")
+    if array.dtype.kind not in "fiu":
+        raise RequestError(f"data.{name} holds something that is not a number", "WRONG_TYPE")
+    return array
+
+
+def _shaped(values: np.ndarray, shape: Any) -> np.ndarray:
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise RequestError("data.tensor.shape must be a list of sizes, such as [n, 28, 28, 1]", "WRONG_TYPE")
+    if not values.size:
+        raise RequestError("data.tensor.values is empty: send at least one example", "EMPTY")
+    if values.ndim != 1 or math.prod(shape) != values.size or len(shape) > 32:
+        raise RequestError(
+            f"data.tensor has {values.size} values where its shape {str(shape)[:80]} says otherwise",
+            "WRONG_SHAPE",
+        )
+    return values.reshape(shape)
+
+
+def _examples(array: np.ndarray, shape: Shape) -> np.ndarray:
+    if array.shape[1:] != shape:
+        raise RequestError(
+            f"the examples have shape {list(array.shape)} where [n, {', '.join(map(str, shape))}] is needed",
+            "WRONG_SHAPE",
+        )
+    with np.errstate(over="ignore"):
+        return _finite(array.astype(np.float32))
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    if not np.isfinite(array).all():
+        raise RequestError(
+            "the examples hold NaN, infinity or values beyond float32: send finite numbers", "NOT_FINITE"
+        )
+    return array
+
+
+def _lists(value: ListValue) -> list[Any]:
+    return [
+        _lists(item.list_value) if item.HasField("list_value") else _scalar(item) for item in value.values
+    ]
+
+
+def _scalar(item: Any) -> Any:
+    return item.number_value if item.HasField("number_value") else str(item.WhichOneof("kind"))
+
+
+def _little_endian(outputs: np.ndarray) -> bytes:
+    return outputs.astype("<f4", copy=False).tobytes()
+
+
+def _described(outputs: np.ndarray) -> dict[str, Any]:
+    return {"dtype": "float32", "shape": list(outputs.shape)}
+
+
+def _unknown(keys: Iterable[str]) -> RequestError:
+    found = ", ".join(sorted(keys))[:100] or "nothing"
+    return RequestError(f"the payload ({found}) is not one kind known here: {USE}", "UNKNOWN_PAYLOAD")
+
+
+def _word(value: Any) -> str:
+    words = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return words.get(type(value), "number")

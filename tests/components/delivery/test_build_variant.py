@@ -1,0 +1,81 @@
+"""build_variant: the global weights of a state become a LiteRT file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from kfp.dsl import Dataset, Model
+
+from fededge import lineage, weights
+from fededge.delivery.tracking import TrackedRun
+from fededge.errors import IntegrityError, VariantError
+from fededge.learning.models import inference_model, initial_weights
+from fededge.learning.state import State
+from fededge.task import FederatedTask
+
+pytestmark = pytest.mark.environment("worker")
+
+TASK = FederatedTask.from_json(
+    json.dumps(
+        {"name": "tiny", "data": {"source": "digits"}, "variants": [{"kind": "float32"}, {"kind": "int8"}]}
+    )
+)
+
+
+@pytest.fixture
+def inputs(artifact: Any) -> Any:
+    state, data = artifact(Model, "state"), artifact(Dataset, "data")
+    server = [np.zeros(3, np.float32)]
+    State(task=TASK.digest, round=12, weights=initial_weights(TASK), server=server).save(state.path)
+    lineage.seal(state, round=12.0)
+    folder = Path(data.path) / "clients" / "site-0"
+    folder.mkdir(parents=True)
+    values = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0}
+    summary = {name: np.full((28, 28, 1), value, np.float32) for name, value in values.items()}
+    (folder / "summary.safetensors").write_bytes(weights.to_bytes(summary))
+    lineage.seal(data)
+    return state, data
+
+
+def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inputs: Any) -> None:
+    variant = artifact(Model, "variant")
+    plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", *inputs, variant)
+    interpreter = tf.lite.Interpreter(model_content=Path(variant.path).read_bytes())
+    interpreter.allocate_tensors()
+    x = np.random.default_rng(1).random((1, 28, 28, 1), np.float32)
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
+    interpreter.invoke()
+    found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+    np.testing.assert_allclose(found, inference_model(TASK, initial_weights(TASK))(x), atol=1e-5)
+
+
+def test_a_variant_is_sealed_with_its_kind_parents_and_round(plain: Any, artifact: Any, inputs: Any) -> None:
+    variants = artifact(Model, "first"), artifact(Model, "again")
+    for variant in variants:
+        tf.keras.backend.clear_session()  # a step is a process of its own, so layers' names start anew
+        plain("delivery/build_variant")(TASK.to_json(), "run-1", "int8", *inputs, variant)
+    first, again = (variant.metadata for variant in variants)
+    assert first == again
+    assert (first["kind"], first["round"]) == ("int8", 12)
+    assert first["parents"] == [given.metadata["digest"] for given in inputs]
+    lineage.verify(*variants)
+    assert TrackedRun.join("run-1", TASK).records()["steps/build_variant-int8"]["status"] == "succeeded"
+
+
+def test_a_kind_that_the_task_does_not_list_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
+    with pytest.raises(VariantError, match="'float16'"):
+        plain("delivery/build_variant")(TASK.to_json(), "run-1", "float16", *inputs, artifact(Model, "v"))
+
+
+def test_a_tampered_state_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
+    state, data = inputs
+    content = bytearray(Path(state.path).read_bytes())
+    content[-1] ^= 1
+    Path(state.path).write_bytes(content)
+    variant = artifact(Model, "variant")
+    with pytest.raises(IntegrityError, match="was changed"):
+        plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", state, data, variant)
+    assert not Path(variant.path).exists()

@@ -1,0 +1,77 @@
+"""measure_variant: figures of a variant, held against its gate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kfp.dsl import Dataset, Metrics, Model
+
+from fededge import lineage
+from fededge.delivery.tracking import TrackedRun
+from fededge.errors import IntegrityError
+from fededge.task import FederatedTask
+
+pytestmark = pytest.mark.environment("serving")
+
+BRIGHTEST = Path(__file__).parents[2] / "fededge" / "delivery" / "fixtures" / "brightest.tflite"
+TASK = FederatedTask.from_json(
+    json.dumps(
+        {
+            "name": "tiny",
+            "data": {"source": "digits"},
+            "variants": [{"kind": "float32", "max_accuracy_loss": 0.1}],
+        }
+    )
+)
+
+
+@pytest.fixture
+def inputs(artifact: Any) -> Any:
+    """Variant, test and evaluation; the variant is right about three of four examples."""
+    variant, test = artifact(Model, "variant"), artifact(Dataset, "test")
+    Path(variant.path).write_bytes(BRIGHTEST.read_bytes())
+    lineage.seal(variant, kind="float32", round=12)
+    Path(test.path).mkdir()
+    np.save(Path(test.path) / "x.npy", np.eye(4, dtype=np.float32).reshape(4, 2, 2, 1))
+    np.save(Path(test.path) / "y.npy", np.array([0, 1, 2, 0]))
+    lineage.seal(test)
+    return variant, test
+
+
+@pytest.fixture
+def measure(plain: Any, artifact: Any, inputs: Any) -> Any:
+    """Measures against an evaluation with the given accuracy; the artifact."""
+
+    def call(reference: float) -> Any:
+        evaluation, measurement = artifact(Metrics, "evaluation"), artifact(Metrics, "measurement")
+        Path(evaluation.path).write_text(json.dumps({"accuracy": reference}))
+        lineage.seal(evaluation)
+        plain("delivery/measure_variant")(TASK.to_json(), "run-1", *inputs, evaluation, measurement)
+        return measurement
+
+    return call
+
+
+def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
+    measurement = measure(0.8)
+    figures = json.loads(Path(measurement.path).read_bytes())
+    assert (figures["kind"], figures["passed"], figures["reasons"]) == ("float32", True, [])
+    assert figures["digest"] == inputs[0].metadata["digest"]
+    assert figures["accuracy"] == measurement.metadata["accuracy"] == 0.75
+    assert TrackedRun.join("run-1", TASK).records()["variant-float32"] == figures
+    assert len(measurement.metadata["parents"]) == 3
+    lineage.verify(measurement)
+
+
+def test_a_variant_that_loses_too_much_is_measured_and_fails_its_gate(measure: Any) -> None:
+    figures = json.loads(Path(measure(0.9).path).read_bytes())
+    assert not figures["passed"]
+    assert "max_accuracy_loss" in figures["reasons"][0]
+
+
+def test_a_tampered_variant_is_not_loaded(measure: Any, inputs: Any) -> None:
+    Path(inputs[0].path).write_bytes(BRIGHTEST.read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match="was changed"):
+        measure(0.8)

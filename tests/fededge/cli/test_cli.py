@@ -1,0 +1,167 @@
+"""The `fededge` command: help, exit statuses and messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fededge import settings
+from fededge.cli import main
+from fededge.task import json_schema, load
+
+ROOT = Path(__file__).resolve().parents[3]
+DIGITS = ROOT / "examples" / "digits" / "task.yaml"
+VERBS = ["run", "compile", "upload", "schedule", "runs", "report", "models"]
+VERBS += ["predict", "endpoints", "stop", "schema", "agent"]
+
+Captured = pytest.CaptureFixture[str]
+
+
+def failing(capsys: Captured, *arguments: str) -> str:
+    """The message of a command that must end with status 2 and print nothing else."""
+    assert main(list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_help_lists_every_verb(capsys: Captured) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [verb for verb in VERBS if f"│ {verb} " not in shown] == []
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "agent"])
+def test_each_verb_has_help(verb: str, capsys: Captured) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"fededge {verb}" in capsys.readouterr().out
+
+
+def test_the_command_starts_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys, fededge.cli; "
+        "print([n for n in ('kfp', 'mlflow', 'numpy.random', 'kubernetes', 'matplotlib') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(json.loads(found.stdout.replace("'", '"')))
+    assert loaded.isdisjoint({"kfp", "mlflow", "kubernetes", "matplotlib"})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["run"],
+        ["run", str(DIGITS), "--on", "mars"],
+        ["run", str(DIGITS), "--devices", "-1"],
+        ["run", str(DIGITS), "--on", "kubeflow", "--devices", "2"],
+        ["compile", str(DIGITS)],
+        ["schedule", str(DIGITS)],
+        ["schedule", str(DIGITS), "--every", "5"],
+        ["schedule", str(DIGITS), "--cron", "* *"],
+        ["schedule", str(DIGITS), "--cron", "0 3 * * 1", "--every", "1h"],
+        ["predict", "digits"],
+        ["runs", "--limit", "0"],
+    ],
+)
+def test_a_mistake_in_the_usage_ends_with_status_2(arguments: list[str], capsys: Captured) -> None:
+    assert "Usage: fededge" in failing(capsys, *arguments)
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "upload", "schedule"])
+def test_a_bad_task_file_is_one_message_and_nothing_is_written(
+    verb: str, capsys: Captured, tmp_path: Path
+) -> None:
+    bad = tmp_path / "task.yaml"
+    bad.write_text("name: x\ndata: {source: digits}\nlearning:\n  rouns: 3\n")
+    more = {"compile": ["-o", str(tmp_path / "out.yaml")], "schedule": ["--every", "1h"]}.get(verb, [])
+    message = failing(capsys, verb, str(bad), *more)
+    assert message == f"error: {bad}:4: learning.rouns: unknown key; remove it or correct its spelling\n"
+    assert list(tmp_path.iterdir()) == [bad]
+    assert not (settings.home() / "runs").exists()
+
+
+def test_devices_need_device_classes(capsys: Captured, tmp_path: Path) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text("name: x\ndata: {source: digits}\n")
+    assert "device classes" in failing(capsys, "run", str(file), "--devices", "2")
+
+
+def test_compiles_a_task(capsys: Captured, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "digits.yaml"
+    assert main(["compile", str(DIGITS), "-o", str(output)]) == 0
+    assert f"compiled {output}" in capsys.readouterr().out.replace("\n", " ").replace("compiled:", "compiled")
+    assert "federated-training" in output.read_text()
+
+
+def test_compiling_into_a_file_in_the_way_is_one_message(capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in failing(capsys, "compile", str(DIGITS), "-o", str(tmp_path / "file" / "x.yaml"))
+
+
+def test_writes_the_schema(capsys: Captured, tmp_path: Path) -> None:
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == json_schema()
+    assert main(["schema", "-o", str(tmp_path / "s.json")]) == 0
+    assert json.loads((tmp_path / "s.json").read_text()) == json_schema()
+
+
+def test_an_unconfigured_or_unreachable_kubeflow_is_one_message(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    assert "set KF_PIPELINES_ENDPOINT" in failing(capsys, "run", str(DIGITS), "--on", "kubeflow")
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", "http://127.0.0.1:9")
+    for command in (["upload", str(DIGITS)], ["schedule", str(DIGITS), "--every", "1h"]):
+        assert "cannot reach Kubeflow Pipelines at http://127.0.0.1:9" in failing(capsys, *command)
+    assert "cannot reach" in failing(capsys, "runs", "--on", "kubeflow")
+
+
+def test_there_is_nothing_to_show_yet(capsys: Captured) -> None:
+    assert main(["runs"]) == 0
+    assert "no runs yet" in capsys.readouterr().out
+    assert main(["endpoints"]) == 0
+    assert main(["stop"]) == 0
+    assert "no endpoint runs here" in capsys.readouterr().out
+    assert main(["models"]) == 0
+    assert "no model is registered yet" in capsys.readouterr().out
+    assert "no runs in" in failing(capsys, "report")
+    assert "no run ghost in" in failing(capsys, "report", "ghost")
+    assert "no endpoint digits runs here" in failing(capsys, "stop", "digits")
+    assert "no run here has held-out examples" in failing(capsys, "predict", "digits", "--sample", "1")
+
+
+def test_an_unreachable_tracking_server_is_one_message(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert failing(capsys, "models").startswith("error: ")
+
+
+def test_the_examples_are_valid() -> None:
+    for file in (ROOT / "examples").glob("*/task.yaml"):
+        assert load(file).name
+
+
+def test_the_agent_is_handed_its_own_options(capfd: Captured) -> None:
+    if not (ROOT / ".venvs" / "edge" / "bin" / "python").exists():
+        pytest.skip("no edge environment")
+    assert main(["agent", "--help"]) == 0
+    assert "--trusted-key" in capfd.readouterr().out
+    assert main(["agent", "digits", "--device", "d"]) == 2
+
+
+def test_runs_as_a_module_entry(tmp_path: Path) -> None:
+    program = Path(sys.executable).parent / "fededge"
+    if not program.exists():
+        pytest.skip("fededge is not installed in this environment")
+    ended = subprocess.run(
+        [program, "run", str(tmp_path / "none.yaml")], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: cannot read task file")

@@ -1,0 +1,158 @@
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fededge.delivery.gates import choose, fits, judge_model, judge_variant, variant_gate
+from fededge.errors import ReleaseError, VariantError
+from fededge.task import DeviceClass, FederatedTask, Gate, Variant
+
+KINDS = ["float32", "float16", "dynamic-int8", "int8"]
+GATE = Gate(min_accuracy=0.9, max_gap_to_centralised=0.03, max_loss_against_champion=0.01)
+fraction = st.floats(0, 1)
+
+
+def measured(kind: str = "float32", **facts: Any) -> dict[str, Any]:
+    usual = {"accuracy": 0.97, "accuracy_loss": 0.0, "bytes": 1000, "latency_ms_1": 0.1}
+    return {"kind": kind, "passed": True, "reasons": [], **usual, **facts}
+
+
+measurements = st.lists(
+    st.builds(
+        measured,
+        st.sampled_from(KINDS),
+        accuracy=st.sampled_from([0.9, 0.95, 0.99]),
+        bytes=st.integers(1, 20),
+        latency_ms_1=st.sampled_from([0.1, 1.0, 10.0]),
+        passed=st.booleans(),
+    ),
+    min_size=1,
+    unique_by=lambda m: m["kind"],
+)
+devices = st.builds(
+    DeviceClass,
+    name=st.just("camera"),
+    kinds=st.none() | st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    max_bytes=st.none() | st.integers(1, 20),
+    max_latency_ms=st.none() | st.sampled_from([0.5, 5.0, 50.0]),
+)
+
+
+class TestModelGate:
+    def test_a_good_first_model_passes(self) -> None:
+        decision = judge_model(GATE, 0.95, centralised=0.96, champion=None)
+        assert decision.word == "pass"
+        assert decision.reasons == []
+
+    @pytest.mark.parametrize(
+        ("accuracy", "centralised", "champion", "reason"),
+        [
+            (0.89, 0.9, None, "gate.min_accuracy 0.9"),
+            (0.95, 0.99, None, "gate.max_gap_to_centralised 0.03"),
+            (0.95, 0.95, 0.97, "gate.max_loss_against_champion 0.01"),
+        ],
+    )
+    def test_a_failure_names_the_condition(
+        self, accuracy: float, centralised: float, champion: float | None, reason: str
+    ) -> None:
+        decision = judge_model(GATE, accuracy, centralised, champion)
+        assert decision.word == "fail"
+        assert [reason in found for found in decision.reasons] == [True]
+
+    def test_a_difference_at_the_limit_passes_in_spite_of_rounding(self) -> None:
+        assert 0.98 - 0.97 > 0.01
+        assert judge_model(GATE, 0.97, centralised=0.97, champion=0.98).passed
+
+    @given(st.sampled_from(range(3)), fraction)
+    def test_not_a_number_never_passes(self, place: int, other: float) -> None:
+        values = [other, other, other]
+        values[place] = math.nan
+        assert not judge_model(GATE, *values).passed
+
+    @given(fraction, fraction, st.none() | fraction, fraction)
+    def test_a_more_accurate_model_never_does_worse(
+        self, accuracy: float, centralised: float, champion: float | None, better: float
+    ) -> None:
+        if judge_model(GATE, accuracy, centralised, champion).passed:
+            assert judge_model(GATE, max(accuracy, better), centralised, champion).passed
+
+
+class TestVariantGate:
+    def test_a_loss_and_a_size_beyond_the_limits_are_both_named(self) -> None:
+        gate = Variant(kind="int8", max_accuracy_loss=0.01, max_bytes=999)
+        decision = judge_variant(gate, measured(accuracy_loss=0.02))
+        assert ["max_accuracy_loss" in decision.reasons[0], "max_bytes" in decision.reasons[1]] == [
+            True,
+            True,
+        ]
+
+    def test_a_variant_more_accurate_than_the_model_passes(self) -> None:
+        assert judge_variant(
+            Variant(kind="int8", max_accuracy_loss=0.0), measured(accuracy_loss=-0.01)
+        ).passed
+
+    def test_a_loss_that_is_not_a_number_fails(self) -> None:
+        assert not judge_variant(Variant(kind="int8"), measured(accuracy_loss=math.nan)).passed
+
+    def test_a_kind_that_the_task_does_not_build_is_named(self, task: FederatedTask) -> None:
+        assert variant_gate(task, "int8").max_bytes == 400_000
+        with pytest.raises(VariantError, match="'float16'"):
+            variant_gate(task, "float16")
+
+
+class TestChoice:
+    def test_the_most_accurate_that_fits_is_chosen(self) -> None:
+        small = DeviceClass(name="camera", max_bytes=500)
+        found = choose(
+            [small, DeviceClass(name="gateway")],
+            [measured("float32"), measured("int8", bytes=400, accuracy=0.9), measured("float16", bytes=500)],
+        )
+        assert found == {"camera": "float16", "gateway": "float16"}
+
+    def test_of_equally_accurate_the_smaller_is_chosen(self) -> None:
+        assert choose([DeviceClass(name="camera")], [measured("float32"), measured("int8", bytes=9)]) == {
+            "camera": "int8"
+        }
+
+    def test_a_class_without_a_variant_is_named_with_all_reasons(self) -> None:
+        device = DeviceClass(name="camera", kinds=["float32", "int8"], max_bytes=500, max_latency_ms=0.05)
+        failed = measured("int8", bytes=400, latency_ms_1=0.01, passed=False, reasons=["loses too much"])
+        with pytest.raises(ReleaseError) as caught:
+            choose([device], [measured("float32"), failed, measured("float16", bytes=1, latency_ms_1=0.01)])
+        message = str(caught.value)
+        for part in (
+            "device class camera",
+            "float32: 1,000 bytes are more than max_bytes 500, 0.100 ms are more than max_latency_ms 0.05",
+            "int8: failed its gate: loses too much",
+            "float16: its runtime takes only float32, int8",
+        ):
+            assert part in message
+        assert "\n" not in message
+
+    def test_a_latency_that_is_not_a_number_does_not_fit_a_limit(self) -> None:
+        limited = DeviceClass(name="camera", max_latency_ms=1.0)
+        assert not fits(limited, measured(latency_ms_1=math.nan)).passed
+
+    @given(devices, measurements)
+    def test_what_is_chosen_passed_fits_and_is_not_beaten(
+        self, device: DeviceClass, candidates: list[dict[str, Any]]
+    ) -> None:
+        usable = [m for m in candidates if m["passed"] and fits(device, m).passed]
+        if not usable:
+            with pytest.raises(ReleaseError, match="camera"):
+                choose([device], candidates)
+            return
+        kind = choose([device], candidates)["camera"]
+        chosen = next(m for m in candidates if m["kind"] == kind)
+        assert chosen in usable
+        assert all((chosen["accuracy"], -chosen["bytes"]) >= (m["accuracy"], -m["bytes"]) for m in usable)
+
+    @given(devices, measurements, st.randoms(use_true_random=False))
+    def test_the_order_of_variants_does_not_matter(
+        self, device: DeviceClass, candidates: list[dict[str, Any]], random: Any
+    ) -> None:
+        if any(m["passed"] and fits(device, m).passed for m in candidates):
+            shuffled = random.sample(candidates, len(candidates))
+            assert choose([device], candidates) == choose([device], shuffled)

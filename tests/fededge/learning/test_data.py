@@ -1,0 +1,187 @@
+"""Examples: where they come from, how they are spread, and how they lie in a client's folder."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fededge import weights
+from fededge.errors import DataError, StorageError
+from fededge.learning.data import folders, partition, sources
+from fededge.task import FederatedTask
+
+pytestmark = pytest.mark.environment("worker")
+
+
+def task(**parts: object) -> FederatedTask:
+    return FederatedTask.from_json(json.dumps({"name": "t", "data": {"source": "digits"}} | parts))
+
+
+def npz(folder: Path, **changes: np.ndarray) -> FederatedTask:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x_train": rng.integers(0, 256, (40, 28, 28), dtype=np.uint8),
+        "y_train": rng.integers(0, 10, 40),
+        "x_test": rng.integers(0, 256, (8, 28, 28), dtype=np.uint8),
+        "y_test": rng.integers(0, 10, 8),
+    } | changes
+    np.savez(folder / "d.npz", **arrays)
+    key = "owner" if "owner" in arrays else None
+    return task(data={"source": "npz", "path": str(folder / "d.npz"), "key": key})
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from(["iid", "dirichlet"]),
+    clients=st.integers(1, 8),
+    alpha=st.floats(0.1, 10),
+    seed=st.integers(0, 99),
+)
+def test_every_example_goes_to_exactly_one_client(kind: str, clients: int, alpha: float, seed: int) -> None:
+    spread_task = task(
+        seed=seed,
+        partition={"kind": kind, "clients": clients, "alpha": alpha, "min_examples": 1},
+        learning={"cohort": {"size": 1}},
+    )
+    y = np.random.default_rng(seed).integers(0, 10, 400)
+    shares = partition.spread(spread_task, y)
+    assert len(shares) == clients
+    assert sorted(np.concatenate(list(shares.values()))) == list(range(400))
+    again = partition.spread(spread_task, y)
+    assert all((shares[name] == again[name]).all() for name in shares)
+
+
+def test_a_small_alpha_skews_labels_and_iid_does_not() -> None:
+    y = np.repeat(np.arange(10), 100)
+
+    def largest_share(how: dict[str, object]) -> float:
+        shares = partition.spread(task(partition={"clients": 5, **how}), y)
+        counts = np.stack([np.bincount(y[indices], minlength=10) for indices in shares.values()])
+        return float((counts.max(axis=0) / counts.sum(axis=0)).mean())
+
+    assert largest_share({"kind": "dirichlet", "alpha": 0.1}) > 0.6
+    assert largest_share({"kind": "iid"}) < 0.35
+
+
+def test_too_few_examples_for_a_client_is_named() -> None:
+    with pytest.raises(DataError, match="min_examples"):
+        partition.spread(
+            task(partition={"kind": "iid", "clients": 50, "min_examples": 10}), np.zeros(100, int)
+        )
+
+
+def test_a_natural_key_makes_a_client_of_each_owner(tmp_path: Path) -> None:
+    owners = np.array(["anna", "ben"] * 20)
+    loaded = npz(tmp_path, owner=owners).model_copy(
+        update={"partition": task().partition.model_copy(update={"kind": "natural"})}
+    )
+    examples = sources.load(loaded)
+    shares = partition.spread(loaded, examples.y, examples.owners)
+    assert {name: len(indices) for name, indices in shares.items()} == {"anna": 20, "ben": 20}
+    assert (shares["anna"] == np.arange(0, 40, 2)).all()
+
+
+@pytest.mark.parametrize("owners", [["../x", "..-x"], ["", "a"], ["..", "a"]])
+def test_owners_that_give_no_distinct_folder_are_refused(owners: list[str]) -> None:
+    natural = task().model_copy(update={"partition": task().partition.model_copy(update={"kind": "natural"})})
+    with pytest.raises(DataError, match="client name"):
+        partition.spread(natural, np.zeros(40, int), np.array(owners * 20))
+
+
+def test_digits_are_images_in_range_and_the_same_every_time() -> None:
+    first, second = sources.load(task()), sources.load(task())
+    assert first.x.shape == (1438, 28, 28, 1)
+    assert first.test_x.shape == (359, 28, 28, 1)
+    assert first.x.dtype == np.float32
+    assert 0 <= first.x.min() < first.x.max() <= 1
+    assert (first.x == second.x).all()
+
+
+def test_uint8_images_are_scaled(tmp_path: Path) -> None:
+    examples = sources.load(npz(tmp_path))
+    assert examples.x.shape == (40, 28, 28, 1)
+    assert examples.x.max() <= 1
+
+
+def test_mnist_from_a_file(shared: Path) -> None:
+    examples = sources.load(task(data={"source": "npz", "path": str(shared / "data" / "mnist.npz")}))
+    assert examples.x.shape == (7996, 28, 28, 1)
+    assert examples.test_x.shape == (5000, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x_train": np.full((40, 28, 28), np.nan, np.float32)}, "NaN"),
+        ({"x_test": np.full((8, 28, 28), np.inf, np.float32)}, "infinite"),
+        ({"x_train": np.zeros((40, 20, 20), np.uint8)}, "shape"),
+        ({"x_train": np.zeros((40, 28, 28), np.float32) - 1}, "scale"),
+        ({"x_train": np.zeros((40, 28, 28), np.int32)}, "int32"),
+        ({"y_train": np.zeros(39, int)}, "one label each"),
+        ({"y_train": np.zeros(40)}, "whole numbers"),
+        ({"y_train": np.full(40, 10)}, "label 10"),
+        ({"x_train": np.zeros((0, 28, 28), np.uint8), "y_train": np.zeros(0, int)}, "both are needed"),
+    ],
+)
+def test_data_that_the_model_cannot_learn_from_is_named(
+    tmp_path: Path, changes: dict[str, np.ndarray], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        sources.load(npz(tmp_path, **changes))
+
+
+def test_pickles_other_files_and_missing_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="pickled"):
+        sources.load(npz(tmp_path, x_train=np.array([{"a": 1}], dtype=object)))
+    (tmp_path / "d.npz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match=r"not an \.npz"):
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}))
+    np.savez(tmp_path / "d.npz", x_train=np.zeros(1))
+    with pytest.raises(DataError, match="lacks y_train"):
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}))
+    with pytest.raises(StorageError, match=r"none\.npz"):
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "none.npz")}))
+
+
+def test_client_folders_hold_all_examples_once_and_a_summary_of_their_own(tmp_path: Path) -> None:
+    population = folders.prepare(task(), tmp_path / "data", tmp_path / "test")
+    assert folders.population(tmp_path / "data") == population
+    total = 0
+    for client in population["clients"]:
+        folder = tmp_path / "data" / "clients" / client["id"]
+        x, y = folders.read(folder / "train")
+        assert np.bincount(y, minlength=10).tolist() == client["labels"]
+        total += len(y) + len(folders.read(folder / "test")[1])
+        summary = weights.from_bytes((folder / "summary.safetensors").read_bytes())
+        np.testing.assert_allclose(summary["mean"], x.mean(axis=0), atol=1e-6)
+        assert (summary["min"] <= summary["max"]).all()
+        assert summary["std"].shape == (28, 28, 1)
+    assert total == population["examples"] == 1438
+    assert len(folders.read(tmp_path / "test")[0]) == 359
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in-the-way").write_text("")
+    with pytest.raises(StorageError, match="in-the-way"):
+        folders.write(tmp_path / "in-the-way", np.zeros((1, 28, 28, 1)), np.zeros(1))
+
+
+def test_a_damaged_folder_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    x, y = np.zeros((5, 28, 28, 1), np.float32), np.zeros(5, np.int64)
+    for change, words in (
+        ({"x": x - np.nan}, "NaN"),
+        ({"x": x[:0]}, "n > 0"),
+        ({"x": x.astype(np.float64)}, "float64"),
+        ({"y": y[:3]}, r"\(5,\)"),
+        ({"y": y + 10}, "0 to 9"),
+    ):
+        for name, array in ({"x": x, "y": y} | change).items():
+            np.save(tmp_path / f"{name}.npy", array)
+        with pytest.raises(DataError, match=words):
+            folders.read(tmp_path)
+    (tmp_path / "x.npy").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(DataError, match="Prepare the client's data again"):
+        folders.read(tmp_path)

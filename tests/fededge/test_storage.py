@@ -1,0 +1,99 @@
+"""Blobs: whole or not at all, by any URL, against their digest."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fededge import storage
+from fededge.errors import IntegrityError, StorageError
+
+pytestmark = pytest.mark.environment("platform", "worker", "serving", "edge")
+
+
+@given(data=st.binary(max_size=2000))
+def test_what_is_written_is_read_back(data: bytes) -> None:
+    storage.write("memory://blobs/one", data)
+    assert storage.read("memory://blobs/one") == data
+    assert storage.read_verified("memory://blobs/one", storage.digest(data)) == data
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_local_files_and_file_urls_are_the_same_place(tmp_path: Path, prefix: str) -> None:
+    storage.write(f"{prefix}{tmp_path}/a/b", b"x")
+    assert (tmp_path / "a" / "b").read_bytes() == b"x"
+    assert storage.exists(f"{prefix}{tmp_path}/a/b")
+    assert storage.names(f"{prefix}{tmp_path}/a") == ["b"]
+    assert storage.names(f"{prefix}{tmp_path}/none") == []
+
+
+def test_a_failing_write_leaves_what_was_there_and_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "blob"
+    storage.write(str(target), b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left"):
+        storage.write(str(target), b"new")
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["blob"]
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    import signal
+
+    target = tmp_path / "blob"
+    storage.write(str(target), b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StorageError, match="nothing was half-written"):
+            storage.write(str(target), b"n" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["blob"]
+
+
+def test_other_bytes_than_promised_are_refused(tmp_path: Path) -> None:
+    url = str(tmp_path / "blob")
+    storage.write(url, b"abc")
+    promised = storage.digest(b"abc")
+    storage.write(url, b"abd")
+    with pytest.raises(IntegrityError, match="changed or damaged"):
+        storage.read_verified(url, promised)
+
+
+@pytest.mark.parametrize("prefix", ["{}/", "memory://m/"])
+def test_a_blob_beyond_the_limit_or_absent_is_refused(tmp_path: Path, prefix: str) -> None:
+    url = prefix.format(tmp_path) + "big"
+    storage.write(url, b"12345")
+    assert storage.read(url, limit=5) == b"12345"
+    with pytest.raises(StorageError, match="larger than"):
+        storage.read(url, limit=4)
+    with pytest.raises(StorageError, match="cannot read"):
+        storage.read(url + "-none")
+
+
+def test_an_unknown_scheme_is_named() -> None:
+    with pytest.raises(StorageError, match="nosuch"):
+        storage.read("nosuch://x/y")
+
+
+def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a").write_bytes(b"1")
+    assert storage.digest_path(tmp_path / "one") == storage.digest_path(tmp_path / "two")
+    (tmp_path / "two" / "a").rename(tmp_path / "two" / "b")
+    assert storage.digest_path(tmp_path / "one") != storage.digest_path(tmp_path / "two")

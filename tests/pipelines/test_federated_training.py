@@ -1,0 +1,214 @@
+"""The compiled pipeline: a valid PipelineSpec with the right tasks, images and wiring."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp import kubernetes
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components import images
+from fededge.errors import TaskError
+from fededge.task import FederatedTask
+from pipelines.federated_training.pipeline import compile_to
+
+Spec = dict[str, Any]
+UNCACHED = {"deploy-endpoint", "check-endpoint", "release-variants", "write-report"}
+IMAGES = {
+    "build-variant": images.WORKER,
+    "check-endpoint": images.SERVING,
+    "deploy-endpoint": images.PLATFORM,
+    "evaluate-model": images.WORKER,
+    "gate-model": images.PLATFORM,
+    "initialise-model": images.WORKER,
+    "measure-variant": images.SERVING,
+    "prepare-data": images.WORKER,
+    "register-model": images.PLATFORM,
+    "release-variants": images.PLATFORM,
+    "run-rounds": images.WORKER,
+    "select-cohort": images.PLATFORM,
+    "train-centralised": images.WORKER,
+    "write-report": images.PLATFORM,
+}
+
+
+def task(**changes: Any) -> FederatedTask:
+    content = {
+        "name": "digits",
+        "data": {"source": "digits"},
+        "learning": {"rounds": 5, "rounds_per_step": 2},
+        "variants": [{"kind": "float32"}, {"kind": "int8"}],
+        "devices": [{"name": "gateway"}],
+        "endpoint": {"name": "digits"},
+    }
+    return FederatedTask.from_json(json.dumps({**content, **changes}))
+
+
+def compiled(spec: FederatedTask, folder: Path) -> list[Spec]:
+    """The documents of the compiled pipeline; the first is a PipelineSpec."""
+    compile_to(spec, folder / "pipeline.yaml")
+    documents = list(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
+    json_format.ParseDict(documents[0], pipeline_spec_pb2.PipelineSpec())
+    return documents
+
+
+def dag(spec: Spec, *path: str) -> Spec:
+    """The tasks of the (nested) DAG that is reached by task name prefixes."""
+    tasks = spec["root"]["dag"]["tasks"]
+    for prefix in path:
+        (name,) = [name for name in tasks if name.startswith(prefix)]
+        tasks = spec["components"][tasks[name]["componentRef"]["name"]]["dag"]["tasks"]
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> list[Spec]:
+    return compiled(task(), tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.fixture
+def spec(documents: list[Spec]) -> Spec:
+    return documents[0]
+
+
+def test_rounds_are_unrolled_in_chunks(spec: Spec) -> None:
+    body = dag(spec, "exit-handler")
+    chunks = ["", "-2", "-3"]
+    expected = {f"{name}{n}" for name in ("select-cohort", "run-rounds", "evaluate-model") for n in chunks}
+    expected |= {"prepare-data", "initialise-model", "train-centralised", "gate-model", "register-model"}
+    assert {name for name in body if not name.startswith(("condition", "for-loop"))} == expected
+    rounds = [body[f"select-cohort{n}"]["inputs"]["parameters"]["rounds"] for n in chunks]
+    assert [chunk["runtimeValue"]["constant"] for chunk in rounds] == [2, 2, 1]
+
+
+def test_the_state_is_handed_from_chunk_to_chunk(spec: Spec) -> None:
+    body = dag(spec, "exit-handler")
+
+    def source(name: str, artifact: str) -> tuple[str, str]:
+        found = body[name]["inputs"]["artifacts"][artifact]["taskOutputArtifact"]
+        return found["producerTask"], found["outputArtifactKey"]
+
+    assert source("run-rounds", "state") == ("initialise-model", "state")
+    assert source("run-rounds-2", "state") == ("run-rounds", "next_state")
+    assert source("run-rounds-3", "state") == ("run-rounds-2", "next_state")
+    assert source("select-cohort-3", "state") == ("run-rounds-2", "next_state")
+    assert source("run-rounds-3", "cohorts") == ("select-cohort-3", "cohorts")
+    assert source("evaluate-model-3", "state") == ("run-rounds-3", "next_state")
+    assert source("gate-model", "evaluation") == ("evaluate-model-3", "evaluation")
+    assert source("gate-model", "centralised") == ("train-centralised", "centralised")
+    assert "prepare-data" in body["initialise-model"]["dependentTasks"]
+
+
+def test_delivery_depends_on_the_gate(spec: Spec) -> None:
+    (condition,) = [t for n, t in dag(spec, "exit-handler").items() if n.startswith("condition")]
+    assert condition["triggerPolicy"]["condition"] == (
+        "inputs.parameter_values['pipelinechannel--gate-model-Output'] == 'pass'"
+    )
+    delivery = dag(spec, "exit-handler", "condition")
+    assert set(delivery) == {"deploy-endpoint", "check-endpoint", "release-variants"}
+    assert "check-endpoint" in delivery["release-variants"]["dependentTasks"]
+
+
+def test_variants_are_built_and_measured_in_a_loop_and_collected(spec: Spec) -> None:
+    body = dag(spec, "exit-handler")
+    (loop,) = [name for name in body if name.startswith("for-loop")]
+    assert yaml.safe_load(body[loop]["parameterIterator"]["items"]["raw"]) == ["float32", "int8"]
+    inner = dag(spec, "exit-handler", "for-loop")
+    assert set(inner) == {"build-variant", "measure-variant"}
+    collected = body["register-model"]["inputs"]["artifacts"]
+    assert {
+        collected[name]["taskOutputArtifact"]["producerTask"] for name in ("variants", "measurements")
+    } == {loop}
+    definitions = spec["components"]["comp-register-model"]["inputDefinitions"]["artifacts"]
+    assert definitions["variants"]["isArtifactList"] is True
+    assert definitions["variants"]["artifactType"]["schemaTitle"] == "system.Model"
+
+
+def test_the_report_is_the_exit_task(spec: Spec) -> None:
+    report = dag(spec)["write-report"]
+    assert report["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert "taskFinalStatus" in report["inputs"]["parameters"]["status"]
+
+
+def test_every_step_gets_the_run_and_the_task(spec: Spec) -> None:
+    for tasks in (
+        dag(spec, "exit-handler"),
+        dag(spec, "exit-handler", "condition"),
+        dag(spec, "exit-handler", "for-loop"),
+    ):
+        for name, step in tasks.items():
+            if name.startswith(("condition", "for-loop")):
+                continue
+            parameters = step["inputs"]["parameters"]
+            assert parameters["run"]["runtimeValue"]["constant"] == "{{$.pipeline_job_uuid}}", name
+            assert parameters["task"]["componentInputParameter"].endswith("task"), name
+    assert spec["root"]["inputDefinitions"]["parameters"]["task"]["defaultValue"] == task().to_json()
+
+
+def test_each_step_runs_in_its_image_with_limits_and_without_installing_kfp(spec: Spec) -> None:
+    for name, executor in spec["deploymentSpec"]["executors"].items():
+        container = executor["container"]
+        step = name.removeprefix("exec-").rstrip("-0123456789")
+        assert container["image"] == IMAGES[step], name
+        assert {"resourceCpuLimit", "resourceMemoryLimit"} <= container["resources"].keys(), name
+        assert "pip install" not in " ".join(container["command"]), name
+
+
+def test_steps_that_touch_the_world_are_not_cached(spec: Spec) -> None:
+    cached = {}
+    for component in [spec["root"], *spec["components"].values()]:
+        for name, step in component.get("dag", {}).get("tasks", {}).items():
+            if spec["components"][step["componentRef"]["name"]].get("executorLabel"):
+                cached[name] = step["cachingOptions"].get("enableCache", False)
+                assert step["retryPolicy"]["maxRetryCount"] == 2, name
+    assert {name for name, cache in cached.items() if not cache} == UNCACHED
+
+
+def test_every_step_is_configured_by_secrets_and_one_holds_the_signing_key(documents: list[Spec]) -> None:
+    assert kubernetes.__name__ == "kfp.kubernetes"
+    executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == set(documents[0]["deploymentSpec"]["executors"])
+    for name, executor in executors.items():
+        secrets = {secret["secretName"]: secret for secret in executor["secretAsEnv"]}
+        names = {entry["envVar"] for entry in secrets["fededge-config"]["keyToEnv"]}
+        assert names == {"MLFLOW_TRACKING_URI", "FEDEDGE_STORAGE"}, name
+        assert secrets["fededge-storage"]["optional"] is True, name
+        mounts = [volume["secretName"] for volume in executor.get("secretAsVolume", [])]
+        assert mounts == (["fededge-signing-key"] if name == "exec-release-variants" else []), name
+
+
+def test_a_task_without_endpoint_or_devices_has_no_steps_for_them(tmp_path: Path) -> None:
+    spec = compiled(task(endpoint=None, devices=[]), tmp_path)[0]
+    body = dag(spec, "exit-handler")
+    assert "register-model" in body
+    assert not [name for name in body if name.startswith("condition")]
+
+
+def test_a_chunk_of_rounds_costs_little(tmp_path: Path) -> None:
+    def size(rounds: int) -> int:
+        compile_to(task(learning={"rounds": rounds, "rounds_per_step": 5}), tmp_path / "p.yaml")
+        return (tmp_path / "p.yaml").stat().st_size
+
+    assert (size(50) - size(25)) / 5 < 25_000
+
+
+def test_refuses_a_pipeline_that_a_cluster_would_refuse(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"raise learning\.rounds_per_step"):
+        compile_to(task(learning={"rounds": 80, "rounds_per_step": 1}), tmp_path / "p.yaml")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("rate", [1e-05, 3e-7, 1e30, 0.1])
+def test_a_task_travels_unchanged(rate: float) -> None:
+    spec = task(learning={"client": {"learning_rate": rate}})
+    assert spec.learning.client.learning_rate == rate
+    assert FederatedTask.from_json(spec.to_json()) == spec
+
+
+def test_compiles_to_the_same_bytes_each_time(tmp_path: Path) -> None:
+    compile_to(task(), tmp_path / "a.yaml")
+    compile_to(task(), tmp_path / "b.yaml")
+    assert (tmp_path / "a.yaml").read_bytes() == (tmp_path / "b.yaml").read_bytes()

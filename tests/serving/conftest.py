@@ -1,0 +1,25 @@
+"""One real server for all tests of serving: the tiny model behind REST and gRPC."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fededge import storage
+from fededge.delivery import local_endpoint
+from fededge.delivery.local_endpoint import LocalEndpoint
+
+TINY = Path(__file__).parent / "fixtures" / "tiny.tflite"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> bytes:
+    """float32 [n, 28, 28, 1] -> float32 [n, 10]."""
+    return TINY.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def server(tiny: bytes) -> Iterator[LocalEndpoint]:
+    variant = {"kind": "float16", "url": str(TINY), "digest": storage.digest(tiny)}
+    yield local_endpoint.start("tiny", variant, 3)
+    local_endpoint.stop("tiny")

@@ -1,0 +1,142 @@
+"""The house itself: lock files, images, continuous integration, and what the documents promise."""
+
+import configparser
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("platform", "worker", "serving", "edge")
+LOCKS = sorted((ROOT / "images").rglob("*.lock"))
+PIN = re.compile(
+    r"^([a-z0-9][a-z0-9._-]*)==(\S+) \\$((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?$)+)", re.MULTILINE
+)
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return {name: version for name, version, _ in PIN.findall(lock.read_text())}
+
+
+def extras() -> dict[str, list[str]]:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    options = config["options.extras_require"]
+    return {name: options[name].split() for name in options} | {
+        "": config["options"]["install_requires"].split()
+    }
+
+
+def test_there_is_a_lock_for_each_environment_and_for_the_tools():
+    wanted = {"uv.lock", "build.lock"} | {
+        f"{n}/{kind}.lock" for n in NAMES for kind in ("requirements", "test")
+    }
+    assert {str(lock.relative_to(ROOT / "images")) for lock in LOCKS} == wanted
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT / "images")))
+def test_a_lock_holds_nothing_but_hashed_pins_and_comments(lock):
+    text = lock.read_text()
+    assert pins(lock)
+    rest = [line for line in PIN.sub("", text).splitlines() if line and not line.lstrip().startswith("#")]
+    assert rest == []
+    assert not re.search(r"://|index-url|find-links|(?<![\w.])/[a-z]", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lock_holds_what_its_extra_asks_for(name):
+    locked = pins(ROOT / "images" / name / "requirements.lock")
+    for requirement in extras()[name] + extras()[""]:
+        package, _, version = requirement.partition("==")
+        package = re.split(r"[<>=]", package)[0].lower()
+        assert package in locked
+        assert version in ("", locked[package])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_test_lock_adds_to_the_production_lock_and_changes_nothing_in_it(name):
+    production = pins(ROOT / "images" / name / "requirements.lock")
+    added = pins(ROOT / "images" / name / "test.lock")
+    assert {"pytest", "hypothesis"} <= set(added) | set(production)
+    assert not set(added) & set(production)
+
+
+def test_edge_devices_carry_no_training_or_pipeline_tools():
+    heavy = {"tensorflow", "tensorflow-federated", "kfp", "mlflow", "mlflow-skinny", "torch"}
+    assert not heavy & set(pins(ROOT / "images" / "edge" / "requirements.lock"))
+
+
+def test_the_project_is_built_with_the_locked_build_tools():
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    locked = pins(ROOT / "images" / "build.lock")
+    assert dict(item.split("==") for item in requires).items() <= locked.items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_is_built_from_its_lock_on_a_base_pinned_by_digest_and_runs_without_root(name):
+    lines = (ROOT / "images" / name / "Dockerfile").read_text().splitlines()
+    text = "\n".join(lines)
+    assert re.findall(r"^ARG BASE.*", text, re.MULTILINE) == ["ARG BASE", "ARG BASE"]
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert "*@sha256:*)" in text
+    assert f"images/{name}/requirements.lock" in text
+    assert "test.lock" not in text
+    assert text.count("--require-hashes") == 2
+    assert text.count("--require-build-hashes") == 2
+    assert re.findall(r"^USER (.*)", text, re.MULTILINE) == ["10001:10001"]
+    assert lines.index("USER 10001:10001") > max(i for i, line in enumerate(lines) if line.startswith("RUN"))
+    assert not re.search(r"secret|password|token|--index|--trusted", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_copies_only_what_exists_and_the_build_context_lets_in(name):
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    text = (ROOT / "images" / name / "Dockerfile").read_text()
+    sources = [
+        part for line in re.findall(r"^COPY (?!--from)(.*)", text, re.MULTILINE) for part in line.split()[:-1]
+    ]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists(), source
+        assert f"!{source.split('/')[0]}" in ignore
+
+
+def test_continuous_integration_runs_make_test():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & stat.S_IXUSR
+    assert script.read_text().splitlines()[-1] == "make test"
+    assert "set -euo pipefail" in script.read_text()
+
+
+def test_every_relative_link_in_the_documents_leads_somewhere():
+    documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
+    broken = []
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):
+            if "://" not in target and not (document.parent / target).exists():
+                broken.append(f"{document.relative_to(ROOT)} -> {target}")
+    assert broken == []
+
+
+def test_the_readme_lists_every_guide():
+    linked = set(re.findall(r"\]\(docs/guides/([a-z-]+\.md)\)", (ROOT / "README.md").read_text()))
+    assert linked == {guide.name for guide in (ROOT / "docs" / "guides").glob("*.md")}
+
+
+def test_the_table_of_environment_variables_is_that_of_the_code():
+    table = set(
+        re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE)
+    )
+    text = "".join(
+        file.read_text()
+        for top in ("fededge", "components", "pipelines")
+        for file in (ROOT / top).rglob("*.py")
+    )
+    read = {name for name in re.findall(r'environ\.get\(\s*"([A-Z_]+)"', text) if name != "PYTHONPATH"}
+    assert read <= table
+    assert {name for name in table if name.startswith("FEDEDGE_")} <= read | {
+        "FEDEDGE_SHARED",
+        "FEDEDGE_TEST_ENVIRONMENT",
+    }
