@@ -4,8 +4,9 @@ kfp.local does the orchestration. It has no way to choose another interpreter fo
 name `kfp.local.subprocess_task_handler.SubprocessTaskHandler` is replaced for the time of a run; that
 is all this module changes in kfp (tests/pipelines/test_local_reach.py holds it). The id of the run
 takes the place of `{{$.pipeline_job_uuid}}` in the pipeline, so that a repeated run is the same run:
-kfp's file cache, kept in the run's folder, then spares it the steps that finished. Retries are left
-to clusters, where pods get lost; here an error would only come again.
+kfp's file cache, kept in the run's folder, then spares it the steps that finished. Steps run in one
+order, the same each time. Retries are left to clusters, where pods get lost; here an error would only
+come again.
 """
 
 import builtins
@@ -80,6 +81,7 @@ def run_local(
     for image in _images(documents[0]):
         interpreter_folder(image, environments)
     _drop_retries(documents[0])
+    _chain(documents[0])
     pipeline = load_component_from_text(yaml.safe_dump_all(documents))
     say = say or functools.partial(print, file=sys.stdout, flush=True)
     running = _Run(home.resolve() / "runs" / run, home.resolve(), environments, say)
@@ -280,13 +282,32 @@ def _images(spec: Mapping[str, Any]) -> list[str]:
 
 def _closing_steps(spec: Mapping[str, Any]) -> set[str]:
     """Steps that wait for the others' end, not for their success: exit handlers above all."""
-    dags = [node["dag"] for node in (spec["root"], *spec["components"].values()) if "dag" in node]
     return {
         task["componentRef"]["name"].removeprefix("comp-")
-        for dag in dags
-        for task in dag["tasks"].values()
+        for tasks in _graphs(spec)
+        for task in tasks.values()
         if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
     }
+
+
+def _graphs(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tasks, by name, of each graph in a pipeline."""
+    nodes = (spec["root"], *spec["components"].values())
+    return [node["dag"]["tasks"] for node in nodes if "dag" in node]
+
+
+def _chain(spec: Mapping[str, Any]) -> None:
+    """Let each task of a graph wait for the one before it; kfp.local's order differs from process to process.
+
+    Of the tasks that are ready, the first by name goes first.
+    """
+    for tasks in _graphs(spec):
+        waiting = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
+        done: list[str] = []
+        while waiting:
+            name = min(name for name, needed in waiting.items() if needed <= set(done))
+            tasks[name]["dependentTasks"] = sorted({*waiting.pop(name), *done[-1:]})
+            done.append(name)
 
 
 def _drop_retries(node: Any) -> None:

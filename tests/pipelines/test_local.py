@@ -104,6 +104,22 @@ def test_after_a_failure_only_the_exit_handler_starts(
     assert (folder / "status").read_text() == "FAILED"
 
 
+def test_steps_that_could_run_in_any_order_run_in_the_order_of_their_names(
+    compiled: Compiled, folder: Path, environments: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    run_local(
+        compiled("scattered"),
+        {"folder": str(folder)},
+        "r1",
+        tmp_path,
+        say=said.append,
+        environments=environments,
+    )
+    started = [line for line in said if line.endswith(" started")]
+    assert started == [f"count{suffix} started" for suffix in ("", "-2", "-3", "-4", "-5")]
+
+
 def test_outputs_that_kubeflow_cannot_carry_are_a_failure(
     compiled: Compiled, environments: Path, tmp_path: Path
 ) -> None:

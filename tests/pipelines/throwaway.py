@@ -149,6 +149,13 @@ def branches(folder: str):
             stumble(folder=folder, total=counted.outputs["total"])
 
 
+@dsl.pipeline(name="scattered")
+def scattered(folder: str):
+    """Steps that do not depend on each other."""
+    for number in range(5):
+        count(run=str(number), folder=folder)
+
+
 @dsl.pipeline(name="divergent")
 def divergent():
     """One step with a metric that is not a number."""
