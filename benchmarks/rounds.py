@@ -84,8 +84,8 @@ def measure_pure(data: Path, batch: int, rounds: int, part: int, parts: int) -> 
     def epoch():  # type: ignore[no-untyped-def]
         for image, label in dataset:
             with tf.GradientTape() as tape:
-                scores = model(image, training=True)
-                loss = tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(label, scores))
+                logits = model(image, training=True)
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits))
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
 

@@ -39,13 +39,14 @@ def train(
     model = models.training_model(task)
     models.assign(model, models.initial_weights(task))
     optimizer = keras_optimizer(learning.client)
+    cross_entropy = models.CrossEntropy()
     rng = np.random.default_rng([task.seed, 4])
 
     @tf.function
     def step(image: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            scores = model({"image": image, "seed": seed}, training=True)
-            loss = tf.reduce_mean(tf.keras.losses.sparse_categorical_crossentropy(label, scores))
+            logits = model({"image": image, "seed": seed}, training=True)
+            loss = cross_entropy(label, logits)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
 

@@ -23,7 +23,7 @@ def tff_model(keras_model: tf.keras.Model) -> tff.learning.models.VariableModel:
     """A Keras model as TFF sees it."""
     return tff.learning.models.from_keras_model(
         keras_model,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(),
+        loss=models.CrossEntropy(),
         input_spec=batches.SPEC,
         metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
@@ -47,6 +47,7 @@ class Plan(tf.Module):
         self.metric_variables = self.model.local_variables  # tracked, so that the export holds them
         self.names = models.names(self.keras_model)
         optimizer = client_optimizer(work)
+        cross_entropy = models.CrossEntropy()
         client_update = model_delta_client_work.build_model_delta_update_with_tff_optimizer(
             model_fn=lambda: self.model,
             weighting=tff.learning.ClientWeighting.NUM_EXAMPLES,
@@ -72,10 +73,10 @@ class Plan(tf.Module):
                 variable.assign(value)
             count, correct, loss = tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(0.0)
             for batch in batches.evaluation_batches(folder):
-                scores = self.keras_model(batch["x"], training=False)
+                logits = self.keras_model(batch["x"], training=False)
                 count += tf.size(batch["y"], tf.int64)
-                correct += tf.reduce_sum(tf.cast(tf.argmax(scores, -1) == batch["y"], tf.int64))
-                loss += tf.reduce_sum(tf.keras.losses.sparse_categorical_crossentropy(batch["y"], scores))
+                correct += tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == batch["y"], tf.int64))
+                loss += tf.reduce_sum(cross_entropy.call(batch["y"], logits))
             return {"examples": count, "correct": correct, "loss_sum": loss}
 
         self.train = tf.function(

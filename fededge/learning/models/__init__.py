@@ -4,6 +4,8 @@ Weights are float32 tensors by variable name ("conv1/kernel"), in the order of t
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["WRAPT_DISABLE_EXTENSIONS"] = "true"
@@ -16,8 +18,30 @@ from fededge.task import FederatedTask
 from fededge.weights import Weights
 
 
+class CrossEntropy(tf.keras.losses.Loss):
+    """Softmax cross-entropy of logits float32 [b, classes] against labels int64 [b].
+
+    Its gradient comes from TensorFlow's softmax, not from the exponential inside the fused operation:
+    TFF's worker is a build of TensorFlow of its own, which rounds that exponential another way, and
+    training amplifies such a last bit. So a client's work has the same bits in either engine.
+    """
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """The loss of each example, float32 [b]."""
+        return _cross_entropy(y_pred, y_true)
+
+
+@tf.custom_gradient
+def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Any]]:
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
+        target = tf.one_hot(labels, tf.shape(logits)[-1])
+        return upstream[:, tf.newaxis] * (tf.nn.softmax(logits) - target), None
+
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), gradient
+
+
 def training_model(task: FederatedTask) -> tf.keras.Model:
-    """A model with dropout, for a client's work; its weights are Keras's own until assigned."""
+    """A model with dropout that gives logits, for a client's work; its weights are Keras's own until assigned."""
     return cnn.training_model(task.model.dropout)
 
 
