@@ -1,4 +1,4 @@
-"""The training model is Keras's own layers and loss in other operations."""
+"""The training model has the gradients of Keras's own layers and loss."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from fededge.task import FederatedTask
 pytestmark = pytest.mark.environment("worker")
 
 
-def test_gradients_are_those_of_keras_with_its_stock_convolution_and_loss(
+def test_gradients_are_those_of_keras_layers_and_loss(
     make_task: Callable[..., FederatedTask],
 ) -> None:
     import tensorflow as tf
