@@ -36,5 +36,6 @@ def verify(*artifacts: Artifact) -> None:
         if found != expected:
             raise IntegrityError(
                 f"artifact {Path(artifact.path).name} at {artifact.path} has digest {found} but was "
-                f"sealed as {expected}: it was changed after the step that made it. Run that step again"
+                f"sealed as {expected}: it was changed after the step that made it. "
+                "Make it again in a new run (`fededge run --fresh`)"
             )

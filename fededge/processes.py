@@ -1,8 +1,12 @@
-"""Child processes that end with their owner, even when it is killed by SIGKILL."""
+"""Processes that end as they should: children with their owner, a step with its clean-up done."""
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 
 from fededge.errors import EnvironmentMissing
 
@@ -20,3 +24,20 @@ def owned(command: Sequence[str | Path]) -> list[str]:
             "install util-linux"
         )
     return [setpriv, "--pdeathsig", "KILL", "--", *map(str, command)]
+
+
+@contextlib.contextmanager
+def ended_by_exception() -> Iterator[None]:
+    """Let SIGTERM raise SystemExit in the block, so that what it started is ended; main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -34,6 +35,13 @@ def endpoint_ports() -> str | None:
     """`FEDEDGE_ENDPOINT_PORTS`: REST, gRPC and metrics port of a local endpoint, as `9000,5000,6000`;
     by default three that are free."""
     return os.environ.get("FEDEDGE_ENDPOINT_PORTS") or None
+
+
+def without_proxy(variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep a proxy out of calls to this machine itself, beside what they exempt already."""
+    exempt = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+    names = ",".join(filter(None, [exempt, "127.0.0.1", "localhost"]))
+    return {"no_proxy": names, "NO_PROXY": names}
 
 
 def git_commit() -> str:

@@ -37,9 +37,10 @@ def write(url: str, data: bytes) -> None:
             `url` before still does.
     """
     path = local_path(url)
+    system: Any = _remote(url) if path is None else None
     try:
         if path is None:
-            _remote(url).pipe_file(url, data)
+            system.pipe_file(url, data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -54,9 +55,9 @@ def write(url: str, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
-    except (OSError, ValueError) as error:
+    except _failures(url) as error:
         raise StorageError(
-            f"cannot write {url}: {error}. Free space or fix permissions, then run again; "
+            f"cannot write {url}: {error}. Free space, fix permissions or connection, then run again; "
             "nothing was half-written"
         ) from error
 
@@ -72,36 +73,54 @@ def read(url: str, limit: int | None = None) -> bytes:
         StorageError: nothing there, not readable, or larger than `limit`.
     """
     path = local_path(url)
+    system: Any = _remote(url) if path is None else None
     try:
-        stream: Any = path.open("rb") if path is not None else _remote(url).open(url, "rb")
+        stream: Any = path.open("rb") if path is not None else system.open(url, "rb")
         with stream as file:
             data: bytes = file.read() if limit is None else file.read(limit + 1)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {url}: {error}. Check the URL and its permissions") from error
+    except _failures(url) as error:
+        raise _unreadable(url, error) from error
     if limit is not None and len(data) > limit:
         raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
     return data
 
 
 def exists(url: str) -> bool:
-    """Whether something lies at `url`."""
+    """Whether something lies at `url`.
+
+    Raises:
+        StorageError: the store cannot be asked.
+    """
     path = local_path(url)
-    return path.exists() if path is not None else bool(_remote(url).exists(url))
+    if path is not None:
+        return path.exists()
+    system = _remote(url)
+    try:
+        return bool(system.exists(url))
+    except _failures(url) as error:
+        raise _unreadable(url, error) from error
 
 
 def names(url: str) -> list[str]:
-    """Sorted names of the files directly in the folder `url`; empty where there is none."""
+    """Sorted names of the files directly in the folder `url`; empty where there is none.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
     path = local_path(url)
-    if path is not None:
-        return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-    system = _remote(url)
-    if not system.exists(url):
-        return []
-    return sorted(
-        entry["name"].rsplit("/", 1)[-1]
-        for entry in system.ls(url, detail=True, refresh=True)
-        if entry["type"] == "file"
-    )
+    system: Any = _remote(url) if path is None else None
+    try:
+        if path is not None:
+            return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+        if not system.exists(url):
+            return []
+        return sorted(
+            entry["name"].rsplit("/", 1)[-1]
+            for entry in system.ls(url, detail=True, refresh=True)
+            if entry["type"] == "file"
+        )
+    except _failures(url) as error:
+        raise _unreadable(url, error) from error
 
 
 def digest(data: bytes) -> str:
@@ -149,6 +168,15 @@ def _remote(url: str) -> Any:
         raise StorageError(
             f"no file system for {url}: {error}. Install the fsspec package for its scheme"
         ) from error
+
+
+def _failures(url: str) -> tuple[type[Exception], ...]:
+    """What the store of `url` raises when it fails; each remote file system has errors of its own."""
+    return (OSError, ValueError) if local_path(url) is not None else (Exception,)
+
+
+def _unreadable(url: str, error: Exception) -> StorageError:
+    return StorageError(f"cannot read {url}: {error}. Check the URL, its permissions and the connection")
 
 
 def sync_folder(folder: Path) -> None:

@@ -64,7 +64,7 @@ class Partition(Part):
     clients: Count = Field(3, description="population; with natural, the number of keys wins")
     alpha: Positive = Field(0.5, description="Dirichlet concentration: smaller is more skewed")
     local_holdout: Fraction = Field(0.1, description="share of each client's data for its own evaluation")
-    min_examples: Count = Field(10, description="fewest examples a client may get")
+    min_examples: Annotated[int, Field(ge=2)] = Field(10, description="fewest examples a client may get")
 
 
 class Model(Part):
@@ -181,6 +181,16 @@ class FederatedTask(Part):
             raise ValueError(
                 f"learning.cohort.quorum {cohort.quorum} is more than learning.cohort.size {cohort.size}"
             )
+        if self.learning.engine == "simulation":
+            for key, value in (
+                ("cohort.quorum", cohort.quorum),
+                ("max_update_norm", self.learning.max_update_norm),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"learning.{key} goes with learning.engine federated: in a simulation every client "
+                        "reports, and TFF takes updates as they are"
+                    )
         if self.partition.kind == "natural" and getattr(self.data, "key", None) is None:
             raise ValueError("partition.kind natural needs data.source npz with data.key")
         for label, names in (
@@ -241,7 +251,19 @@ def json_schema() -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 and JSON do: 1e-5 is one, without a dot."""
+    """Reads scalars as YAML 1.2 and JSON do: 1e-5 is a number, 2024-01-01 is text. It takes no aliases."""
+
+    yaml_implicit_resolvers = {
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(
+                None, None, "aliases (*name) have no place in a task", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
@@ -253,7 +275,7 @@ def _parse(text: str, source: str) -> FederatedTask:
     try:
         tree = yaml.compose(text, Loader=_Loader)
         content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise TaskError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise TaskError(

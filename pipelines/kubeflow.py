@@ -92,12 +92,16 @@ class Kubeflow:
         """
         version = digest(package.read_bytes()).removeprefix("sha256:")[:12]
         with self._asking(f"upload {name} to"):
-            pipeline_id, new = self._client.get_pipeline_id(name), False
-            if pipeline_id is None:
-                created = self._client.upload_pipeline(
-                    str(package), pipeline_name=name, namespace=os.environ.get("KFP_NAMESPACE")
-                )
-                pipeline_id = created.pipeline_id
+            namespace = os.environ.get("KFP_NAMESPACE")
+            known = self._client.list_pipelines(
+                filter=_equals("display_name", name), namespace=namespace
+            ).pipelines
+            pipeline = (
+                known[0]
+                if known
+                else self._client.upload_pipeline(str(package), pipeline_name=name, namespace=namespace)
+            )
+            pipeline_id, new = pipeline.pipeline_id, False
             wanted = _equals("display_name", version)
             found = self._client.list_pipeline_versions(pipeline_id, filter=wanted).pipeline_versions
             if found:

@@ -33,7 +33,7 @@ from kfp import dsl, local
 from kfp.components import load_component_from_text
 from kfp.local import config, status, subprocess_task_handler
 
-from fededge import errors, storage
+from fededge import errors, settings, storage
 from fededge.errors import FedEdgeError, StorageError
 from pipelines.environments import ENVIRONMENTS, interpreter_folder
 from pipelines.step_process import StepProcess
@@ -189,6 +189,7 @@ class _Run:
         python_path = [str(ROOT), *filter(None, [own.get("PYTHONPATH")])]
         return {
             **own,
+            **settings.without_proxy(own),
             **variables,
             "PATH": os.pathsep.join([str(interpreter), own.get("PATH", os.defpath)]),
             "VIRTUAL_ENV": str(interpreter.parent),

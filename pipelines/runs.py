@@ -92,7 +92,7 @@ def all_runs(home: Path) -> list[Run]:
 def begin(task: FederatedTask, home: Path, fresh: bool = False) -> Iterator[tuple[Run, bool]]:
     """The run to work on, locked, and whether it goes on with an earlier one.
 
-    Goes on with the latest run of the same task that did not finish and is not under way; else, or
+    Goes on with the latest run of the same task that is not under way, if it did not finish; else, or
     when `fresh`, starts a new one. Its status follows how the block ends.
 
     Raises:
@@ -116,10 +116,12 @@ def begin(task: FederatedTask, home: Path, fresh: bool = False) -> Iterator[tupl
 
 def _unfinished(task: FederatedTask, home: Path) -> tuple[Run, IO[bytes]] | None:
     for run in all_runs(home):
-        if run.digest == task.digest and run.status in UNFINISHED:
-            lock = _lock(run.folder(home))
-            if lock:
+        lock = _lock(run.folder(home)) if run.digest == task.digest else None
+        if lock:
+            if run.status in UNFINISHED:
                 return run, lock
+            lock.close()
+            return None
     return None
 
 

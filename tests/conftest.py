@@ -6,7 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The first example of a property imports and compiles; how long it takes is no property of the code.
+hypothesis.settings.register_profile("fededge", deadline=None)
+hypothesis.settings.load_profile("fededge")
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ("platform", "worker", "serving", "edge")

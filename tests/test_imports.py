@@ -63,7 +63,9 @@ def read(root: Path) -> dict[str, list[Import]]:
 
 
 IMPORTS = read(ROOT)
-GROUND = {module_name(file, ROOT) for file in (ROOT / "fededge").glob("*.py")}
+COMMAND = "fededge.__main__"
+"""The command's entry: part of the command line, though it must start without its libraries."""
+GROUND = {module_name(file, ROOT) for file in (ROOT / "fededge").glob("*.py")} - {COMMAND}
 
 
 def found(prefix: str) -> Iterator[Import]:
@@ -74,7 +76,7 @@ def found(prefix: str) -> Iterator[Import]:
 
 def is_library(module: str) -> bool:
     """Whether a module is part of the library: all of fededge but its command line."""
-    return module.split(".")[0] == "fededge" and not f"{module}.".startswith("fededge.cli.")
+    return module.split(".")[0] == "fededge" and not f"{module}.".startswith(("fededge.cli.", COMMAND))
 
 
 def floor_of(module: str) -> str | None:

@@ -1,11 +1,10 @@
 """fededge agent: the agent of a device, in the edge environment."""
 
-import subprocess
+import os
+import sys
 from typing import Any
 
 import typer
-
-from fededge.errors import EnvironmentMissing
 
 PASS_THROUGH: dict[str, Any] = {
     "context_settings": {
@@ -21,8 +20,6 @@ def agent(context: typer.Context) -> None:
     """Run the agent of a device ([bold]fededge agent --help[/bold] lists its options)."""
     from pipelines.environments import interpreter_folder
 
-    python = interpreter_folder("edge") / "python"
-    if not python.exists():
-        raise EnvironmentMissing(f"{python} is missing: run `make run`, or `python -m fededge.setup`")
-    status = subprocess.run([python, "-m", "fededge.fleet.agent", *context.args]).returncode
-    raise typer.Exit(status)
+    python = str(interpreter_folder("edge") / "python")
+    sys.stdout.flush()
+    os.execv(python, [python, "-m", "fededge.fleet.agent", *context.args])

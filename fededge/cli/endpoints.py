@@ -30,7 +30,7 @@ def stop(name: str = typer.Argument("", help="Endpoint (default: all).", show_de
     from fededge.delivery import local_endpoint
     from fededge.errors import EndpointError
 
-    names = [name] if name else [endpoint.name for endpoint in local_endpoint.running()]
+    names = [name] if name else local_endpoint.names()
     for each in names:
         if not local_endpoint.stop(each):
             raise EndpointError(f"no endpoint {each} runs here: see fededge endpoints")

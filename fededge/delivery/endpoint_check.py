@@ -1,5 +1,6 @@
 """Whether an endpoint answers as its model does, over REST and gRPC, by Seldon's own client."""
 
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -15,10 +16,14 @@ from fededge.inference import load_runtime
 
 MODEL_LIMIT = 1 << 30
 SAMPLES = 100
+ANSWER_SECONDS = 60.0
+POLL = 2.0
 TOLERANCE = 1e-3  # of a probability: an int8 model may round otherwise with another number of threads
 
 
-def check(endpoint: Mapping[str, Any], version: Mapping[str, Any], x: np.ndarray) -> dict[str, Any]:
+def check(
+    endpoint: Mapping[str, Any], version: Mapping[str, Any], x: np.ndarray, patience: float = 0.0
+) -> dict[str, Any]:
     """Ask an endpoint, and hold its answers against those of the model file.
 
     Args:
@@ -26,6 +31,8 @@ def check(endpoint: Mapping[str, Any], version: Mapping[str, Any], x: np.ndarray
         version: model-version document, which names the variant's URL and digest.
         x: float32 [n, height, width, channels] examples in [0, 1]; the first 100 are sent, rounded to
             256 levels.
+        patience: seconds in which an endpoint that does not answer, or still serves another version, is
+            asked again. A cluster takes its time to replace what it served.
 
     Returns:
         variant, digest, version, examples, and for `rest` and `grpc` the largest absolute difference
@@ -41,15 +48,27 @@ def check(endpoint: Mapping[str, Any], version: Mapping[str, Any], x: np.ndarray
     model = load_runtime(storage.read_verified(variant["url"], variant["digest"], limit=MODEL_LIMIT))
     images = to_uint8(x[:SAMPLES])
     expected = model.predict(np.divide(images, np.float32(255), dtype=np.float32))
-    _reach(endpoint["rest"])
     tags = {"model_version": str(version["version"]), "variant": variant["kind"], "digest": variant["digest"]}
     return {
         "variant": variant["kind"],
         "digest": variant["digest"],
         "version": version["version"],
         "examples": len(images),
-        **{transport: _ask(endpoint, transport, images, expected, tags) for transport in ("rest", "grpc")},
+        **{
+            transport: _ask_until(time.monotonic() + patience, endpoint, transport, images, expected, tags)
+            for transport in ("rest", "grpc")
+        },
     }
+
+
+def _ask_until(end: float, *question: Any) -> dict[str, float]:
+    while True:
+        try:
+            return _ask(*question)
+        except EndpointError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL)
 
 
 def _ask(
@@ -61,12 +80,24 @@ def _ask(
 ) -> dict[str, float]:
     from seldon_core.seldon_client import SeldonClient
 
+    _reach(endpoint["rest"])
     address = endpoint[transport].removeprefix("http://")
     client = SeldonClient(gateway="seldon", transport=transport, gateway_endpoint=address)
-    begun = time.perf_counter()
-    answer = client.predict(bin_data=images.tobytes(), client_return_type="proto")
-    milliseconds = 1000 * (time.perf_counter() - begun)
     where = f"endpoint {endpoint['name']} over {transport} ({address})"
+    answers: list[Any] = []
+    begun = time.perf_counter()
+    asking = threading.Thread(
+        target=lambda: answers.append(client.predict(bin_data=images.tobytes(), client_return_type="proto")),
+        daemon=True,
+    )
+    asking.start()
+    asking.join(ANSWER_SECONDS)  # Seldon's client knows no time limit
+    milliseconds = 1000 * (time.perf_counter() - begun)
+    if not answers:
+        raise EndpointError(
+            f"{where} gave no answer (time limit {ANSWER_SECONDS:g} s). Deploy the endpoint again"
+        )
+    (answer,) = answers
     if not answer.success or answer.response is None:
         raise EndpointError(f"{where} does not answer: {' '.join(str(answer.msg).split())[:300]}")
     tags = answer.response.meta.tags

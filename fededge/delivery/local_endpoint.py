@@ -1,7 +1,8 @@
 """An endpoint on this machine: the real Seldon server as a detached process.
 
-Each endpoint has a folder, <home>/endpoints/<name>/, with `state.json` (what runs, and where) and
-the log of its server. The server's processes hold a lock on that log through their own output, so
+Each endpoint has a folder, <home>/endpoints/<name>/, with `state.json` (what runs, and where), the log
+of its server and, while one starts, `starting.json`: who starts it may be killed, and the next to come
+ends what is left. The server's processes hold a lock on that log through their own output, so
 the kernel itself says whether any of them lives; no process id can be mistaken for another's.
 """
 
@@ -31,6 +32,7 @@ from fededge.errors import EndpointError, EnvironmentMissing
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "seldon-core-microservice"
+STATE, STARTING = "state.json", "starting.json"
 READY_SECONDS = 60.0
 STOP_SECONDS = 15.0
 POLL = 0.02
@@ -95,7 +97,8 @@ def start(
     """
     folder = _folder(name)
     with _exclusive(folder):
-        before = _read(folder)
+        before = _read(folder / STATE)
+        _end_leftover(folder, before)
         ports = ports or Ports.configured()
         if before and ports in (None, before.ports) and before.serves(variant, version) and _answers(before):
             return before
@@ -106,12 +109,16 @@ def start(
         ports.refuse_taken()
         _remove_old_logs(folder)
         endpoint, process = _launch(name, variant, version, ports)
+        document = endpoint.model_dump_json(indent=1).encode()
         try:
+            storage.write(str(folder / STARTING), document)
             _await(endpoint, process, deadline)
-            storage.write(str(folder / "state.json"), endpoint.model_dump_json(indent=1).encode())
+            storage.write(str(folder / STATE), document)
         except BaseException:
             _end(endpoint)
             raise
+        finally:
+            (folder / STARTING).unlink(missing_ok=True)
         if before:
             _end(before)
         return endpoint
@@ -123,17 +130,24 @@ def stop(name: str) -> bool:
     if not folder.is_dir():
         return False
     with _exclusive(folder):
-        endpoint = _read(folder)
-        (folder / "state.json").unlink(missing_ok=True)
+        endpoint = _read(folder / STATE)
+        left = _end_leftover(folder, endpoint)
         if endpoint:
             _end(endpoint)
-        return endpoint is not None
+        (folder / STATE).unlink(missing_ok=True)
+        return left or endpoint is not None
 
 
 def running() -> list[LocalEndpoint]:
     """The endpoints that run on this machine, by name."""
-    folders = sorted((settings.home() / "endpoints").glob("*/state.json"))
-    return [endpoint for file in folders if (endpoint := _read(file.parent))]
+    files = sorted((settings.home() / "endpoints").glob(f"*/{STATE}"))
+    return [endpoint for file in files if (endpoint := _read(file))]
+
+
+def names() -> list[str]:
+    """The endpoints that run on this machine or whose start was cut off, by name."""
+    files = [*(settings.home() / "endpoints").glob("*/*.json")]
+    return sorted({file.parent.name for file in files if _read(file)})
 
 
 def _launch(
@@ -230,9 +244,18 @@ def _end(endpoint: LocalEndpoint) -> None:
         )
 
 
-def _read(folder: Path) -> LocalEndpoint | None:
-    """What runs in `folder`; a state that is left of a server that ended counts as nothing."""
-    file = folder / "state.json"
+def _end_leftover(folder: Path, standing: LocalEndpoint | None) -> bool:
+    """End a server whose start was cut off, so that nobody knows it; whether there was one."""
+    left = _read(folder / STARTING)
+    unknown = left is not None and left != standing
+    if left and unknown:
+        _end(left)
+    (folder / STARTING).unlink(missing_ok=True)
+    return unknown
+
+
+def _read(file: Path) -> LocalEndpoint | None:
+    """What runs by `file`; a document that is left of a server that ended counts as nothing."""
     if not file.exists():
         return None
     try:

@@ -19,6 +19,7 @@ import yaml
 from fededge import settings
 from fededge.delivery.connection import connect, exclusive, public_uri, sqlite_file, translated
 from fededge.errors import TrackingError
+from fededge.processes import ended_by_exception
 from fededge.task import FederatedTask
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class TrackedRun:
         outcome = {"step": name, "started": datetime.now(UTC).isoformat(timespec="seconds")}
         begun = time.monotonic()
         try:
-            yield Step(self)
+            with ended_by_exception():
+                yield Step(self)
         except BaseException as error:
             message = " ".join(str(error).split()) or type(error).__name__
             failed = {"seconds": time.monotonic() - begun, "status": "failed", "error": message}

@@ -10,9 +10,9 @@ import ctypes
 import logging
 import os
 import re
+import select
 import signal
 import sys
-import threading
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -157,17 +157,24 @@ def main(arguments: list[str] | None = None) -> int:
     )
     if options.owner is not None:
         _end_with(options.owner)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        return _run(options, stop)
+        return _run(options, _ending())
     except FedEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _run(options: argparse.Namespace, stop: threading.Event) -> int:
+def _ending() -> int:
+    """A file descriptor that can be read once this process was told to end."""
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return told
+
+
+def _run(options: argparse.Namespace, ending: int) -> int:
     trusted = TrustedKey.load(options.trusted_key)
     samples = own.read(options.samples) if options.samples else None
     folder = options.folder or settings.home() / "devices" / options.task / options.device
@@ -175,13 +182,13 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> int:
         transport = BlobTransport(options.storage or settings.storage(), options.task)
         agent = Agent(options.device, options.device_class, installation, transport, samples)
         agent.restore()
-        while not stop.is_set():
+        while True:
             report = agent.poll()
             if options.once:
                 print(report.model_dump_json(by_alias=True))
                 return 0 if report.error is None else 2
-            stop.wait(options.interval)
-    return 0
+            if select.select([ending], [], [], options.interval)[0]:
+                return 0
 
 
 def _parser() -> argparse.ArgumentParser:

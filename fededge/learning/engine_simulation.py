@@ -8,9 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
 
+from fededge.errors import DivergedError
 from fededge.learning import models
 from fededge.learning.aggregation import server_optimizer
 from fededge.learning.clients import batches
+from fededge.learning.data import folders
 from fededge.learning.engine import Outcome
 from fededge.learning.engine_plan import LOOP, client_optimizer, tff_model
 from fededge.learning.engine_worker import Worker
@@ -24,6 +26,7 @@ class SimulationEngine:
     def __init__(self, task: FederatedTask, data: Path) -> None:
         self._task = task
         self._clients = data.resolve() / "clients"
+        self._examples = {client["id"]: client["train"] for client in folders.population(data)["clients"]}
         self._worker = Worker(task.learning.cohort.deadline_seconds)
         self._names = sorted(models.initial_weights(task))
         work = task.learning.client
@@ -73,13 +76,20 @@ class SimulationEngine:
         with self._worker.context(len(clients)):
             result = self._process.next(state, clients)
         metrics = result.metrics["client_work"]["train"]
+        examples = float(metrics["num_examples"])
+        expected = sum(self._examples[client] for client in cohort) * self._task.learning.client.epochs
+        if examples != expected:  # TFF leaves a client out whose weights are no longer finite
+            raise DivergedError(
+                f"round {round_number}: local training diverged to NaN or infinity at one client or more "
+                f"({examples:g} of {expected} samples count): lower learning.client.learning_rate"
+            )
         return Outcome(
             weights=dict(
                 zip(model, map(np.asarray, result.state.global_model_weights.trainable), strict=True)
             ),
             server=[np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(result.state))],
             reported=sorted(cohort),
-            examples=float(metrics["num_examples"]),
+            examples=examples,
             loss=float(metrics["loss"]),
             accuracy=float(metrics["accuracy"]),
         )

@@ -1,8 +1,12 @@
 """The TensorFlow Federated worker process, owned: it ends when its owner does, and never hangs it.
 
-TFF runs computations in a C++ worker process that it reaches by gRPC on the loopback interface. The
-stock context leaks that process and retries a dead one for ever. Here the worker dies with its owner
-(also by SIGKILL), and every request has a deadline.
+TFF runs computations in a C++ worker process that it reaches by gRPC. The stock context leaks that
+process and retries a dead one for ever. Here the worker dies with its owner (also by SIGKILL), and every
+request has a deadline.
+
+TFF gives the worker no option to listen on the loopback interface alone, nor any authentication: for the
+time of a step, whoever reaches its port can run computations as its user. Keep it behind a firewall, on a
+cluster behind a NetworkPolicy (manifests/base/steps).
 """
 
 import os
@@ -67,6 +71,7 @@ class Worker:
         self._channel = grpc.insecure_channel(
             f"127.0.0.1:{port}",
             [
+                ("grpc.enable_http_proxy", 0),
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
             ],
@@ -120,6 +125,8 @@ class Worker:
         """The named error behind a failed request."""
         code = error.code() if isinstance(error, grpc.Call) else None
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            if self.process:
+                self.process.kill()  # else TFF's own clean-up would wait for it again and again
             return WorkerStuck(
                 f"the TFF worker gave no answer within {self.deadline_seconds:g} s: raise "
                 "learning.cohort.deadline_seconds or give the step more CPU, then run again from the last round"

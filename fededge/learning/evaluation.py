@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fededge.errors import DivergedError
+from fededge.errors import DivergedError, RoundError
 from fededge.learning import models
 from fededge.learning.data import folders
 from fededge.learning.runtimes.local import LocalSites
@@ -56,13 +56,19 @@ def evaluate_state(task: FederatedTask, state: State, data: Path, test: Path, pl
     """Evaluate the global weights of `state` on the examples in `test` and at each client of `data`.
 
     Returns:
-        What `evaluate` gives, with `round`, `samples` (sample passes so far) and `clients`: id,
-        accuracy, loss and examples of each, measured on its own test examples.
+        What `evaluate` gives, with `round`, `samples` (sample passes so far), `clients` (id, accuracy,
+        loss and examples of each, measured on its own test examples) and `failed` (why a client is not
+        among them).
+
+    Raises:
+        DivergedError: the model's answers are not finite.
+        RoundError: no client could evaluate the model.
     """
     model = models.inference_model(task, state.weights)
     population = folders.population(data)
     clients = [client["id"] for client in population["clients"]]
     x, y = folders.read(test)
+    failed: dict[str, str] = {}
     if task.learning.engine == "simulation":
         per_client = [
             _client(
@@ -72,28 +78,32 @@ def evaluate_state(task: FederatedTask, state: State, data: Path, test: Path, pl
             for client in clients
         ]
     else:
-        per_client = _evaluate_at_sites(task, state, data, plan, clients)
+        per_client, failed = _evaluate_at_sites(task, state, data, plan, clients)
     return evaluate(model, x, y, population["classes"]) | {
         "round": state.round,
         "samples": sum(record["examples"] for record in state.history),
         "clients": per_client,
+        "failed": failed,
     }
 
 
 def _evaluate_at_sites(
     task: FederatedTask, state: State, data: Path, plan: Path, clients: list[str]
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
     sites = LocalSites(plan, data / "clients")
     try:
-        counts = sites.evaluate(state.weights, clients, task.learning.cohort.deadline_seconds)
+        found = sites.evaluate(state.weights, clients, task.learning.cohort.deadline_seconds)
     finally:
         sites.close()
+    if not found.counts:
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(found.failed.items()))
+        raise RoundError(f"no client can evaluate the model ({reasons}). Mend them, then run again")
     results = []
-    for client in clients:
-        examples = counts[client]["examples"]
-        accuracy, loss = (counts[client][key] / examples for key in ("correct", "loss_sum"))
+    for client, counts in sorted(found.counts.items()):
+        examples = counts["examples"]
+        accuracy, loss = (counts[key] / examples for key in ("correct", "loss_sum"))
         results.append(_client(client, {"accuracy": accuracy, "loss": loss, "examples": int(examples)}))
-    return results
+    return results, found.failed
 
 
 def _client(client: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -51,13 +51,13 @@ def run_rounds(
             f"rounds {numbers} do not follow on round {state.round}: select cohorts for the next ones"
         )
     origin = storage.digest(state.to_bytes())
-    state = _resume(state, origin, checkpoint)
+    state = _resume(state, origin, checkpoint, cohorts)
     if not state.server:
         state = replace(state, server=engine.initialise())
     for record in state.history:
         if record["round"] in cohorts:
             on_round(record)
-    for number in numbers[numbers.index(state.round) + 1 if state.round in numbers else 0 :]:
+    for number in range(state.round + 1, numbers[-1] + 1):
         started = time.time()
         outcome = engine.next(state.weights, state.server, number, cohorts[number])
         if not all(np.isfinite(value).all() for value in outcome.weights.values()):
@@ -89,9 +89,13 @@ def run_rounds(
     return state
 
 
-def _resume(state: State, origin: str, checkpoint: str) -> State:
+def _resume(state: State, origin: str, checkpoint: str, cohorts: dict[int, list[str]]) -> State:
+    """The state in `checkpoint`, if it came from `state` by some of the rounds in `cohorts`."""
     if storage.exists(checkpoint):
         saved = load(checkpoint)
-        if saved.origin == origin:
+        done = {record["round"]: record["cohort"] for record in saved.history[len(state.history) :]}
+        if saved.origin == origin and all(
+            sorted(cohorts.get(number, [])) == cohort for number, cohort in done.items()
+        ):
             return saved
     return state

@@ -29,7 +29,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         if arguments.job == "run":
-            return jobs.run()
+            jobs.run()
         if arguments.job == "test":
             return jobs.test()
         if arguments.job == "lock":

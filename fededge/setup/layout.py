@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from fededge.errors import SetupError
 
@@ -47,7 +47,7 @@ def call(
     Raises:
         SetupError: there is no such program, or it cannot be started.
     """
-    env = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    env = _own_environment()
     try:
         return subprocess.run(
             [str(part) for part in command],
@@ -57,7 +57,29 @@ def call(
             stderr=subprocess.STDOUT if output else None,
         ).returncode
     except OSError as error:
-        raise SetupError(f"cannot start {command[0]}: {error}. Remove {VENVS} and run again") from error
+        raise _cannot_start(command, error) from error
+
+
+def become(command: Command) -> NoReturn:
+    """Go on as `command`, in the checkout: the same process, so that signals reach it.
+
+    Raises:
+        SetupError: there is no such program.
+    """
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    try:
+        os.execve(command[0], [str(part) for part in command], _own_environment())
+    except OSError as error:
+        raise _cannot_start(command, error) from error
+
+
+def _own_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN}
+
+
+def _cannot_start(command: Command, error: OSError) -> SetupError:
+    return SetupError(f"cannot start {command[0]}: {error}. Remove {VENVS} and run again")
 
 
 def require(

@@ -49,7 +49,7 @@ class Machine:
     ) -> Ended:
         """Run the command to its end; a stopped test stops it, and with it all that it started."""
         process = subprocess.Popen(
-            [sys.executable, "-c", "import sys; from fededge.cli import main; sys.exit(main())", *arguments],
+            [sys.executable, "-m", "fededge", *arguments],
             cwd=ROOT,
             env={**self.variables, **(variables or {})},
             stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.environment("platform")
 def test_a_stopped_command_says_how_to_go_on(
     number: signal.Signals, machine: Machine, task: Callable[..., Path]
 ) -> None:
-    command = [sys.executable, "-c", "import sys; from fededge.cli import main; sys.exit(main())"]
+    command = [sys.executable, "-m", "fededge"]
     with subprocess.Popen(
         [*command, "run", str(task())],
         cwd=ROOT,

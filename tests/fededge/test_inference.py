@@ -39,7 +39,7 @@ def test_answers_are_probabilities_of_the_callers_own(runtime: Runtime) -> None:
     np.testing.assert_allclose(first.sum(axis=1), 1, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(counts=st.lists(st.integers(0, 3 * inference.BATCH), min_size=1, max_size=4))
 def test_an_answer_does_not_depend_on_how_examples_are_batched(runtime: Runtime, counts: list[int]) -> None:
     x = images(sum(counts))

@@ -2,8 +2,10 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,25 @@ def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path: Path) -> None
     assert storage.digest_path(tmp_path / "one") == storage.digest_path(tmp_path / "two")
     (tmp_path / "two" / "a").rename(tmp_path / "two" / "b")
     assert storage.digest_path(tmp_path / "one") != storage.digest_path(tmp_path / "two")
+
+
+class Broken(fsspec.AbstractFileSystem):
+    """A store whose every call fails by an error of its own."""
+
+    protocol = "broken"
+
+    def _fail(self, *args: object, **options: object) -> None:
+        raise RuntimeError("connection lost")
+
+    pipe_file = _open = exists = ls = _fail
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [storage.read, storage.exists, storage.names, lambda url: storage.write(url, b"x")],
+    ids=["read", "exists", "names", "write"],
+)
+def test_a_store_that_fails_in_its_own_way_is_named(ask: Callable[[str], object]) -> None:
+    fsspec.register_implementation("broken", Broken, clobber=True)
+    with pytest.raises(StorageError, match="broken://bucket/x: connection lost"):
+        ask("broken://bucket/x")

@@ -55,6 +55,7 @@ def test_a_relative_data_path_is_taken_from_the_task_files_folder(tmp_path: Path
         ("name: T!\ndata: {source: digits}\n", 1, "name"),
         ("name: t\ndata: {source: digits}\nvariants:\n- kind: float32\n- kind: int4\n", 5, "variants.1.kind"),
         ("name: t\ndata: {source: digits}\npartition: {alpha: .nan}\n", 3, "partition.alpha"),
+        ("name: t\ndata: {source: digits}\nseed: 2026-01-01\n", 3, "seed"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_path(tmp_path: Path, text: str, line: int, words: str) -> None:
@@ -71,6 +72,8 @@ def test_a_mistake_is_named_with_its_line_and_path(tmp_path: Path, text: str, li
         ({"learning": {"cohort": {"size": 4}}}, "cohort.size is 4"),
         ({"learning": {"cohort": {"size": 2, "quorum": 3}}}, "quorum 3"),
         ({"partition": {"kind": "natural"}}, "natural needs"),
+        ({"learning": {"engine": "simulation", "cohort": {"quorum": 2}}}, "quorum goes with .* federated"),
+        ({"learning": {"engine": "simulation", "max_update_norm": 1.0}}, "max_update_norm goes with"),
         ({"variants": []}, "variants is empty"),
         ({"variants": [{"kind": "int8"}, {"kind": "int8"}]}, "twice"),
         (
@@ -86,7 +89,10 @@ def test_parts_that_contradict_each_other_are_refused(
         task.load(written(tmp_path, MINIMAL | change))
 
 
-@pytest.mark.parametrize("text", ["", "- a\n- b\n", "a: [1\n", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "- a\n- b\n", "a: [1\n", "\x00", "[" * 5000, "a: &a [1]\nb: *a\n", "a: !!timestamp 2026-99-01\n"],
+)
 def test_what_is_no_mapping_is_no_task(tmp_path: Path, text: str) -> None:
     with pytest.raises(TaskError):
         task.load(written(tmp_path, text))

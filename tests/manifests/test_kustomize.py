@@ -39,6 +39,12 @@ def test_the_rights_are_those_that_a_deployment_uses() -> None:
     ]
 
 
+def test_nobody_may_connect_to_a_step() -> None:
+    (policy,) = build(MANIFESTS / "base" / "steps")
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert "ingress" not in policy["spec"]
+
+
 def test_in_a_profile_the_rights_go_to_its_editor() -> None:
     (binding,) = [each for each in build(MANIFESTS / "overlays" / "profile") if each["kind"] == "RoleBinding"]
     namespace = binding["metadata"]["namespace"]

@@ -53,7 +53,9 @@ class FakeKubeflow:
             case ("POST", "pipelines", "upload_version"):
                 return self._version(query["pipelineid"], query["name"], _file(body, kind))
             case ("GET", "pipelines"):
-                return _page("pipelines", self.pipelines, query)
+                space = query.get("namespace", "")
+                own = {k: v for k, v in self.pipelines.items() if v["namespace"] == space}
+                return _page("pipelines", own, query)
             case ("GET", "pipelines", identity, "versions"):
                 mine = {k: v for k, v in self.versions.items() if v["pipeline_id"] == identity}
                 return _page("pipeline_versions", mine, query)
@@ -76,10 +78,15 @@ class FakeKubeflow:
 
     def _upload(self, query: dict[str, str], package: str) -> Content:
         name = query["name"]
-        if any(pipeline["display_name"] == name for pipeline in self.pipelines.values()):
+        space = query.get("namespace", "")
+        if any((p["display_name"], p["namespace"]) == (name, space) for p in self.pipelines.values()):
             raise ValueError(f"pipeline {name} already exists")
         _spec(package)
-        pipeline = self._add(self.pipelines, "pipeline_id", {"display_name": name, "name": name})
+        pipeline = self._add(
+            self.pipelines,
+            "pipeline_id",
+            {"display_name": name, "name": name, "namespace": query.get("namespace", "")},
+        )
         self._version(pipeline["pipeline_id"], name, package)
         return pipeline
 

@@ -49,6 +49,16 @@ def test_uploads_a_pipeline_and_its_versions_once_each(
     assert first.url == f"{api.url}/#/pipelines/details/{first.pipeline_id}/version/{first.version_id}"
 
 
+def test_uploads_once_into_the_namespace_of_a_profile(
+    api: FakeKubeflow, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = Kubeflow().upload(package, "fededge-digits")
+    monkeypatch.setenv("KFP_NAMESPACE", "alice")
+    first, again = (Kubeflow().upload(package, "fededge-digits") for _ in range(2))
+    assert (first.new, again.new) == (True, False)
+    assert first.pipeline_id == again.pipeline_id != shared.pipeline_id
+
+
 def test_starts_a_run_in_the_experiment_of_the_task(api: FakeKubeflow, package: Path) -> None:
     kubeflow = Kubeflow()
     submitted = [kubeflow.run(package, TASK) for _ in range(2)]

@@ -44,6 +44,15 @@ def test_starts_anew_after_a_run_that_finished_or_for_another_task_or_when_told(
     assert [run.status for run in runs.all_runs(tmp_path)].count("succeeded") == 3
 
 
+def test_an_unfinished_run_before_a_finished_one_is_left(tmp_path: Path) -> None:
+    first = stopped(TASK, tmp_path, ValueError())
+    with runs.begin(TASK, tmp_path, fresh=True) as (second, _):
+        second.started = "2999-01-01T00:00:00+00:00"
+    with runs.begin(TASK, tmp_path) as (third, resumed):
+        assert not resumed
+        assert third.id != first.id
+
+
 def test_leaves_a_run_alone_that_is_under_way(tmp_path: Path) -> None:
     with runs.begin(TASK, tmp_path) as (first, _):
         with runs.begin(TASK, tmp_path) as (second, resumed):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from google.protobuf import json_format
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from seldon_core.proto import prediction_pb2
@@ -36,7 +36,6 @@ def proto(message: dict[str, Any]) -> prediction_pb2.SeldonMessage:
     return json_format.ParseDict(message, prediction_pb2.SeldonMessage())
 
 
-@settings(deadline=None)
 @given(x=BATCHES, kind=st.sampled_from(["ndarray", "tensor", "binData"]))
 def test_examples_survive_json_and_protobuf(x: np.ndarray, kind: str) -> None:
     message = json.loads(json.dumps(requests_for(x)[kind]))
@@ -46,7 +45,6 @@ def test_examples_survive_json_and_protobuf(x: np.ndarray, kind: str) -> None:
         np.testing.assert_array_equal(found, x)
 
 
-@settings(deadline=None)
 @given(pixels=PIXELS)
 def test_bytes_without_a_dtype_are_pixels_scaled_to_one(pixels: np.ndarray) -> None:
     message = {"binData": base64.b64encode(pixels.tobytes()).decode()}
@@ -54,7 +52,6 @@ def test_bytes_without_a_dtype_are_pixels_scaled_to_one(pixels: np.ndarray) -> N
         np.testing.assert_array_equal(found, pixels.astype(np.float32) / np.float32(255))
 
 
-@settings(deadline=None)
 @given(outputs=arrays(np.float32, (3, 4), elements=FLOATS))
 def test_answers_in_bytes_tell_dtype_and_shape(outputs: np.ndarray) -> None:
     answer, tags = payloads.to_json(outputs, "binData")

@@ -28,7 +28,7 @@ def evaluate_model(
         test: held-out examples.
         plan: what clients execute.
         state: the global model.
-        evaluation: JSON with accuracy, loss, per_class, confusion and clients.
+        evaluation: JSON with accuracy, loss, per_class, confusion, clients and failed.
         classification: the confusion matrix, for the Kubeflow UI.
     """
     import json
@@ -56,6 +56,8 @@ def evaluate_model(
             {"federated/accuracy": result["accuracy"], "federated/loss": result["loss"]}, step=current.round
         )
         step.record(f"evaluation-{current.round:04d}", result)
+        for client, reason in result["failed"].items():
+            print(f"fededge: {client} did not evaluate the model: {reason}")
         print(
             f"fededge: after round {current.round}: accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}"
         )

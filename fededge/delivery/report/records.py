@@ -21,7 +21,10 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def _in_utc(value: datetime) -> datetime:
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("beyond the calendar") from error
 
 
 Moment = Annotated[datetime, AfterValidator(_in_utc)]
@@ -263,8 +266,13 @@ def read(records: Mapping[str, Any], devices: Mapping[str, bytes] | None = None)
     known = one(list[Device], "devices") or []
     for name, blob in sorted((devices or {}).items()):
         try:
-            known.append(Device.model_validate_json(blob))
+            device = Device.model_validate_json(blob)
         except ValidationError:
+            unreadable.append(f"devices/{name}")
+            continue
+        if name == f"{device.device}.json":
+            known.append(device)
+        else:
             unreadable.append(f"devices/{name}")
     latest = {device.device: device for device in sorted(known, key=lambda found: found.at or _EVER)}
     steps = each(Step, "steps/")
@@ -287,10 +295,17 @@ def read(records: Mapping[str, Any], devices: Mapping[str, bytes] | None = None)
 
 
 def device_reports(task_name: str) -> dict[str, bytes]:
-    """What the devices of a task last reported, by blob name; an unreadable blob is empty, not raised."""
+    """What the devices of a task last reported, by blob name.
+
+    An unreadable blob is empty, not raised; so is the one blob `*` of a folder that cannot be listed.
+    """
     folder = storage.join(settings.storage(), "fleet", task_name, "devices")
     found = {}
-    for name in storage.names(folder):
+    try:
+        names = storage.names(folder)
+    except StorageError:
+        return {"*": b""}
+    for name in names:
         try:
             found[name] = storage.read(storage.join(folder, name), DEVICE_REPORT_LIMIT)
         except StorageError:

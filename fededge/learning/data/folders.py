@@ -33,7 +33,7 @@ def prepare(task: FederatedTask, data: Path, test: Path) -> dict[str, Any]:
     clients: list[dict[str, Any]] = []
     for name, indices in shares.items():
         order = np.random.default_rng([task.seed, 3, len(clients)]).permutation(indices)
-        held = max(1, round(len(order) * task.partition.local_holdout))
+        held = min(max(1, round(len(order) * task.partition.local_holdout)), len(order) - 1)
         train, local_test = np.sort(order[held:]), np.sort(order[:held])
         folder = data / "clients" / name
         write(folder / "train", examples.x[train], examples.y[train])

@@ -1,7 +1,9 @@
 """Where examples come from: the sources a task can name, as arrays checked at the door."""
 
 import io
+import zlib
 from dataclasses import dataclass
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -119,7 +121,7 @@ def _npz(data: FileData) -> Examples:
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise DataError(f"{data.path} is not an .npz file without pickled objects: {error}") from error
     wanted = ["x_train", "y_train", "x_test", "y_test", *([data.key] if data.key else [])]
     missing = [name for name in wanted if name not in arrays]

@@ -15,6 +15,14 @@ class Reports:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Counts (examples, correct, loss_sum) by client, and why the others gave none."""
+
+    counts: dict[str, dict[str, float]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
 class Runtime(Protocol):
     """Reaches clients; what it brings back is untrusted and screened by the engine."""
 
@@ -23,10 +31,8 @@ class Runtime(Protocol):
     ) -> Reports:
         """Have each client of `cohort` run the plan on `weights`; return when all reported or time is up."""
 
-    def evaluate(
-        self, weights: Weights, clients: list[str], deadline_seconds: float
-    ) -> dict[str, dict[str, float]]:
-        """Counts (examples, correct, loss_sum) of `weights` on each client's own test examples."""
+    def evaluate(self, weights: Weights, clients: list[str], deadline_seconds: float) -> Counts:
+        """Have each of `clients` evaluate `weights` on its own test examples."""
 
     def close(self) -> None:
         """End whatever the runtime started."""

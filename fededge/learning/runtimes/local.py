@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fededge import storage
-from fededge.errors import RoundError
-from fededge.learning.runtimes import Reports
+from fededge.learning.runtimes import Counts, Reports
 from fededge.processes import owned
 from fededge.weights import Weights, to_bytes
 
@@ -47,19 +46,13 @@ class LocalSites:
         failed = {client: answer["error"] for client, answer in answers.items() if "error" in answer}
         return Reports({c: f for c, f in files.items() if c not in failed}, failed)
 
-    def evaluate(
-        self, weights: Weights, clients: list[str], deadline_seconds: float
-    ) -> dict[str, dict[str, float]]:
-        """See Runtime.
-
-        Raises:
-            RoundError: a client cannot evaluate, or not in time.
-        """
+    def evaluate(self, weights: Weights, clients: list[str], deadline_seconds: float) -> Counts:
+        """See Runtime."""
         answers = self._ask({client: {"do": "evaluate"} for client in clients}, weights, deadline_seconds)
-        for client, answer in answers.items():
-            if "error" in answer:
-                raise RoundError(f"client {client} cannot evaluate the model: {answer['error']}")
-        return {client: answer["counts"] for client, answer in answers.items()}
+        return Counts(
+            {client: answer["counts"] for client, answer in answers.items() if "counts" in answer},
+            {client: answer["error"] for client, answer in answers.items() if "error" in answer},
+        )
 
     def close(self) -> None:
         """End all site processes."""

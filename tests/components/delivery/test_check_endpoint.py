@@ -61,8 +61,9 @@ def test_a_good_endpoint_passes_and_is_recorded(plain: Any, artifact: Any, input
 
 
 def test_an_endpoint_of_another_version_fails_and_leaves_nothing(
-    plain: Any, artifact: Any, inputs: Any
+    plain: Any, artifact: Any, inputs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
     _, version, _ = inputs
     Path(version.path).write_text(json.dumps({**DOCUMENT, "version": 2}))
     lineage.seal(version)

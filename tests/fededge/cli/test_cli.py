@@ -148,12 +148,16 @@ def test_the_examples_are_valid() -> None:
         assert load(file).name
 
 
-def test_the_agent_is_handed_its_own_options(capfd: Captured) -> None:
+def test_the_agent_is_handed_its_own_options() -> None:
     if not (ROOT / ".venvs" / "edge" / "bin" / "python").exists():
         pytest.skip("no edge environment")
-    assert main(["agent", "--help"]) == 0
-    assert "--trusted-key" in capfd.readouterr().out
-    assert main(["agent", "digits", "--device", "d"]) == 2
+
+    def agent(*options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fededge", "agent", *options]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    assert "--trusted-key" in agent("--help").stdout
+    assert agent("digits", "--device", "d").returncode == 2
 
 
 def test_runs_as_a_module_entry(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +26,8 @@ from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("serving")
 
-TINY = Path(__file__).resolve().parents[2] / "serving" / "fixtures" / "tiny.tflite"
+ROOT = Path(__file__).resolve().parents[3]
+TINY = ROOT / "tests" / "serving" / "fixtures" / "tiny.tflite"
 VARIANT = {"kind": "float32", "url": str(TINY), "digest": storage.digest(TINY.read_bytes())}
 DOCUMENT = {"name": "tiny", "version": 1, "variants": [VARIANT]}
 TASK = FederatedTask.from_json('{"name": "tiny", "data": {"source": "digits"}, "endpoint": {"name": "tiny"}}')
@@ -103,6 +106,22 @@ def test_an_endpoint_that_serves_another_version_fails_its_check(served: dict[st
         endpoint_check.check(served, {**DOCUMENT, "version": 2}, X)
 
 
+def test_a_cluster_that_still_serves_the_version_before_is_asked_again(
+    served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, refused = endpoint_check._ask, iter(range(2))
+
+    def late(*question: Any) -> dict[str, float]:
+        for _ in refused:
+            raise EndpointError("serves model_version 0, not 1")
+        return ask(*question)
+
+    monkeypatch.setattr(endpoint_check, "_ask", late)
+    monkeypatch.setattr(endpoint_check, "POLL", 0.0)
+    assert endpoint_check.check(served, DOCUMENT, X, patience=60)["version"] == 1
+    assert list(refused) == []
+
+
 def test_an_endpoint_that_answers_otherwise_fails_its_check(
     served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +190,25 @@ def test_a_successor_whose_state_cannot_be_written_is_ended(
         local_endpoint.start("own", VARIANT, 2)
     assert not launched[0].running
     assert local_endpoint.running() == [own]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_server_whose_start_was_cut_off_is_ended_by_the_next_to_come(number: signal.Signals) -> None:
+    folder = settings.home() / "endpoints" / "cut"
+    code = f"from fededge.delivery import local_endpoint; local_endpoint.start('cut', {VARIANT!r}, 1)"
+    hold = "import time; from fededge.delivery import local_endpoint as e; e._answers = lambda _: time.sleep(60);"
+    with subprocess.Popen([sys.executable, "-c", hold + code], cwd=ROOT) as starter:
+        while not (folder / "starting.json").exists():
+            assert starter.poll() is None
+            time.sleep(0.02)
+        left = LocalEndpoint.model_validate_json((folder / "starting.json").read_bytes())
+        starter.send_signal(number)
+    assert left.running
+    assert local_endpoint.running() == []
+    assert local_endpoint.names() == ["cut"]
+    assert local_endpoint.stop("cut")
+    assert not left.running
+    assert not local_endpoint.stop("cut")
 
 
 def test_a_file_that_is_no_model_is_told_from_the_servers_log(tmp_path: Path) -> None:

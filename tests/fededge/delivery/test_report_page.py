@@ -177,7 +177,7 @@ def test_nothing_from_a_record_becomes_markup() -> None:
     records["version"]["devices"] = {HOSTILE: HOSTILE}
     records["endpoint_check"][HOSTILE] = HOSTILE
     records[f"variant-{HOSTILE}"] = "unreadable"
-    devices = {name: hostile(content) for name, content in EXAMPLE["devices"].items()}
+    devices = {f"{HOSTILE}.json": hostile(content) for content in EXAMPLE["devices"].values()}
     text = render(report_of(TASK, HOSTILE, HOSTILE, report(records, devices).facts))
     page = Page(text)
     assert "alert(1)" in page.text
@@ -214,7 +214,7 @@ def test_unreadable_records_are_named() -> None:
     assert "steps/odd" in Page(render(report({"steps/odd": 3}))).text
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.sets(st.sampled_from(sorted(EXAMPLE["records"]))))
 def test_any_part_of_the_records_makes_a_page(kept: set[str]) -> None:
     Page(render(report({name: EXAMPLE["records"][name] for name in kept}, EXAMPLE["devices"])))
@@ -256,7 +256,9 @@ def test_a_large_run_stays_readable_and_small() -> None:
         }
         for number in range(1, 301)
     ]
-    devices = {name: {"device": name, "status": "failed", "error": "x" * MESSAGE_LIMIT} for name in names}
+    devices = {
+        f"{name}.json": {"device": name, "status": "failed", "error": "x" * MESSAGE_LIMIT} for name in names
+    }
     text = render(report({"data": data, "rounds-0001": rounds}, devices))
     assert len(text.encode()) < 2_000_000
     said = Page(text).text

@@ -55,7 +55,17 @@ def test_a_malformed_record_is_named_and_the_rest_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"\xff", b"[" * 60_000, b'"text"', b'{"status": "running"}', b'{"device": {}}']
+    "blob",
+    [
+        b"",
+        b"\xff",
+        b"[" * 60_000,
+        b'"text"',
+        b'{"status": "running"}',
+        b'{"device": {}}',
+        b'{"device": "good", "status": "running"}',
+        b'{"device": "odd", "at": "9999-12-31T23:59:59-12:00"}',
+    ],
 )
 def test_a_device_that_reports_nonsense_is_named(blob: bytes) -> None:
     facts = read({}, {"good.json": b'{"device": "good"}', "odd.json": blob})
@@ -66,8 +76,8 @@ def test_a_device_that_reports_nonsense_is_named(blob: bytes) -> None:
 def test_a_device_counts_with_its_latest_report() -> None:
     record = [{"device": "a", "version": 1, "at": 100}, {"device": "b", "version": 1, "at": 300}]
     blobs = {
-        "a": b'{"device": "a", "version": 2, "at": 200}',
-        "b": b'{"device": "b", "version": 2, "at": 200}',
+        "a.json": b'{"device": "a", "version": 2, "at": 200}',
+        "b.json": b'{"device": "b", "version": 2, "at": 200}',
     }
     found = {device.device: device.version for device in read({"devices": record}, blobs).devices}
     assert found == {"a": "2", "b": "1"}
@@ -95,3 +105,8 @@ def test_device_reports_come_from_the_blob_store_and_an_oversized_one_stays_empt
     storage.write(storage.join(folder, "one.json"), b"{}")
     storage.write(storage.join(folder, "big.json"), b" " * (DEVICE_REPORT_LIMIT + 1))
     assert device_reports("digits") == {"big.json": b"", "one.json": b"{}"}
+
+
+def test_a_blob_store_that_cannot_be_listed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDEDGE_STORAGE", "nowhere://bucket")
+    assert read({}, device_reports("digits")).unreadable == ["devices/*"]

@@ -52,7 +52,7 @@ def test_records_can_neither_style_nor_drive_the_terminal() -> None:
 
 
 def test_many_devices_are_counted_not_listed() -> None:
-    devices = {f"{number}.json": {"device": f"d-{number}"} for number in range(50)}
+    devices = {f"d-{number}.json": {"device": f"d-{number}"} for number in range(50)}
     text = printed({}, devices)
     assert "and 30 more" in text
     assert "d-19" in text

@@ -33,7 +33,7 @@ def npz(folder: Path, **changes: np.ndarray) -> FederatedTask:
     return task(data={"source": "npz", "path": str(folder / "d.npz"), "key": key})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(["iid", "dirichlet"]),
     clients=st.integers(1, 8),
@@ -43,7 +43,7 @@ def npz(folder: Path, **changes: np.ndarray) -> FederatedTask:
 def test_every_example_goes_to_exactly_one_client(kind: str, clients: int, alpha: float, seed: int) -> None:
     spread_task = task(
         seed=seed,
-        partition={"kind": kind, "clients": clients, "alpha": alpha, "min_examples": 1},
+        partition={"kind": kind, "clients": clients, "alpha": alpha, "min_examples": 2},
         learning={"cohort": {"size": 1}},
     )
     y = np.random.default_rng(seed).integers(0, 10, 400)
@@ -104,6 +104,23 @@ def test_uint8_images_are_scaled(tmp_path: Path) -> None:
     examples = sources.load(npz(tmp_path))
     assert examples.x.shape == (40, 28, 28, 1)
     assert examples.x.max() <= 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "npy"])
+def test_a_damaged_file_is_named(damage: str, tmp_path: Path) -> None:
+    spoilt = npz(tmp_path)
+    file = tmp_path / "d.npz"
+    whole = bytearray(file.read_bytes())
+    if damage == "truncated":
+        whole = whole[: len(whole) // 2]
+    if damage == "flipped":
+        whole[5000] ^= 1
+    file.write_bytes(whole)
+    if damage == "npy":
+        with file.open("wb") as stream:
+            np.save(stream, np.zeros(3))
+    with pytest.raises(DataError, match=r"d\.npz is not an \.npz file"):
+        sources.load(spoilt)
 
 
 def test_mnist_from_a_file(shared: Path) -> None:

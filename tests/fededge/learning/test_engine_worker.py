@@ -61,6 +61,7 @@ def test_a_stuck_worker_is_a_named_error_within_the_deadline() -> None:
         worker.process.send_signal(signal.SIGSTOP)
         with pytest.raises(WorkerStuck, match="no answer within 1 s"), worker.context():
             double(1)
+        assert worker.process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])

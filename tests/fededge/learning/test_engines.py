@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fededge.errors import QuorumError
+from fededge.errors import DivergedError, QuorumError
 from fededge.learning import models
 from fededge.learning.engine import open_engine
 from fededge.learning.engine_federated import FederatedEngine
@@ -69,6 +69,14 @@ def test_the_same_task_gives_the_same_bits_with_dropout(  # type: ignore[no-unty
     (tmp_path / "again").mkdir()
     second = run(prepared, task, tmp_path / "again", 1)
     assert all(first.weights[n].tobytes() == second.weights[n].tobytes() for n in first.weights)
+
+
+def test_a_simulated_client_that_diverges_fails_the_round(  # type: ignore[no-untyped-def]
+    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path
+) -> None:
+    task = make_task(engine="simulation", client={"batch_size": 100, "learning_rate": 1e30})
+    with pytest.raises(DivergedError, match="learning_rate"):
+        run(prepared, task, tmp_path, 1)
 
 
 KILLED = """

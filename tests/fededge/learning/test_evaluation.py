@@ -1,11 +1,13 @@
 """Evaluation, central and at each client; and centralised training."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fededge.errors import DivergedError
+from fededge.errors import DivergedError, RoundError
 from fededge.learning import centralised, models
 from fededge.learning.evaluation import evaluate, evaluate_state
 from fededge.learning.state import State
@@ -53,6 +55,21 @@ def test_sites_and_simulation_evaluate_alike(prepared, make_task: Callable[..., 
         assert first["examples"] == second["examples"]
         assert first["accuracy"] == pytest.approx(second["accuracy"])
         assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+
+
+def test_a_site_that_cannot_evaluate_is_left_out_with_its_reason(  # type: ignore[no-untyped-def]
+    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path
+) -> None:
+    task = make_task()
+    state = State(task.digest, 0, models.initial_weights(task), [])
+    shutil.copytree(prepared.data, tmp_path / "data")
+    (tmp_path / "data" / "clients" / "site-1" / "test" / "x.npy").write_bytes(b"no images")
+    result = evaluate_state(task, state, tmp_path / "data", prepared.test, prepared.plan(task))
+    assert [client["id"] for client in result["clients"]] == ["site-0", "site-2"]
+    assert set(result["failed"]) == {"site-1"}
+    shutil.rmtree(tmp_path / "data" / "clients")
+    with pytest.raises(RoundError, match="no client can evaluate the model"):
+        evaluate_state(task, state, tmp_path / "data", prepared.test, prepared.plan(task))
 
 
 def test_centralised_training_learns_with_as_many_samples(prepared, make_task) -> None:  # type: ignore[no-untyped-def]

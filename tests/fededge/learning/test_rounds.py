@@ -91,6 +91,18 @@ def test_a_checkpoint_of_another_start_is_not_taken(task: FederatedTask, tmp_pat
     assert engine.rounds == [1, 2, 3]
 
 
+def test_a_checkpoint_of_other_cohorts_or_further_rounds_is_not_taken(
+    task: FederatedTask, tmp_path: Path
+) -> None:
+    checkpoint = str(tmp_path / "c")
+    run_rounds(task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: None)
+    for cohorts in ({1: COHORTS[1], 2: COHORTS[2]}, {**COHORTS, 2: ["z"]}):
+        engine = Arithmetic()
+        state = run_rounds(task, engine, start(task), cohorts, checkpoint, lambda r: None)
+        assert engine.rounds == sorted(cohorts)
+        assert [record["round"] for record in state.history] == sorted(cohorts)
+
+
 def test_steps_follow_on_each_other(task: FederatedTask, tmp_path: Path) -> None:
     whole = run_rounds(task, Arithmetic(), start(task), COHORTS, str(tmp_path / "w"), lambda r: None)
     one = run_rounds(task, Arithmetic(), start(task), {1: ["a"]}, str(tmp_path / "1"), lambda r: None)

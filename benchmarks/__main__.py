@@ -1,0 +1,25 @@
+"""Every benchmark, one after the other, each in its environment: `python3.11 -m benchmarks`.
+
+Options go to benchmarks.jobs (`--mnist FILE`, `--no-tests`).
+"""
+
+import subprocess
+import sys
+
+from fededge.setup.environments import set_up
+from fededge.setup.layout import ROOT, interpreter, say
+
+BENCHMARKS = (("worker", "rounds"), ("platform", "pipeline"), ("serving", "serving"))
+
+
+def main() -> None:
+    """Run them all; what fails ends it."""
+    set_up()
+    commands = [[str(interpreter(name)), "-m", f"benchmarks.{script}"] for name, script in BENCHMARKS]
+    for command in [*commands, [sys.executable, "-m", "benchmarks.jobs", *sys.argv[1:]]]:
+        say(" ".join(command[1:]))
+        subprocess.run(command, cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Wall time, peak memory and accuracy of the two jobs, in a fresh clone of what is committed.
+
+    python3.11 -m benchmarks.jobs [--mnist FILE] [--no-tests]
+
+Set-up is timed apart. Memory is the largest sum, over all processes of a job, of the proportional
+set size (each shared page counts once). Prints a table and writes benchmarks/results/jobs.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results import save, table
+
+ROOT = Path(__file__).resolve().parents[1]
+MARK = "FEDEDGE_BENCHMARK"
+"""Set in every process of a job, by which its memory is found."""
+POLL = 0.5
+
+
+def measure(name: str, command: list[str], clone: Path) -> dict[str, Any]:
+    """Run a job to its end: its seconds and its peak memory.
+
+    Raises:
+        SystemExit: it failed.
+    """
+    print(f"==> {name}", flush=True)
+    mark = f"{MARK}={os.getpid()}-{time.monotonic_ns()}"
+    shared = os.environ.get("FEDEDGE_SHARED") or str(ROOT.parent / "shared")
+    variables = os.environ | dict([mark.split("=")]) | {"FEDEDGE_SHARED": shared}
+    started, peak = time.monotonic(), 0
+    with subprocess.Popen(command, cwd=clone, env=variables, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            peak = max(peak, proportional_set_size(mark.encode()))
+            time.sleep(POLL)
+    if process.returncode:
+        raise SystemExit(f"{name} failed with status {process.returncode}: run it by hand in a clone")
+    return {"job": name, "seconds": round(time.monotonic() - started, 1), "peak GB": round(peak / 1e6, 2)}
+
+
+def proportional_set_size(mark: bytes) -> int:
+    """kB of memory of all processes that have `mark` among their variables."""
+    total = 0
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                lines = (folder / "smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except OSError:
+            continue  # it ended meanwhile, or is not ours
+    return total
+
+
+def accuracies(clone: Path) -> dict[str, float]:
+    """Held-out accuracy of the latest run's last round, and of centralised training."""
+    run = max((clone / ".fededge" / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    evaluations = [json.loads(f.read_bytes()) for f in run.glob("artifacts/*/evaluate-model*/evaluation")]
+    (central,) = (json.loads(f.read_bytes()) for f in run.glob("artifacts/*/train-centralised/centralised"))
+    last = max(evaluations, key=lambda evaluation: evaluation["round"])
+    return {"accuracy": round(last["accuracy"], 4), "centralised": round(central["accuracy"], 4)}
+
+
+def main() -> None:
+    """Clone, set up, and measure each job."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mnist", type=Path, help="file with the arrays of Keras's mnist.npz")
+    parser.add_argument("--no-tests", action="store_true", help="leave `make test` out")
+    options = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="fededge-benchmark-") as folder:
+        clone = Path(folder) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        job = [sys.executable, "-m", "fededge.setup"]
+        fededge = str(clone / ".venvs" / "platform" / "bin" / "fededge")
+        rows.append(measure("set-up", [*job, "setup"], clone))
+        rows.append(measure("make run (digits)", [*job, "run"], clone) | accuracies(clone))
+        if options.mnist:
+            (clone / "examples" / "mnist" / "mnist.npz").symlink_to(options.mnist.resolve())
+            command = [fededge, "run", "examples/mnist/task.yaml"]
+            rows.append(measure("mnist", command, clone) | accuracies(clone))
+        subprocess.run([fededge, "stop"], cwd=clone, check=True)
+        if not options.no_tests:
+            rows.append(measure("make test", [*job, "test"], clone))
+    columns = ("job", "seconds", "peak GB", "accuracy", "centralised")
+    rows = [{column: row.get(column, "") for column in columns} for row in rows]
+    print(table(rows))
+    print(save("jobs", rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The installed command, in the platform environment and on a device."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fededge import settings
+
+pytestmark = pytest.mark.environment("platform", "edge")
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fededge(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fededge", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_device_runs_the_agent_and_says_what_other_verbs_need() -> None:
+    if importlib.util.find_spec("typer"):
+        assert fededge("schema").returncode == 0
+        return
+    assert "--trusted-key" in fededge("agent", "--help").stdout
+    refused = fededge("run", "task.yaml")
+    assert refused.returncode == 2
+    assert "platform environment" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "example.org"}, "example.org,127.0.0.1,localhost"),
+        ({"no_proxy": "a", "NO_PROXY": "b"}, "a,127.0.0.1,localhost"),
+    ],
+)
+def test_no_proxy_stands_before_this_machine(before: dict[str, str], after: str) -> None:
+    assert settings.without_proxy(before) == {"no_proxy": after, "NO_PROXY": after}
