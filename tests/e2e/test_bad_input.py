@@ -98,8 +98,11 @@ def test_a_disk_that_fills_during_a_run(machine: Machine, task: Write) -> None:
 
 
 def test_an_unreachable_mlflow(machine: Machine, task: Write) -> None:
-    said = message(machine.fededge("run", task(), variables={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}))
-    assert "http://127.0.0.1:9" in said
+    ended = machine.fededge("run", task(), variables={"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
+    assert "http://127.0.0.1:9" in message(ended)
+    (run,) = (machine.home / "runs").iterdir()
+    assert f"report: {run / 'report.html'}" in ended.stdout
+    assert "http://127.0.0.1:9" in (run / "report.html").read_text()
 
 
 def test_an_unreachable_kubeflow(machine: Machine, task: Write) -> None:
