@@ -32,9 +32,9 @@ class SeededDropout(tf.keras.layers.Layer):
 class PooledConvolution(tf.keras.layers.Conv2D):
     """Conv2D and a 2x2 max pool, where bias and activation (a rising one) come after the pool.
 
-    That gives the values and gradients of the usual order for a quarter of the work. Nor can a build of
-    TensorFlow merge convolution and bias into one operation, which some builds do and which rounds
-    otherwise.
+    That gives the values and gradients of the usual order, and bias and activation take a quarter of the
+    work. Nor can a build of TensorFlow merge convolution and bias into one operation, which some builds do
+    and which rounds otherwise.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
