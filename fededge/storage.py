@@ -4,9 +4,11 @@ A write becomes visible as a whole or not at all: local files are written beside
 synced and renamed; object stores make a put atomic themselves.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -37,10 +39,10 @@ def write(url: str, data: bytes) -> None:
             `url` before still does.
     """
     path = local_path(url)
-    system: Any = _remote(url) if path is None else None
-    try:
+    remedy = "Free space, fix permissions or connection, then run again; nothing was half-written"
+    with _named_failure(url, "write", remedy):
         if path is None:
-            system.pipe_file(url, data)
+            _remote(url).pipe_file(url, data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -55,11 +57,6 @@ def write(url: str, data: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
-    except _failures(url) as error:
-        raise StorageError(
-            f"cannot write {url}: {error}. Free space, fix permissions or connection, then run again; "
-            "nothing was half-written"
-        ) from error
 
 
 def read(url: str, limit: int | None = None) -> bytes:
@@ -73,13 +70,10 @@ def read(url: str, limit: int | None = None) -> bytes:
         StorageError: nothing there, not readable, or larger than `limit`.
     """
     path = local_path(url)
-    system: Any = _remote(url) if path is None else None
-    try:
-        stream: Any = path.open("rb") if path is not None else system.open(url, "rb")
+    with _named_failure(url):
+        stream: Any = path.open("rb") if path is not None else _remote(url).open(url, "rb")
         with stream as file:
             data: bytes = file.read() if limit is None else file.read(limit + 1)
-    except _failures(url) as error:
-        raise _unreadable(url, error) from error
     if limit is not None and len(data) > limit:
         raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
     return data
@@ -92,13 +86,8 @@ def exists(url: str) -> bool:
         StorageError: the store cannot be asked.
     """
     path = local_path(url)
-    if path is not None:
-        return path.exists()
-    system = _remote(url)
-    try:
-        return bool(system.exists(url))
-    except _failures(url) as error:
-        raise _unreadable(url, error) from error
+    with _named_failure(url):
+        return path.exists() if path is not None else bool(_remote(url).exists(url))
 
 
 def names(url: str) -> list[str]:
@@ -108,10 +97,10 @@ def names(url: str) -> list[str]:
         StorageError: the folder cannot be listed.
     """
     path = local_path(url)
-    system: Any = _remote(url) if path is None else None
-    try:
+    with _named_failure(url):
         if path is not None:
             return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
+        system = _remote(url)
         if not system.exists(url):
             return []
         return sorted(
@@ -119,8 +108,6 @@ def names(url: str) -> list[str]:
             for entry in system.ls(url, detail=True, refresh=True)
             if entry["type"] == "file"
         )
-    except _failures(url) as error:
-        raise _unreadable(url, error) from error
 
 
 def digest(data: bytes) -> str:
@@ -170,13 +157,18 @@ def _remote(url: str) -> Any:
         ) from error
 
 
-def _failures(url: str) -> tuple[type[Exception], ...]:
-    """What the store of `url` raises when it fails; each remote file system has errors of its own."""
-    return (OSError, ValueError) if local_path(url) is not None else (Exception,)
-
-
-def _unreadable(url: str, error: Exception) -> StorageError:
-    return StorageError(f"cannot read {url}: {error}. Check the URL, its permissions and the connection")
+@contextlib.contextmanager
+def _named_failure(
+    url: str, action: str = "read", remedy: str = "Check the URL, its permissions and the connection"
+) -> Iterator[None]:
+    """Raise StorageError for what the store of `url` raises; each remote one has errors of its own."""
+    failures = (OSError, ValueError) if local_path(url) is not None else (Exception,)
+    try:
+        yield
+    except StorageError:
+        raise
+    except failures as error:
+        raise StorageError(f"cannot {action} {url}: {error}. {remedy}") from error
 
 
 def sync_folder(folder: Path) -> None:
