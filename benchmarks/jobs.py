@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import save, table
+from fededge.setup.layout import ROOT, say
 
-ROOT = Path(__file__).resolve().parents[1]
 MARK = "FEDEDGE_BENCHMARK"
 """Set in every process of a job, by which its memory is found."""
 POLL = 0.5
@@ -30,14 +30,14 @@ def measure(name: str, command: list[str], clone: Path) -> dict[str, Any]:
     Raises:
         SystemExit: it failed.
     """
-    print(f"==> {name}", flush=True)
-    mark = f"{MARK}={os.getpid()}-{time.monotonic_ns()}"
+    say(name)
+    value = f"{os.getpid()}-{time.monotonic_ns()}"
     shared = os.environ.get("FEDEDGE_SHARED") or str(ROOT.parent / "shared")
-    variables = os.environ | dict([mark.split("=")]) | {"FEDEDGE_SHARED": shared}
+    variables = os.environ | {MARK: value, "FEDEDGE_SHARED": shared}
     started, peak = time.monotonic(), 0
     with subprocess.Popen(command, cwd=clone, env=variables, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            peak = max(peak, proportional_set_size(mark.encode()))
+            peak = max(peak, proportional_set_size(f"{MARK}={value}".encode()))
             time.sleep(POLL)
     if process.returncode:
         raise SystemExit(f"{name} failed with status {process.returncode}: run it by hand in a clone")

@@ -40,7 +40,7 @@ def endpoint_ports() -> str | None:
 def without_proxy(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables that keep a proxy out of calls to this machine itself, beside what they exempt already."""
     exempt = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
-    names = ",".join(filter(None, [exempt, "127.0.0.1", "localhost"]))
+    names = ",".join(dict.fromkeys([*filter(None, exempt.split(",")), "127.0.0.1", "localhost"]))
     return {"no_proxy": names, "NO_PROXY": names}
 
 

@@ -23,6 +23,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -303,12 +304,15 @@ def _chain(spec: Mapping[str, Any]) -> None:
     Of the tasks that are ready, the first by name goes first.
     """
     for tasks in _graphs(spec):
-        waiting = {name: set(task.get("dependentTasks", ())) for name, task in tasks.items()}
-        done: list[str] = []
-        while waiting:
-            name = min(name for name, needed in waiting.items() if needed <= set(done))
-            tasks[name]["dependentTasks"] = sorted({*waiting.pop(name), *done[-1:]})
-            done.append(name)
+        sorter = TopologicalSorter({name: task.get("dependentTasks", ()) for name, task in tasks.items()})
+        sorter.prepare()
+        ready: list[str] = []
+        before: list[str] = []
+        while sorter.is_active():
+            name, *ready = sorted([*ready, *sorter.get_ready()])
+            tasks[name]["dependentTasks"] = sorted({*tasks[name].get("dependentTasks", ()), *before})
+            sorter.done(name)
+            before = [name]
 
 
 def _drop_retries(node: Any) -> None:

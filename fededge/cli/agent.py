@@ -1,7 +1,6 @@
 """fededge agent: the agent of a device, in the edge environment."""
 
 import os
-import sys
 from typing import Any
 
 import typer
@@ -21,5 +20,4 @@ def agent(context: typer.Context) -> None:
     from pipelines.environments import interpreter_folder
 
     python = str(interpreter_folder("edge") / "python")
-    sys.stdout.flush()
     os.execv(python, [python, "-m", "fededge.fleet.agent", *context.args])

@@ -246,12 +246,12 @@ def _end(endpoint: LocalEndpoint) -> None:
 
 def _end_leftover(folder: Path, standing: LocalEndpoint | None) -> bool:
     """End a server whose start was cut off, so that nobody knows it; whether there was one."""
-    left = _read(folder / STARTING)
-    unknown = left is not None and left != standing
-    if left and unknown:
+    starting = _read(folder / STARTING)
+    left = starting if starting != standing else None
+    if left:
         _end(left)
     (folder / STARTING).unlink(missing_ok=True)
-    return unknown
+    return left is not None
 
 
 def _read(file: Path) -> LocalEndpoint | None:

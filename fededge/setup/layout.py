@@ -66,7 +66,6 @@ def become(command: Command) -> NoReturn:
     Raises:
         SetupError: there is no such program.
     """
-    sys.stdout.flush()
     os.chdir(ROOT)
     try:
         os.execve(command[0], [str(part) for part in command], _own_environment())

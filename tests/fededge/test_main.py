@@ -36,6 +36,7 @@ def test_a_device_runs_the_agent_and_says_what_other_verbs_need() -> None:
         ({}, "127.0.0.1,localhost"),
         ({"NO_PROXY": "example.org"}, "example.org,127.0.0.1,localhost"),
         ({"no_proxy": "a", "NO_PROXY": "b"}, "a,127.0.0.1,localhost"),
+        ({"no_proxy": "127.0.0.1,localhost"}, "127.0.0.1,localhost"),
     ],
 )
 def test_no_proxy_stands_before_this_machine(before: dict[str, str], after: str) -> None:

@@ -85,7 +85,7 @@ class FakeKubeflow:
         pipeline = self._add(
             self.pipelines,
             "pipeline_id",
-            {"display_name": name, "name": name, "namespace": query.get("namespace", "")},
+            {"display_name": name, "name": name, "namespace": space},
         )
         self._version(pipeline["pipeline_id"], name, package)
         return pipeline

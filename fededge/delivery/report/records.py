@@ -268,9 +268,8 @@ def read(records: Mapping[str, Any], devices: Mapping[str, bytes] | None = None)
         try:
             device = Device.model_validate_json(blob)
         except ValidationError:
-            unreadable.append(f"devices/{name}")
-            continue
-        if name == f"{device.device}.json":
+            device = None
+        if device and name == f"{device.device}.json":
             known.append(device)
         else:
             unreadable.append(f"devices/{name}")
