@@ -6,8 +6,8 @@ Options go to benchmarks.jobs (`--mnist FILE`, `--no-tests`).
 import subprocess
 import sys
 
-from fededge.setup.environments import set_up
-from fededge.setup.layout import ROOT, interpreter, say
+from fededge.host.environments import set_up
+from fededge.host.layout import ROOT, interpreter, say
 
 BENCHMARKS = (("worker", "rounds"), ("platform", "pipeline"), ("serving", "serving"))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import save, table
-from fededge.setup.layout import ROOT, say
+from fededge.host.layout import ROOT, say
 
 MARK = "FEDEDGE_BENCHMARK"
 """Set in every process of a job, by which its memory is found."""
@@ -78,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="fededge-benchmark-") as folder:
         clone = Path(folder) / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        job = [sys.executable, "-m", "fededge.setup"]
+        job = [sys.executable, "-m", "fededge.host"]
         fededge = str(clone / ".venvs" / "platform" / "bin" / "fededge")
         rows.append(measure("set-up", [*job, "setup"], clone))
         rows.append(measure("make run (digits)", [*job, "run"], clone) | accuracies(clone))

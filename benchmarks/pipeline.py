@@ -18,8 +18,8 @@ from pathlib import Path
 
 from benchmarks.results import save, table
 from fededge import task as tasks
-from fededge.delivery import local_endpoint
-from fededge.delivery.tracking import TrackedRun
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.tracking.run import TrackedRun
 
 Interval = tuple[float, float]
 

@@ -38,8 +38,9 @@ def make_task(samples: int, batch: int, engine: str) -> FederatedTask:
 
 def measure_engine(task: FederatedTask, data: Path, rounds: int) -> list[float]:
     """Seconds of each round after one that warms up."""
-    from fededge.learning import engine_plan, models
-    from fededge.learning.engine import open_engine
+    from fededge.learning.engines import open_engine
+    from fededge.learning.frameworks.keras import models
+    from fededge.learning.tff import plan as engine_plan
 
     weights = models.initial_weights(task)
     with tempfile.TemporaryDirectory() as folder:

@@ -28,9 +28,9 @@ import requests
 from seldon_core.proto import prediction_pb2, prediction_pb2_grpc
 
 from fededge import storage
-from fededge.delivery import local_endpoint
-from fededge.delivery.local_endpoint import LocalEndpoint
-from fededge.delivery.prediction import PATH, to_uint8
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.delivery.endpoints.local import LocalEndpoint
+from fededge.delivery.endpoints.prediction import PATH, to_uint8
 from fededge.inference import load_runtime
 from serving.model_server import BODY_LIMIT
 
@@ -42,8 +42,8 @@ PAPER_COLD, PAPER_WARM = 5.0, 0.3  # seconds
 BUILD = """
 import sys
 from pathlib import Path
-from fededge.delivery import variants
-from fededge.learning import models
+from fededge.delivery.variants import conversion as variants
+from fededge.learning.frameworks.keras import models
 from fededge.task import load
 task = load("examples/digits/task.yaml")
 model = models.inference_model(task, models.initial_weights(task))

@@ -15,7 +15,7 @@ def main() -> int:
 
         return cli.main()
     if sys.argv[1:2] == ["agent"]:
-        from fededge.fleet import agent
+        from fededge.device import agent
 
         return agent.main(sys.argv[2:])
     print(

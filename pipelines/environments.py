@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from fededge.errors import EnvironmentMissing
-from fededge.setup.layout import NAMES
-from fededge.setup.layout import VENVS as ENVIRONMENTS
+from fededge.host.layout import NAMES
+from fededge.host.layout import VENVS as ENVIRONMENTS
 
 
 def interpreter_folder(image: str, environments: Path = ENVIRONMENTS) -> Path:
@@ -24,6 +24,6 @@ def interpreter_folder(image: str, environments: Path = ENVIRONMENTS) -> Path:
     if not (folder / "python3").exists():
         raise EnvironmentMissing(
             f"the environment of image {name} is not set up ({folder} has no python3): "
-            "run `make run`, or `python -m fededge.setup`"
+            "run `make run`, or `python -m fededge.host`"
         )
     return folder

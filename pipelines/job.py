@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fededge import settings, storage
-from fededge.delivery.report import Report, write_report
-from fededge.delivery.tracking import TrackedRun
 from fededge.fleet.simulation import SimulatedDevices
+from fededge.report import Report, write_report
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 from pipelines import runs
 from pipelines.federated_training.pipeline import compile_to
 from pipelines.local import run_local

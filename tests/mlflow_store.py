@@ -15,7 +15,7 @@ from fededge import settings
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SQLite store with MLflow's tables and no runs."""
     home = tmp_path_factory.mktemp("store")
-    code = "from fededge.delivery.connection import connect; connect()"
+    code = "from fededge.tracking.connection import connect; connect()"
     environment = {**os.environ, "FEDEDGE_HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     return home / "mlflow.db"

@@ -10,8 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 TOP = ("fededge", "components", "pipelines", "serving")
-FLOORS = ("learning", "privacy", "fleet", "delivery")
-MAY_USE = {"delivery": {"privacy"}, "fleet": {"privacy"}}
+FLOORS = ("tracking", "learning", "privacy", "fleet", "device", "delivery", "report", "host")
+MAY_USE = {
+    "delivery": {"privacy", "tracking"},
+    "fleet": {"privacy", "device"},
+    "device": {"privacy", "fleet"},
+    "report": {"tracking"},
+}
 BASE = {"cryptography", "fsspec", "numpy", "pydantic", "safetensors", "yaml"}
 # The one thing beyond the base on the ground floor: the runtime, imported when a model is loaded.
 LAZY = {("fededge.inference", "ai_edge_litert")}
@@ -65,7 +70,11 @@ def read(root: Path) -> dict[str, list[Import]]:
 IMPORTS = read(ROOT)
 COMMAND = "fededge.__main__"
 """The command's entry: part of the command line, though it must start without its libraries."""
-GROUND = {module_name(file, ROOT) for file in (ROOT / "fededge").glob("*.py")} - {COMMAND}
+GROUND = {
+    module_name(file, ROOT)
+    for pattern in ("*.py", "task/*.py", "documents/*.py")
+    for file in (ROOT / "fededge").glob(pattern)
+} - {COMMAND}
 
 
 def found(prefix: str) -> Iterator[Import]:
@@ -125,31 +134,26 @@ def test_ground_floor_and_privacy_need_no_more_than_the_base():
 
 
 def test_set_up_runs_on_a_bare_python():
-    external = [i for i in found("fededge.setup") if is_external(i)]
+    external = [i for i in found("fededge.host") if is_external(i)]
     assert not external
-    own = {i.module for i in found("fededge.setup") if i.root == "fededge"}
-    assert all(name == "fededge.errors" or name.startswith("fededge.setup") for name in own)
+    own = {i.module for i in found("fededge.host") if i.root == "fededge"}
+    assert all(name == "fededge.errors" or name.startswith("fededge.host") for name in own)
     assert not IMPORTS["fededge"]
     assert not IMPORTS["fededge.errors"]
 
 
-def test_tensorflow_federated_is_imported_in_two_places_only():
-    users = {
-        name for name, imports in IMPORTS.items() if any(i.root == "tensorflow_federated" for i in imports)
-    }
-    assert users
-    wrong = [
-        name
-        for name in users
-        if name != "fededge.learning.aggregation" and not name.startswith("fededge.learning.engine")
-    ]
-    assert not wrong
+def users_of(package: str) -> set[str]:
+    return {name for name, imports in IMPORTS.items() if any(i.root == package for i in imports)}
 
 
-def test_mlflow_stays_in_delivery():
-    users = {name for name, imports in IMPORTS.items() if any(i.root == "mlflow" for i in imports)}
+def test_tensorflow_federated_is_imported_in_one_room():
+    users = users_of("tensorflow_federated")
     assert users
-    assert {floor_of(name) for name in users} == {"delivery"}
+    assert not [name for name in users if not name.startswith("fededge.learning.tff.")]
+
+
+def test_mlflow_is_imported_by_tracking_and_delivery():
+    assert {floor_of(name) for name in users_of("mlflow")} == {"tracking", "delivery"}
 
 
 def test_components_import_only_kfp_and_their_image_at_the_top():

@@ -20,4 +20,4 @@ def agent(context: typer.Context) -> None:
     from pipelines.environments import interpreter_folder
 
     python = str(interpreter_folder("edge") / "python")
-    os.execv(python, [python, "-m", "fededge.fleet.agent", *context.args])
+    os.execv(python, [python, "-m", "fededge.device.agent", *context.args])

@@ -7,7 +7,7 @@ from fededge.cli import show
 
 def endpoints() -> None:
     """List the inference endpoints that run on this machine."""
-    from fededge.delivery import local_endpoint
+    from fededge.delivery.endpoints import local as local_endpoint
 
     found = local_endpoint.running()
     show.table(
@@ -27,7 +27,7 @@ def stop(name: str = typer.Argument("", help="Endpoint (default: all).", show_de
 
       fededge stop digits
     """
-    from fededge.delivery import local_endpoint
+    from fededge.delivery.endpoints import local as local_endpoint
     from fededge.errors import EndpointError
 
     names = [name] if name else local_endpoint.names()

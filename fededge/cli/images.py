@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fededge.delivery.prediction import to_uint8
+from fededge.delivery.endpoints.prediction import to_uint8
 from fededge.errors import DataError
 
 TYPES = ".npy, .png"

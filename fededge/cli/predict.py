@@ -35,7 +35,7 @@ def predict(
     import numpy as np
 
     from fededge.cli import images
-    from fededge.delivery import prediction
+    from fededge.delivery.endpoints import prediction
 
     labels: list[object]
     if sample:
@@ -61,7 +61,7 @@ def predict(
 
 
 def _address(name: str) -> str:
-    from fededge.delivery import local_endpoint
+    from fededge.delivery.endpoints import local as local_endpoint
     from fededge.errors import EndpointError
 
     for endpoint in local_endpoint.running():

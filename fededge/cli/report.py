@@ -16,7 +16,7 @@ def report(
 
       fededge report digits-20260101-120000-ab12
     """
-    from fededge.delivery.report import summary
+    from fededge.report import summary
     from pipelines.job import report_again
 
     finished = report_again(run)

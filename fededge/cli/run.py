@@ -62,7 +62,7 @@ def _on_kubeflow(spec: FederatedTask) -> None:
 
 
 def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:
-    from fededge.delivery.report import summary
+    from fededge.report import summary
     from pipelines.job import run_task
     from pipelines.local import StepFailed
 

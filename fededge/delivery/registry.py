@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fededge import settings, storage
-from fededge.delivery.connection import connect, exclusive, translated
 from fededge.delivery.gates import choose
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError, ReleaseError
 from fededge.task import FederatedTask
+from fededge.tracking.connection import connect, exclusive, translated
+from fededge.tracking.run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

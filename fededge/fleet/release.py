@@ -1,6 +1,6 @@
 """The release manifest: which variant each device class runs, signed.
 
-It lies at `<storage>/releases/<task>.json` as an envelope of `fededge.privacy.signing`. Manifests of
+It lies at `<storage>/releases/<task>.json` as an envelope of `fededge.signing`. Manifests of
 one task are ordered by the time they were issued: the publisher never issues one that is not later
 than the last, and a device refuses one that is earlier than what it runs. So an old manifest cannot
 be played back, while going back to an older model version is simply a new manifest.
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
 from fededge.errors import IntegrityError, ReleaseError, StorageError
-from fededge.privacy.signing import LIMIT, SigningKey, TrustedKey
+from fededge.signing import LIMIT, SigningKey, TrustedKey
 from fededge.task import FederatedTask
 
 MODEL_LIMIT = 256 << 20

@@ -18,10 +18,10 @@ import numpy as np
 
 import fededge
 from fededge import settings, storage
+from fededge.device.transport import collect
 from fededge.errors import DataError, EnvironmentMissing, ReleaseError, TaskError
 from fededge.fleet.selection import read_population
-from fededge.fleet.transport import collect
-from fededge.privacy.signing import SigningKey, public_file
+from fededge.signing import SigningKey, public_file
 from fededge.task import FederatedTask
 
 ROOT = Path(fededge.__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ class SimulatedDevices:
         samples = folder / "samples"
         for name, array in zip(("x", "y"), self._samples[device], strict=True):
             storage.write(str(samples / f"{name}.npy"), _npy(array))
-        command = [str(self._python), "-m", "fededge.fleet.agent", self._task.name]
+        command = [str(self._python), "-m", "fededge.device.agent", self._task.name]
         command += ["--device", device, "--class", self._classes[device], "--folder", str(folder)]
         command += ["--storage", self._storage, "--samples", str(samples)]
         command += ["--trusted-key", str(public_file(settings.signing_key_file()))]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fededge.errors import DivergedError, RoundError
-from fededge.learning import models
 from fededge.learning.data import folders
+from fededge.learning.frameworks.keras import models
 from fededge.learning.runtimes.local import LocalSites
 from fededge.learning.state import State
 from fededge.task import FederatedTask

@@ -13,7 +13,7 @@ import numpy as np
 
 from fededge import storage
 from fededge.errors import DivergedError, RoundError
-from fededge.learning.engine import Engine
+from fededge.learning.engines import Engine
 from fededge.learning.state import State, load
 from fededge.task import FederatedTask
 

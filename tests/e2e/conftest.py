@@ -72,7 +72,7 @@ def _environments() -> None:
         n for n in ("platform", "worker", "serving", "edge") if not (VENVS / n / "bin/python").exists()
     ]
     if missing:
-        pytest.skip(f"environments {missing} are not set up in {VENVS}: run `python -m fededge.setup`")
+        pytest.skip(f"environments {missing} are not set up in {VENVS}: run `python -m fededge.host`")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fededge import storage
-from fededge.delivery.prediction import predict
+from fededge.delivery.endpoints.prediction import predict
 
 from .conftest import Ended, Machine
 

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from fededge.delivery import local_endpoint
+from fededge.delivery.endpoints import local as local_endpoint
 
 from .conftest import ROOT
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fededge import storage
-from fededge.delivery import local_endpoint
-from fededge.delivery.local_endpoint import LocalEndpoint
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.delivery.endpoints.local import LocalEndpoint
 
 TINY = Path(__file__).parent / "fixtures" / "tiny.tflite"
 

@@ -16,8 +16,8 @@ from seldon_core.proto import prediction_pb2, prediction_pb2_grpc
 from seldon_core.seldon_client import SeldonClient
 
 from fededge import storage
-from fededge.delivery import local_endpoint
-from fededge.delivery.local_endpoint import LocalEndpoint
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.delivery.endpoints.local import LocalEndpoint
 from fededge.inference import load_runtime
 from serving import rpc
 from serving.model_server import BODY_LIMIT

@@ -31,12 +31,12 @@ def build_variant(
     from pathlib import Path
 
     from fededge import lineage, storage
-    from fededge.delivery import variants
     from fededge.delivery.gates import variant_gate
-    from fededge.delivery.tracking import TrackedRun
-    from fededge.learning.models import inference_model
+    from fededge.delivery.variants import conversion as variants
+    from fededge.learning.frameworks.keras.models import inference_model
     from fededge.learning.state import load
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step(f"build_variant-{kind}"):

@@ -29,10 +29,10 @@ def check_endpoint(
     from pathlib import Path
 
     from fededge import lineage, settings
-    from fededge.delivery import endpoint_check
-    from fededge.delivery.measurement import held_out
-    from fededge.delivery.tracking import TrackedRun
+    from fededge.delivery.endpoints import check as endpoint_check
+    from fededge.delivery.variants.measurement import held_out
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("check_endpoint") as step:

@@ -23,9 +23,9 @@ def deploy_endpoint(task: str, run: str, version: Input[Model], endpoint: Output
 
     from components.images import SERVING
     from fededge import lineage
-    from fededge.delivery import endpoints
-    from fededge.delivery.tracking import TrackedRun
+    from fededge.delivery.endpoints import deployment as endpoints
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("deploy_endpoint") as step:

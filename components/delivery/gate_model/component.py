@@ -33,8 +33,8 @@ def gate_model(
 
     from fededge import lineage
     from fededge.delivery import gates, registry
-    from fededge.delivery.tracking import TrackedRun
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("gate_model") as step:

@@ -33,9 +33,9 @@ def measure_variant(
 
     from fededge import lineage, storage
     from fededge.delivery import gates
-    from fededge.delivery import measurement as measuring
-    from fededge.delivery.tracking import TrackedRun
+    from fededge.delivery.variants import measurement as measuring
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     kind = variant.metadata["kind"]

@@ -38,8 +38,8 @@ def register_model(
 
     from fededge import lineage, storage
     from fededge.delivery import registry
-    from fededge.delivery.tracking import TrackedRun
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     tracked = TrackedRun.join(run, spec)

@@ -23,7 +23,7 @@ def write_report(
         status: how the steps before it ended.
         report: the page; its metadata hold `outcome`.
     """
-    from fededge.delivery.report import end_run
+    from fededge.report import end_run
     from fededge.task import FederatedTask
 
     spec = FederatedTask.from_json(task)

@@ -21,10 +21,10 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
     from pathlib import Path
 
     from fededge import lineage, settings
-    from fededge.delivery.tracking import TrackedRun
     from fededge.fleet import release as releases
-    from fededge.privacy.signing import SigningKey
+    from fededge.signing import SigningKey
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("release_variants") as step:

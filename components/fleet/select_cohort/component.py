@@ -31,9 +31,9 @@ def select_cohort(
     from pathlib import Path
 
     from fededge import lineage
-    from fededge.delivery.tracking import TrackedRun
     from fededge.fleet import selection
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     done = int(state.metadata["round"])

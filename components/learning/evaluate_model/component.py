@@ -35,10 +35,10 @@ def evaluate_model(
     from pathlib import Path
 
     from fededge import lineage, storage
-    from fededge.delivery.tracking import TrackedRun
     from fededge.learning import evaluation as measures
     from fededge.learning import state as states
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     current = states.load(state.path)

@@ -21,10 +21,11 @@ def initialise_model(task: str, run: str, plan: Output[Artifact], state: Output[
     from pathlib import Path
 
     from fededge import lineage
-    from fededge.delivery.tracking import TrackedRun
-    from fededge.learning import engine_plan, models
+    from fededge.learning.frameworks.keras import models
     from fededge.learning.state import State
+    from fededge.learning.tff import plan as engine_plan
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("initialise_model"):

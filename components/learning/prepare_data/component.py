@@ -21,9 +21,9 @@ def prepare_data(task: str, run: str, data: Output[Dataset], test: Output[Datase
     from pathlib import Path
 
     from fededge import lineage
-    from fededge.delivery.tracking import TrackedRun
     from fededge.learning.data import folders
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("prepare_data") as step:

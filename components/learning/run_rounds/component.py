@@ -33,11 +33,11 @@ def run_rounds(
     from pathlib import Path
 
     from fededge import lineage, settings, storage
-    from fededge.delivery.tracking import TrackedRun
     from fededge.learning import rounds
     from fededge.learning import state as states
-    from fededge.learning.engine import open_engine
+    from fededge.learning.engines import open_engine
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     chosen = {int(number): clients for number, clients in json.loads(Path(cohorts.path).read_text()).items()}

@@ -25,9 +25,9 @@ def train_centralised(
     from pathlib import Path
 
     from fededge import lineage, storage
-    from fededge.delivery.tracking import TrackedRun
-    from fededge.learning import centralised as training
+    from fededge.learning.frameworks.keras import centralized as training
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("train_centralised") as step:

@@ -107,7 +107,15 @@ class _Site:
 
     def __init__(self, plan: Path, data: Path, log: Path) -> None:
         self._log = log
-        command = [sys.executable, "-m", "fededge.learning.site", "--plan", str(plan), "--data", str(data)]
+        command = [
+            sys.executable,
+            "-m",
+            "fededge.learning.runtimes.site",
+            "--plan",
+            str(plan),
+            "--data",
+            str(data),
+        ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 owned(command),

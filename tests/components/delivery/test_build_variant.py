@@ -10,11 +10,11 @@ import tensorflow as tf
 from kfp.dsl import Dataset, Model
 
 from fededge import lineage, weights
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError, VariantError
-from fededge.learning.models import inference_model, initial_weights
+from fededge.learning.frameworks.keras.models import inference_model, initial_weights
 from fededge.learning.state import State
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 pytestmark = pytest.mark.environment("worker")
 

@@ -10,10 +10,11 @@ import pytest
 from kfp.dsl import Artifact, Dataset, Metrics, Model
 
 from fededge import lineage, storage
-from fededge.delivery import endpoints, local_endpoint
-from fededge.delivery.tracking import TrackedRun
+from fededge.delivery.endpoints import deployment as endpoints
+from fededge.delivery.endpoints import local as local_endpoint
 from fededge.errors import EndpointError, IntegrityError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 pytestmark = pytest.mark.environment("serving")
 

@@ -15,8 +15,8 @@ from components.delivery.measure_variant.component import measure_variant
 from components.delivery.register_model.component import register_model
 from fededge import lineage, settings, storage, weights
 from fededge.delivery import registry
-from fededge.delivery.tracking import TrackedRun
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 from pipelines import local
 
 KINDS = ["float32", "int8"]

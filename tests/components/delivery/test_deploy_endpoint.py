@@ -13,10 +13,11 @@ from kfp.dsl import Artifact, Dataset, Metrics, Model
 from components.delivery.check_endpoint.component import check_endpoint
 from components.delivery.deploy_endpoint.component import deploy_endpoint
 from fededge import lineage, settings, storage
-from fededge.delivery import local_endpoint, prediction
-from fededge.delivery.tracking import TrackedRun
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.delivery.endpoints import prediction
 from fededge.errors import EndpointError, IntegrityError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 from pipelines import local
 
 TINY = Path(__file__).parents[2] / "serving" / "fixtures" / "tiny.tflite"

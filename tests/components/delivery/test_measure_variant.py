@@ -9,9 +9,9 @@ import pytest
 from kfp.dsl import Dataset, Metrics, Model
 
 from fededge import lineage
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 pytestmark = pytest.mark.environment("serving")
 

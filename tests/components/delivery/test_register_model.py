@@ -9,9 +9,9 @@ from kfp.dsl import Artifact, Metrics, Model
 
 from fededge import lineage, storage
 from fededge.delivery import registry
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 KINDS = ("float32", "int8")
 TASK = FederatedTask.from_json(

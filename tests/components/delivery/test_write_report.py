@@ -9,9 +9,9 @@ import pytest
 from kfp import dsl, local
 
 from components.delivery.write_report.component import write_report
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import TaskError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = FederatedTask.from_json('{"name": "tiny", "data": {"source": "digits"}}')
@@ -58,8 +58,8 @@ def test_a_task_that_is_none_leaves_no_report(plain: Any, artifact: Any) -> None
 
 @dsl.component(base_image="python", install_kfp_package=False)
 def broken(task: str, run: str) -> None:
-    from fededge.delivery.tracking import TrackedRun
     from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
 
     with TrackedRun.join(run, FederatedTask.from_json(task)).step("broken"):
         raise ValueError("the disk is on fire")

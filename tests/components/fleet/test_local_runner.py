@@ -11,7 +11,7 @@ from components.fleet.release_variants.component import release_variants
 from components.fleet.select_cohort.component import select_cohort
 from fededge import lineage, settings, storage
 from fededge.fleet import release
-from fededge.privacy.signing import TrustedKey, public_file
+from fededge.signing import TrustedKey, public_file
 from fededge.task import FederatedTask
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,11 +8,11 @@ import pytest
 from kfp.dsl import Artifact, Model
 
 from fededge import lineage, settings, storage
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError, StorageError
 from fededge.fleet import release
-from fededge.privacy.signing import TrustedKey, public_file
+from fededge.signing import TrustedKey, public_file
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 TASK = FederatedTask.from_json(
     json.dumps({"name": "tiny", "data": {"source": "digits"}, "devices": [{"name": "camera"}]})

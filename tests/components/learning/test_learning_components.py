@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model
 
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError
 from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
 
 pytest_plugins = ["tests.mlflow_store"]
 pytestmark = pytest.mark.environment("worker")

@@ -1,37 +1,4 @@
 """A task to deliver, an MLflow store that is set up, and a free port."""
 
-import socket
-
-import pytest
-
-from fededge.task import FederatedTask
+from tests.delivery_task import free_port, task  # noqa: F401
 from tests.mlflow_store import empty_store, store  # noqa: F401
-
-TASK = """
-name: digits
-seed: 7
-data: {source: digits}
-learning: {client: {learning_rate: 0.05}}
-gate: {min_accuracy: 0.9, max_gap_to_centralised: 0.03, max_loss_against_champion: 0.01}
-variants:
-  - {kind: float32, max_accuracy_loss: 0.001}
-  - {kind: int8, max_accuracy_loss: 0.02, max_bytes: 400000}
-devices:
-  - {name: gateway}
-  - {name: hub, kinds: [int8], max_bytes: 400000}
-endpoint: {name: digits}
-"""
-
-
-@pytest.fixture
-def task() -> FederatedTask:
-    return FederatedTask.from_json(TASK)
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -5,10 +5,10 @@ import pytest
 
 from fededge import settings, storage
 from fededge.delivery import registry
-from fededge.delivery.connection import connect
-from fededge.delivery.tracking import TrackedRun
 from fededge.errors import IntegrityError, ReleaseError, StorageError
 from fededge.task import FederatedTask
+from fededge.tracking.connection import connect
+from fededge.tracking.run import TrackedRun
 
 FILES = {"float32": b"float32 model", "int8": b"int8 model"}
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fededge import storage
 from fededge.errors import IntegrityError, ReleaseError, StorageError
 from fededge.fleet import release
-from fededge.privacy.signing import SigningKey
+from fededge.signing import SigningKey
 
 pytestmark = pytest.mark.environment("platform", "edge")
 

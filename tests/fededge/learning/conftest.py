@@ -35,7 +35,7 @@ class Prepared:
 
     def plan(self, task: FederatedTask) -> Path:
         """The exported plan of `task`."""
-        from fededge.learning import engine_plan
+        from fededge.learning.tff import plan as engine_plan
 
         folder = self.plans / task.digest.removeprefix("sha256:")[:16]
         if not (folder / "plan.json").exists():

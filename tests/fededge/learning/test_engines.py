@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fededge.errors import DivergedError, QuorumError
-from fededge.learning import models
-from fededge.learning.engine import open_engine
-from fededge.learning.engine_federated import FederatedEngine
+from fededge.learning.engines import open_engine
+from fededge.learning.federated import FederatedEngine
+from fededge.learning.frameworks.keras import models
 from fededge.learning.rounds import run_rounds
 from fededge.learning.runtimes import Reports
 from fededge.learning.state import State, load
@@ -82,8 +82,8 @@ def test_a_simulated_client_that_diverges_fails_the_round(  # type: ignore[no-un
 KILLED = """
 import sys
 from pathlib import Path
-from fededge.learning import models
-from fededge.learning.engine import open_engine
+from fededge.learning.frameworks.keras import models
+from fededge.learning.engines import open_engine
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State
 from fededge.task import FederatedTask

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fededge.errors import DivergedError, RoundError
-from fededge.learning import centralised, models
 from fededge.learning.evaluation import evaluate, evaluate_state
+from fededge.learning.frameworks.keras import centralized as centralised
+from fededge.learning.frameworks.keras import models
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 

@@ -10,7 +10,7 @@ import pytest
 
 from fededge import storage
 from fededge.errors import DivergedError, IntegrityError, RoundError, StorageError
-from fededge.learning.engine import Outcome
+from fededge.learning.engines import Outcome
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State, load
 from fededge.task import FederatedTask

@@ -1,0 +1,103 @@
+"""The two jobs of a checkout: run the main job, and test everything."""
+
+import os
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from fededge.host.environments import set_up
+from fededge.host.layout import VENVS, become, call, interpreter, say
+
+# What pytest runs where, the longest first; two run side by side.
+SUITES = (
+    ("platform", ["tests/e2e"]),
+    ("worker", ["tests"]),
+    ("platform", ["tests", "--ignore=tests/e2e"]),
+    ("serving", ["tests"]),
+    ("edge", ["tests"]),
+)
+MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
+
+
+@dataclass
+class Outcome:
+    """How many tests passed, failed (errors included) and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+
+
+def run() -> NoReturn:
+    """Set up, then become `fededge run` of the digits task with six simulated devices."""
+    set_up()
+    say("running " + " ".join(("fededge", *MAIN_JOB)))
+    become([VENVS / "platform" / "bin" / "fededge", *MAIN_JOB])
+
+
+def test() -> int:
+    """Set up, then lint, check types and run the tests of each environment; the exit status."""
+    set_up(tests=True)
+    tools = VENVS / "platform" / "bin"
+    broken = []
+    for command in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)):
+        say(" ".join(command))
+        if call([tools / command[0], *command[1:]]) != 0:
+            broken.append(" ".join(command))
+    with ThreadPoolExecutor(2) as side_by_side:
+        total = sum(side_by_side.map(_pytest, *zip(*SUITES, strict=True)), Outcome())
+    if broken:
+        print("checks that failed: " + ", ".join(broken))
+    print(total, flush=True)
+    return 1 if broken or total.failed else 0
+
+
+def outcome_of(report: Path, status: int) -> Outcome:
+    """Read pytest's JUnit XML; a run that ended badly without a failed test counts as one failure."""
+    outcome = Outcome()
+    if report.exists():
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            count = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+            failed = count["failures"] + count["errors"]
+            outcome += Outcome(count["tests"] - failed - count["skipped"], failed, count["skipped"])
+    if status != 0 and not outcome.failed:
+        outcome.failed = 1
+    return outcome
+
+
+def _pytest(name: str, arguments: list[str]) -> Outcome:
+    suite = f"{name}: pytest {' '.join(arguments)}"
+    say(f"{suite} (its output follows when it ends)")
+    with tempfile.TemporaryDirectory(prefix="fededge-tests-") as folder:
+        report = Path(folder) / "report.xml"
+        log = Path(folder) / "log"
+        with log.open("w") as output:
+            status = call(
+                [
+                    interpreter(name),
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "--durations=5",
+                    f"--junitxml={report}",
+                    *arguments,
+                ],
+                {
+                    "FEDEDGE_TEST_ENVIRONMENT": name,
+                    "PATH": f"{VENVS / name / 'bin'}{os.pathsep}{os.environ['PATH']}",
+                },
+                output,
+            )
+        print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
+        outcome = outcome_of(report, status)
+        say(f"{suite}: {outcome}")
+        return outcome

@@ -1,0 +1,4 @@
+"""A task to deliver, an MLflow store that is set up, and a free port."""
+
+from tests.delivery_task import free_port, task  # noqa: F401
+from tests.mlflow_store import empty_store, store  # noqa: F401
