@@ -1,4 +1,4 @@
-# The jobs are in fededge/setup: `python3.11 -m fededge.host JOB` does the same without make.
+# The jobs are in fededge/host: `python3.11 -m fededge.host JOB` does the same without make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
 .PHONY: run test setup lock

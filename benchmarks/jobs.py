@@ -58,12 +58,12 @@ def proportional_set_size(mark: bytes) -> int:
 
 
 def accuracies(clone: Path) -> dict[str, float]:
-    """Held-out accuracy of the latest run's last round, and of centralised training."""
+    """Held-out accuracy of the latest run's last round, and of centralized training."""
     run = max((clone / ".fededge" / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
     evaluations = [json.loads(f.read_bytes()) for f in run.glob("artifacts/*/evaluate-model*/evaluation")]
-    (central,) = (json.loads(f.read_bytes()) for f in run.glob("artifacts/*/train-centralised/centralised"))
+    (central,) = (json.loads(f.read_bytes()) for f in run.glob("artifacts/*/train-centralized/centralized"))
     last = max(evaluations, key=lambda evaluation: evaluation["round"])
-    return {"accuracy": round(last["accuracy"], 4), "centralised": round(central["accuracy"], 4)}
+    return {"accuracy": round(last["accuracy"], 4), "centralized": round(central["accuracy"], 4)}
 
 
 def main() -> None:
@@ -89,7 +89,7 @@ def main() -> None:
         subprocess.run([fededge, "stop"], cwd=clone, check=True)
         if not options.no_tests:
             rows.append(measure("make test", [*job, "test"], clone))
-    columns = ("job", "seconds", "peak GB", "accuracy", "centralised")
+    columns = ("job", "seconds", "peak GB", "accuracy", "centralized")
     rows = [{column: row.get(column, "") for column in columns} for row in rows]
     print(table(rows))
     print(save("jobs", rows))

@@ -49,7 +49,7 @@ def measure_engine(task: FederatedTask, data: Path, rounds: int) -> list[float]:
         clients = [f"site-{number}" for number in range(CLIENTS)]
         seconds = []
         with open_engine(task, data, plan) as engine:
-            server = engine.initialise()
+            server = engine.initialize()
             for number in range(1, rounds + 2):
                 started = time.perf_counter()
                 outcome = engine.next(weights, server, number, clients)

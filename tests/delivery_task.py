@@ -11,7 +11,7 @@ name: digits
 seed: 7
 data: {source: digits}
 learning: {client: {learning_rate: 0.05}}
-gate: {min_accuracy: 0.9, max_gap_to_centralised: 0.03, max_loss_against_champion: 0.01}
+gate: {min_accuracy: 0.9, max_gap_to_centralized: 0.03, max_loss_against_champion: 0.01}
 variants:
   - {kind: float32, max_accuracy_loss: 0.001}
   - {kind: int8, max_accuracy_loss: 0.02, max_bytes: 400000}

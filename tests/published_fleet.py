@@ -72,7 +72,7 @@ def fleet(tmp_path: Path) -> Fleet:
 
 @pytest.fixture
 def examples() -> tuple[np.ndarray, np.ndarray]:
-    """Forty 4x4 images, labelled as the first model answers."""
+    """Forty 4x4 images, labeled as the first model answers."""
     x = np.random.default_rng(5).random((40, 4, 4, 1), dtype=np.float32)
     weights = np.random.default_rng(1).normal(size=(16, 3)).astype(np.float32)
     return x, (x.reshape(40, 16) @ weights).argmax(axis=1).astype(np.int64)

@@ -14,7 +14,7 @@ def read(path: Path) -> np.ndarray:
     """The images in an .npy or .png file as uint8 [n, height, width, channels].
 
     An .npy file holds one image or many, uint8 or floats in [0, 1], the channel optional; a .png
-    file one image, read in shades of grey.
+    file one image, read in shades of gray.
 
     Raises:
         DataError: missing, of another type or shape, or not finite.

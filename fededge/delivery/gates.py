@@ -34,23 +34,23 @@ class Decision:
         return "pass" if self.passed else "fail"
 
 
-def judge_model(gate: Gate, accuracy: float, centralised: float, champion: float | None) -> Decision:
+def judge_model(gate: Gate, accuracy: float, centralized: float, champion: float | None) -> Decision:
     """Whether a trained model may become the champion.
 
     Args:
         gate: the task's gate.
         accuracy: of the federated model on held-out data, 0 to 1.
-        centralised: accuracy of the same model trained on all data in one place.
+        centralized: accuracy of the same model trained on all data in one place.
         champion: accuracy of the present champion; None for the first model.
     """
     reasons = []
     if not accuracy >= gate.min_accuracy - ROUNDING:
         reasons.append(f"accuracy {accuracy:.4f} is below gate.min_accuracy {gate.min_accuracy:g}")
-    gap = centralised - accuracy
-    if not gap <= gate.max_gap_to_centralised + ROUNDING:
+    gap = centralized - accuracy
+    if not gap <= gate.max_gap_to_centralized + ROUNDING:
         reasons.append(
-            f"accuracy {accuracy:.4f} is {gap:.4f} behind centralised training ({centralised:.4f}), "
-            f"more than gate.max_gap_to_centralised {gate.max_gap_to_centralised:g}"
+            f"accuracy {accuracy:.4f} is {gap:.4f} behind centralized training ({centralized:.4f}), "
+            f"more than gate.max_gap_to_centralized {gate.max_gap_to_centralized:g}"
         )
     if champion is not None and not champion - accuracy <= gate.max_loss_against_champion + ROUNDING:
         reasons.append(

@@ -68,7 +68,7 @@ def register(
     """Publish the variants that passed and register the model version.
 
     Args:
-        task: what was learnt.
+        task: what was learned.
         run: pipeline run id.
         tracked: its MLflow run, which keeps a copy of state and variants as the version's source.
         model: the trained model.

@@ -48,7 +48,7 @@ class Agent:
         device_class: as in the task's devices.
         installation: its releases on disk.
         transport: its connection to the fleet.
-        samples: its own labelled samples, if it has any.
+        samples: its own labeled samples, if it has any.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A device's own labelled samples, and how well a model does on them."""
+"""A device's own labeled samples, and how well a model does on them."""
 
 import os
 import time

@@ -38,7 +38,7 @@ class SimulatedDevices:
     Args:
         task: its `devices` are the classes; its name selects the release.
         count: how many.
-        samples: the devices' own labelled samples: the folder of a data artifact, whose clients' test
+        samples: the devices' own labeled samples: the folder of a data artifact, whose clients' test
             examples are dealt out, or one (x float32 [n, ...], y int64 [n]) for each device.
         home: device folders are `<home>/devices/<task>/<device id>` (default: FEDEDGE_HOME).
         storage_url: root of the blob store (default: FEDEDGE_STORAGE).

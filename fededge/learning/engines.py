@@ -36,7 +36,7 @@ class Outcome:
 class Engine(Protocol):
     """Makes the next state from a state and a cohort."""
 
-    def initialise(self) -> list[np.ndarray]:
+    def initialize(self) -> list[np.ndarray]:
         """The server state before the first round."""
 
     def next(

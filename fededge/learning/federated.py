@@ -41,9 +41,9 @@ class FederatedEngine:
         self._worker.close()
         self._folder.cleanup()
 
-    def initialise(self) -> list[np.ndarray]:
+    def initialize(self) -> list[np.ndarray]:
         """See Engine."""
-        return self._aggregator.initialise()
+        return self._aggregator.initialize()
 
     def next(
         self, weights: Weights, server: list[np.ndarray], round_number: int, cohort: list[str]

@@ -44,7 +44,7 @@ def run_rounds(
         RoundError: the state belongs to another task, or the rounds do not follow on it.
     """
     if state.task != task.digest:
-        raise RoundError(f"the state belongs to task {state.task}, not {task.digest}: initialise a new model")
+        raise RoundError(f"the state belongs to task {state.task}, not {task.digest}: initialize a new model")
     numbers = sorted(cohorts)
     if numbers != list(range(state.round + 1, state.round + 1 + len(numbers))):
         raise RoundError(
@@ -53,7 +53,7 @@ def run_rounds(
     origin = storage.digest(state.to_bytes())
     state = _resume(state, origin, checkpoint, cohorts)
     if not state.server:
-        state = replace(state, server=engine.initialise())
+        state = replace(state, server=engine.initialize())
     for record in state.history:
         if record["round"] in cohorts:
             on_round(record)

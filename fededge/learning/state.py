@@ -1,7 +1,7 @@
 """The state of a federated run between two rounds: everything needed to go on, in one file.
 
 A state is one safetensors file: tensors `model/<variable>` (global weights, float32) and
-`server/<index>` (state of the aggregator and server optimiser), and in the header a JSON document with
+`server/<index>` (state of the aggregator and server optimizer), and in the header a JSON document with
 task digest, round number, origin and the history of rounds. Random choices need no state of their own:
 each is drawn from the task's seed, the round and the client.
 """

@@ -1,6 +1,6 @@
-"""The report's charts: inline SVG by matplotlib in the page's own colours, the same bytes every time.
+"""The report's charts: inline SVG by matplotlib in the page's own colors, the same bytes every time.
 
-A chart is drawn in placeholder colours that become CSS variables, so it follows the page from light
+A chart is drawn in placeholder colors that become CSS variables, so it follows the page from light
 to dark. Text stays text: it can be searched, read aloud and copied.
 """
 
@@ -20,13 +20,13 @@ from fededge.report.records import Evaluation, Measurement, Round
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_COLOURS = {
+_COLORS = {
     "ink": "#0a0b01",
     "muted": "#0a0b02",
     "line": "#0a0b03",
     "federated": "#0a0b04",
     "training": "#0a0b05",
-    "centralised": "#0a0b06",
+    "centralized": "#0a0b06",
     "good": "#0a0b07",
     "bad": "#0a0b08",
     "card": "#0a0b09",
@@ -39,16 +39,16 @@ _STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": _COLOURS["line"],
-    "axes.labelcolor": _COLOURS["muted"],
+    "axes.edgecolor": _COLORS["line"],
+    "axes.labelcolor": _COLORS["muted"],
     "axes.axisbelow": True,
-    "grid.color": _COLOURS["line"],
+    "grid.color": _COLORS["line"],
     "grid.linewidth": 0.6,
-    "text.color": _COLOURS["ink"],
-    "xtick.color": _COLOURS["line"],
-    "ytick.color": _COLOURS["line"],
-    "xtick.labelcolor": _COLOURS["muted"],
-    "ytick.labelcolor": _COLOURS["muted"],
+    "text.color": _COLORS["ink"],
+    "xtick.color": _COLORS["line"],
+    "ytick.color": _COLORS["line"],
+    "xtick.labelcolor": _COLORS["muted"],
+    "ytick.labelcolor": _COLORS["muted"],
     "xtick.major.size": 0,
     "ytick.major.size": 0,
     "legend.frameon": False,
@@ -61,15 +61,15 @@ def rounds_chart(
     metric: str,
     rounds: Sequence[Round],
     evaluations: Sequence[Evaluation],
-    centralised: Evaluation | None,
+    centralized: Evaluation | None,
 ) -> str:
-    """Accuracy or loss by round, training and held-out, with centralised training as a level.
+    """Accuracy or loss by round, training and held-out, with centralized training as a level.
 
     Args:
         metric: "accuracy" or "loss".
         rounds: training metrics of each round.
         evaluations: the global model on held-out data.
-        centralised: the comparison, if it was trained: a line where each pass was scored, else a level.
+        centralized: the comparison, if it was trained: a line where each pass was scored, else a level.
 
     Returns:
         An SVG element; "" where there is nothing to draw.
@@ -77,28 +77,28 @@ def rounds_chart(
     training = _points([(found.round, getattr(found, metric)) for found in rounds])
     tested = _points([(found.round or 0, getattr(found, metric)) for found in evaluations])
     tested = [point for point in tested if point[0] > 0] or tested  # the untrained model would set the scale
-    level = _number(getattr(centralised, metric) if centralised else None)
+    level = _number(getattr(centralized, metric) if centralized else None)
     passes = _points(
-        [(found.round, getattr(found, metric)) for found in centralised.passes] if centralised else []
+        [(found.round, getattr(found, metric)) for found in centralized.passes] if centralized else []
     )
     if not training and not tested:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.0)
         beside: dict[str, Any] = {
-            "color": _COLOURS["centralised"],
+            "color": _COLORS["centralized"],
             "dashes": (4, 3),
-            "label": "centralised, held out",
+            "label": "centralized, held out",
         }
         if passes:
             axes.plot(*zip(*passes, strict=True), **beside)
         elif level is not None:
             axes.axhline(level, **beside)
         if training:
-            axes.plot(*zip(*training, strict=True), color=_COLOURS["training"], label="clients, training")
+            axes.plot(*zip(*training, strict=True), color=_COLORS["training"], label="clients, training")
         if tested:
             axes.plot(
-                *zip(*tested, strict=True), "o-", color=_COLOURS["federated"], label="federated, held out"
+                *zip(*tested, strict=True), "o-", color=_COLORS["federated"], label="federated, held out"
             )
             axes.annotate(
                 f"{tested[-1][1]:.2%}".replace("%", " %") if metric == "accuracy" else f"{tested[-1][1]:.4f}",
@@ -107,7 +107,7 @@ def rounds_chart(
                 textcoords="offset points",
                 ha="right",
                 va="center",
-                color=_COLOURS["federated"],
+                color=_COLORS["federated"],
             )
         axes.margins(y=0.15)
         axes.set_xlabel("round")
@@ -126,7 +126,7 @@ def rounds_chart(
         if tested:
             said.append(f"Federated on held-out data after round {tested[-1][0]}: {tested[-1][1]:.4f}.")
         if level is not None:
-            said.append(f"Centralised: {level:.4f}.")
+            said.append(f"Centralized: {level:.4f}.")
         return _svg(figure, f"{metric}-by-round", f"{metric.capitalize()} by round", " ".join(said))
 
 
@@ -153,8 +153,8 @@ def size_chart(variants: Sequence[Measurement]) -> str:
                 accuracy,
                 "o" if passed else "X",
                 markersize=8,
-                color=_COLOURS["good" if passed else "bad"],
-                markeredgecolor=_COLOURS["card"],
+                color=_COLORS["good" if passed else "bad"],
+                markeredgecolor=_COLORS["card"],
             )
             x, y = axes.transAxes.inverted().transform(axes.transData.transform((size, accuracy)))
             while any(abs(x - left) < 0.17 and abs(y - height) < 0.085 for left, height in taken):
@@ -244,13 +244,13 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title {name}-desc")
+    root.set("aria-labeledby", f"{name}-title {name}-desc")
     root.set("class", "chart")
     for position, (tag, said) in enumerate((("title", title), ("desc", description))):
         element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
         element.text = said
         root.insert(position, element)
     text = ElementTree.tostring(root, encoding="unicode")
-    for role, colour in _COLOURS.items():
-        text = text.replace(colour, f"var(--{role})")
+    for role, color in _COLORS.items():
+        text = text.replace(color, f"var(--{role})")
     return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", text)

@@ -49,7 +49,7 @@ class Report:
     """A run, ready to be shown.
 
     Attributes:
-        task: what was to be learnt.
+        task: what was to be learned.
         run: the pipeline run's id.
         tracking: link to the MLflow run, or words where there is no link.
         facts: the records, as far as the run got.
@@ -69,9 +69,9 @@ class Report:
 
     @property
     def gap(self) -> float | None:
-        """Centralised accuracy minus federated accuracy."""
-        final, centralised = self.evaluation, self.facts.centralised
-        return _less(centralised.accuracy if centralised else None, final.accuracy if final else None)
+        """Centralized accuracy minus federated accuracy."""
+        final, centralized = self.evaluation, self.facts.centralized
+        return _less(centralized.accuracy if centralized else None, final.accuracy if final else None)
 
     @property
     def task_yaml(self) -> str:
@@ -88,9 +88,9 @@ class Report:
         rows = [
             ("Accuracy", gate.accuracy, asked.min_accuracy, True),
             (
-                "Behind centralised training",
-                _less(gate.centralised, gate.accuracy),
-                asked.max_gap_to_centralised,
+                "Behind centralized training",
+                _less(gate.centralized, gate.accuracy),
+                asked.max_gap_to_centralized,
                 False,
             ),
         ]
@@ -107,7 +107,7 @@ class Report:
         state = facts.ending.state.upper() if facts.ending else ""
         broken = next((step for step in facts.steps if step.failed), None)
         if state in ("CANCELED", "CANCELLED"):
-            return Outcome("Cancelled", "warn", "The run was cancelled before it finished.")
+            return Outcome("Canceled", "warn", "The run was canceled before it finished.")
         if state == "FAILED" or (broken and state != "SUCCEEDED"):
             return self._failure(broken)
         if facts.gate and not facts.gate.open:

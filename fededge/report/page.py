@@ -18,13 +18,13 @@ MOST_ROWS = 200
 MOST_BARS = 30
 """Clients whose labels are drawn."""
 PALETTE = 10
-"""Colours for labels; a data set with more classes uses them again."""
+"""Colors for labels; a data set with more classes uses them again."""
 
 
 def render(report: Report) -> bytes:
     """The page in UTF-8. Whatever comes from records is escaped."""
     facts = report.facts
-    learned = (facts.rounds, facts.evaluations, facts.centralised)
+    learned = (facts.rounds, facts.evaluations, facts.centralized)
     page = _environment().get_template("report.html")
     text = page.render(
         report=report,
@@ -59,7 +59,7 @@ def highlights(report: Report) -> list[Highlight]:
         )
     if report.gap is not None:
         side = "below" if report.gap >= 0 else "above"
-        found.append(Highlight("Gap", f"{abs(report.gap) * 100:.2f} pp", f"{side} centralised training"))
+        found.append(Highlight("Gap", f"{abs(report.gap) * 100:.2f} pp", f"{side} centralized training"))
     if facts.rounds:
         lost = sum(len(record.failed) for record in facts.rounds)
         note = f"of {report.task.learning.rounds}" + (

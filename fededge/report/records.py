@@ -69,7 +69,7 @@ class ClientScore(Record):
 
 
 class Pass(Record):
-    """Scores on held-out data after one pass of centralised training."""
+    """Scores on held-out data after one pass of centralized training."""
 
     round: int
     accuracy: float | None = None
@@ -79,7 +79,7 @@ class Pass(Record):
 class Evaluation(Record):
     """A model on held-out data; `confusion` counts [true label][predicted label].
 
-    A centralised one may hold the scores after each pass, which takes as many samples as a round.
+    A centralized one may hold the scores after each pass, which takes as many samples as a round.
     """
 
     round: int | None = None
@@ -124,7 +124,7 @@ class Gate(Record):
     decision: str
     reasons: list[str] = []
     accuracy: float | None = None
-    centralised: float | None = None
+    centralized: float | None = None
     champion: Champion | None = None
 
     @property
@@ -226,7 +226,7 @@ class Facts(Record):
     data: Data | None = None
     rounds: list[Round] = []
     evaluations: list[Evaluation] = []
-    centralised: Evaluation | None = None
+    centralized: Evaluation | None = None
     gate: Gate | None = None
     variants: list[Measurement] = []
     version: Version | None = None
@@ -280,7 +280,7 @@ def read(records: Mapping[str, Any], devices: Mapping[str, bytes] | None = None)
         data=one(Data, "data"),
         rounds=[rounds[number] for number in sorted(rounds)],
         evaluations=sorted(evaluations, key=lambda found: found.round or 0),
-        centralised=one(Evaluation, "centralised"),
+        centralized=one(Evaluation, "centralized"),
         gate=one(Gate, "gate"),
         variants=each(Measurement, "variant-"),
         version=one(Version, "version"),

@@ -8,14 +8,14 @@ from rich.text import Text
 from fededge.report.content import Report
 from fededge.report.page import highlights, milliseconds, percent, short, size
 
-COLOURS = {"good": "green", "warn": "yellow", "bad": "red", "plain": "default"}
+COLORS = {"good": "green", "warn": "yellow", "bad": "red", "plain": "default"}
 MOST_DEVICES = 20
 
 
 def summary(report: Report) -> RenderableType:
     """What a rich console prints of the report. Text from records is shown as it is, never as markup."""
     outcome = report.outcome
-    title = Text.assemble((f"{outcome.title}: ", f"bold {COLOURS[outcome.mood]}"), _plain(outcome.text))
+    title = Text.assemble((f"{outcome.title}: ", f"bold {COLORS[outcome.mood]}"), _plain(outcome.text))
     parts: list[RenderableType] = [title]
     if outcome.detail:
         parts.append(Text(_plain(outcome.detail), style="red"))
@@ -25,7 +25,7 @@ def summary(report: Report) -> RenderableType:
     if figures:
         grid = Table.grid(padding=(0, 2))
         for figure in figures:
-            value = Text(figure.value, style=f"bold {COLOURS[figure.mood]}")
+            value = Text(figure.value, style=f"bold {COLORS[figure.mood]}")
             grid.add_row(Text(figure.label, style="dim"), value, Text(figure.note, style="dim"))
         parts += [Text(), grid]
     if report.variants:
@@ -59,7 +59,7 @@ def _devices(report: Report) -> Table:
                 for text in (device.device, device.device_class, device.kind, device.version)
             ),
             Text(_plain(short(device.digest))),
-            Text(_plain(device.verdict), style=COLOURS[device.mood]),
+            Text(_plain(device.verdict), style=COLORS[device.mood]),
         )
     if len(report.devices) > MOST_DEVICES:
         table.caption = f"and {len(report.devices) - MOST_DEVICES:,} more"

@@ -34,7 +34,7 @@ def end_run(task: FederatedTask, run: str, path: str | Path, state: str, error: 
     """Record how the pipeline ended, end its MLflow run and write its report to `path`.
 
     Args:
-        task: what was to be learnt.
+        task: what was to be learned.
         run: the pipeline run's id.
         path: the HTML file to write.
         state: SUCCEEDED, FAILED or CANCELLED.

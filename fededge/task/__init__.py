@@ -116,7 +116,7 @@ class Gate(Part):
     """What a trained model must reach before it is shipped."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)] = 0.9
-    max_gap_to_centralised: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_gap_to_centralized: Annotated[float, Field(ge=0, le=1)] = 0.05
     max_loss_against_champion: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 

@@ -1,8 +1,8 @@
 """Federated training, from data at the clients to a quantized model on devices, as one DAG.
 
-    prepare_data -> initialise_model
+    prepare_data -> initialize_model
       -> [ select_cohort -> run_rounds -> evaluate_model ] x ceil(rounds / rounds_per_step)
-    prepare_data -> train_centralised
+    prepare_data -> train_centralized
       -> gate_model
     for each variant: build_variant -> measure_variant
       -> register_model (candidate; champion if the gate passes)
@@ -34,10 +34,10 @@ from components.delivery.write_report.component import write_report
 from components.fleet.release_variants.component import release_variants
 from components.fleet.select_cohort.component import select_cohort
 from components.learning.evaluate_model.component import evaluate_model
-from components.learning.initialise_model.component import initialise_model
+from components.learning.initialize_model.component import initialize_model
 from components.learning.prepare_data.component import prepare_data
 from components.learning.run_rounds.component import run_rounds
-from components.learning.train_centralised.component import train_centralised
+from components.learning.train_centralized.component import train_centralized
 from fededge import storage
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
@@ -107,13 +107,13 @@ def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     """Everything but the report."""
     prepared = _step(prepare_data(task=task, run=RUN), images.WORKER)
     data, test = prepared.outputs["data"], prepared.outputs["test"]
-    initial = _step(initialise_model(task=task, run=RUN).after(prepared), images.WORKER)
+    initial = _step(initialize_model(task=task, run=RUN).after(prepared), images.WORKER)
     plan = initial.outputs["plan"]
     state, evaluations = _learn(spec, task, data, test, plan, initial.outputs["state"])
     evaluation = evaluations[-1].outputs["evaluation"]
-    centralised = _step(train_centralised(task=task, run=RUN, data=data, test=test), images.WORKER)
+    centralized = _step(train_centralized(task=task, run=RUN, data=data, test=test), images.WORKER)
     gate = _step(
-        gate_model(task=task, run=RUN, evaluation=evaluation, centralised=centralised.outputs["centralised"]),
+        gate_model(task=task, run=RUN, evaluation=evaluation, centralized=centralized.outputs["centralized"]),
         images.PLATFORM,
     ).after(*evaluations)
     version = _register(spec, task, data, test, state, evaluation, gate.outputs["decision"])

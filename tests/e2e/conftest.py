@@ -24,7 +24,7 @@ learning:
   rounds_per_step: 1
   client: {optimizer: sgd, learning_rate: 0.05, epochs: 1, batch_size: 32}
   cohort: {size: 2}
-gate: {min_accuracy: 0.05, max_gap_to_centralised: 1.0}
+gate: {min_accuracy: 0.05, max_gap_to_centralized: 1.0}
 variants:
   - {kind: float32, max_accuracy_loss: 1.0}
   - {kind: int8, max_accuracy_loss: 1.0}

@@ -23,14 +23,14 @@ IMAGES = {
     "deploy-endpoint": images.PLATFORM,
     "evaluate-model": images.WORKER,
     "gate-model": images.PLATFORM,
-    "initialise-model": images.WORKER,
+    "initialize-model": images.WORKER,
     "measure-variant": images.SERVING,
     "prepare-data": images.WORKER,
     "register-model": images.PLATFORM,
     "release-variants": images.PLATFORM,
     "run-rounds": images.WORKER,
     "select-cohort": images.PLATFORM,
-    "train-centralised": images.WORKER,
+    "train-centralized": images.WORKER,
     "write-report": images.PLATFORM,
 }
 
@@ -78,7 +78,7 @@ def test_rounds_are_unrolled_in_chunks(spec: Spec) -> None:
     body = dag(spec, "exit-handler")
     chunks = ["", "-2", "-3"]
     expected = {f"{name}{n}" for name in ("select-cohort", "run-rounds", "evaluate-model") for n in chunks}
-    expected |= {"prepare-data", "initialise-model", "train-centralised", "gate-model", "register-model"}
+    expected |= {"prepare-data", "initialize-model", "train-centralized", "gate-model", "register-model"}
     assert {name for name in body if not name.startswith(("condition", "for-loop"))} == expected
     rounds = [body[f"select-cohort{n}"]["inputs"]["parameters"]["rounds"] for n in chunks]
     assert [chunk["runtimeValue"]["constant"] for chunk in rounds] == [2, 2, 1]
@@ -91,15 +91,15 @@ def test_the_state_is_handed_from_chunk_to_chunk(spec: Spec) -> None:
         found = body[name]["inputs"]["artifacts"][artifact]["taskOutputArtifact"]
         return found["producerTask"], found["outputArtifactKey"]
 
-    assert source("run-rounds", "state") == ("initialise-model", "state")
+    assert source("run-rounds", "state") == ("initialize-model", "state")
     assert source("run-rounds-2", "state") == ("run-rounds", "next_state")
     assert source("run-rounds-3", "state") == ("run-rounds-2", "next_state")
     assert source("select-cohort-3", "state") == ("run-rounds-2", "next_state")
     assert source("run-rounds-3", "cohorts") == ("select-cohort-3", "cohorts")
     assert source("evaluate-model-3", "state") == ("run-rounds-3", "next_state")
     assert source("gate-model", "evaluation") == ("evaluate-model-3", "evaluation")
-    assert source("gate-model", "centralised") == ("train-centralised", "centralised")
-    assert "prepare-data" in body["initialise-model"]["dependentTasks"]
+    assert source("gate-model", "centralized") == ("train-centralized", "centralized")
+    assert "prepare-data" in body["initialize-model"]["dependentTasks"]
 
 
 def test_delivery_depends_on_the_gate(spec: Spec) -> None:

@@ -11,10 +11,10 @@ def gate_model(
     task: str,
     run: str,
     evaluation: Input[Metrics],
-    centralised: Input[Metrics],
+    centralized: Input[Metrics],
     decision: Output[Artifact],
 ) -> str:
-    """Compare a trained model with the task's gate, centralised training and the present champion.
+    """Compare a trained model with the task's gate, centralized training and the present champion.
 
     Reads only; a retry decides the same unless another run became champion meanwhile.
 
@@ -22,7 +22,7 @@ def gate_model(
         task: the task as canonical JSON.
         run: id of the pipeline run.
         evaluation: of the federated model on held-out data.
-        centralised: the same evaluation after training on all data in one place.
+        centralized: the same evaluation after training on all data in one place.
         decision: JSON with `decision`, `reasons` and the accuracies compared.
 
     Returns:
@@ -38,10 +38,10 @@ def gate_model(
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("gate_model") as step:
-        lineage.verify(evaluation, centralised)
+        lineage.verify(evaluation, centralized)
         reached, alternative = (
             float(json.loads(Path(found.path).read_bytes())["accuracy"])
-            for found in (evaluation, centralised)
+            for found in (evaluation, centralized)
         )
         champion = registry.champion(spec.name)
         best = champion.accuracy if champion else None
@@ -50,10 +50,10 @@ def gate_model(
             "decision": outcome.word,
             "reasons": outcome.reasons,
             "accuracy": reached,
-            "centralised": alternative,
+            "centralized": alternative,
             "champion": {"version": champion.version, "accuracy": best} if champion else None,
         }
         Path(decision.path).write_text(json.dumps(content))
-        lineage.seal(decision, parents=[evaluation, centralised], decision=outcome.word)
+        lineage.seal(decision, parents=[evaluation, centralized], decision=outcome.word)
         step.record("gate", content)
     return outcome.word

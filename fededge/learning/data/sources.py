@@ -17,7 +17,7 @@ SHAPE = (28, 28, 1)
 
 @dataclass(frozen=True)
 class Examples:
-    """A labelled data set, split into what clients learn from and what is held out.
+    """A labeled data set, split into what clients learn from and what is held out.
 
     x: float32 [n, 28, 28, 1] in [0, 1]; y: int64 [n]; owners: one name per training example where
     the data has a natural key.
@@ -95,7 +95,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _enlarge(small: np.ndarray) -> np.ndarray:
-    """Bilinear resize of [n, 8, 8] to float32 [n, 28, 28, 1], pixel centres aligned."""
+    """Bilinear resize of [n, 8, 8] to float32 [n, 28, 28, 1], pixel centers aligned."""
     position = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)
     low = np.floor(position).astype(int)
     high = np.minimum(low + 1, 7)

@@ -1,4 +1,4 @@
-"""Combining updates: TFF's weighted mean and server optimiser over update files.
+"""Combining updates: TFF's weighted mean and server optimizer over update files.
 
 The worker reads each update file itself, so no update passes through Python or gRPC, and clients are
 aggregated in groups, so memory does not grow with their number. `mean` is the plain numpy aggregation
@@ -21,7 +21,7 @@ Arrays = list[np.ndarray]
 
 
 def server_optimizer(server: ServerOptimizer) -> tff.learning.optimizers.Optimizer:
-    """The optimiser that applies the averaged delta to the global weights (Reddi et al. 2021)."""
+    """The optimizer that applies the averaged delta to the global weights (Reddi et al. 2021)."""
     if server.optimizer == "adam":
         return tff.learning.optimizers.build_adam(server.learning_rate, beta_1=server.momentum or 0.9)
     if server.optimizer == "yogi":
@@ -70,7 +70,7 @@ class Aggregator:
 
         self._initialize, self._next = initialize, next_round
 
-    def initialise(self) -> Arrays:
+    def initialize(self) -> Arrays:
         """The server state before the first round, as a flat list of arrays."""
         with self._worker.context():
             self._template = self._initialize()
@@ -79,7 +79,7 @@ class Aggregator:
     def next(self, state: Arrays, weights: Weights, updates: Sequence[Path]) -> tuple[Arrays, Weights]:
         """Apply the mean of the screened `updates` (files), weighted by their examples."""
         if not hasattr(self, "_template"):
-            self.initialise()
+            self.initialize()
         packed = tf.nest.pack_sequence_as(self._template, state)
         current = tff.learning.models.ModelWeights([weights[name] for name in self._names], [])
         with self._worker.context(len(updates)):

@@ -29,7 +29,7 @@ def tff_model(keras_model: tf.keras.Model) -> tff.learning.models.VariableModel:
 
 
 def client_optimizer(work: ClientOptimizer) -> tff.learning.optimizers.Optimizer:
-    """The optimiser of a client's local steps."""
+    """The optimizer of a client's local steps."""
     if work.optimizer == "adam":
         return tff.learning.optimizers.build_adam(work.learning_rate)
     return tff.learning.optimizers.build_sgdm(work.learning_rate)

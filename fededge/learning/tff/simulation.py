@@ -54,7 +54,7 @@ class SimulationEngine:
     ) -> None:
         self._worker.close()
 
-    def initialise(self) -> list[np.ndarray]:
+    def initialize(self) -> list[np.ndarray]:
         """See Engine."""
         return [np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(self._initial()))]
 

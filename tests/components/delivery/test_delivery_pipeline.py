@@ -63,7 +63,7 @@ def inputs(artifact: Any) -> dict[str, Any]:
     np.save(Path(test.path) / "y.npy", random.integers(0, 10, 20))
     lineage.seal(test)
     made = {"state": state, "data": data, "test": test}
-    for name in ("evaluation", "centralised"):
+    for name in ("evaluation", "centralized"):
         made[name] = artifact(Metrics, name)
         Path(made[name].path).write_text(json.dumps({"accuracy": 0.6}))
         lineage.seal(made[name])
@@ -78,10 +78,10 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
     @dsl.pipeline(name="delivery")
     def delivery(task: str) -> Artifact:
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        state, data, test, evaluation, centralised = map(
-            given, ("state", "data", "test", "evaluation", "centralised")
+        state, data, test, evaluation, centralized = map(
+            given, ("state", "data", "test", "evaluation", "centralized")
         )
-        gate = gate_model(task=task, run=run, evaluation=evaluation, centralised=centralised)
+        gate = gate_model(task=task, run=run, evaluation=evaluation, centralized=centralized)
         with dsl.If(gate.outputs["Output"] == "pass"):
             with dsl.ParallelFor(KINDS) as kind:
                 built = build_variant(task=task, run=run, kind=kind, state=state, data=data)

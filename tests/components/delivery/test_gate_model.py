@@ -1,4 +1,4 @@
-"""gate_model: evaluation, centralised training and champion against the task's gate."""
+"""gate_model: evaluation, centralized training and champion against the task's gate."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TASK = FederatedTask.from_json(
             "data": {"source": "digits"},
             "gate": {
                 "min_accuracy": 0.9,
-                "max_gap_to_centralised": 0.03,
+                "max_gap_to_centralized": 0.03,
                 "max_loss_against_champion": 0.01,
             },
         }
@@ -32,9 +32,9 @@ TASK = FederatedTask.from_json(
 def judge(plain: Any, artifact: Any) -> Any:
     """Runs the component on two accuracies; the returned word and the decision artifact."""
 
-    def call(accuracy: float, centralised: float) -> tuple[str, Any]:
-        inputs = artifact(Metrics, "evaluation"), artifact(Metrics, "centralised")
-        for made, reached in zip(inputs, (accuracy, centralised), strict=True):
+    def call(accuracy: float, centralized: float) -> tuple[str, Any]:
+        inputs = artifact(Metrics, "evaluation"), artifact(Metrics, "centralized")
+        for made, reached in zip(inputs, (accuracy, centralized), strict=True):
             Path(made.path).write_text(json.dumps({"accuracy": reached, "loss": 0.1}))
             lineage.seal(made)
         decision = artifact(Artifact, "decision")
@@ -51,7 +51,7 @@ def test_a_model_that_reaches_its_gate_passes(judge: Any) -> None:
         "decision": "pass",
         "reasons": [],
         "accuracy": 0.95,
-        "centralised": 0.97,
+        "centralized": 0.97,
         "champion": None,
     }
     lineage.verify(decision)
@@ -59,11 +59,11 @@ def test_a_model_that_reaches_its_gate_passes(judge: Any) -> None:
     assert TrackedRun.join("run-1", TASK).records()["gate"] == content
 
 
-def test_a_model_too_far_behind_centralised_training_fails(judge: Any) -> None:
+def test_a_model_too_far_behind_centralized_training_fails(judge: Any) -> None:
     word, decision = judge(0.91, 0.97)
     assert word == "fail"
     (reason,) = json.loads(Path(decision.path).read_bytes())["reasons"]
-    assert "max_gap_to_centralised" in reason
+    assert "max_gap_to_centralized" in reason
 
 
 def test_a_model_worse_than_the_champion_fails(judge: Any, tmp_path: Path) -> None:

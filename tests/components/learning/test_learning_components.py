@@ -46,10 +46,10 @@ def test_from_a_task_to_an_evaluated_model(
         next_state=artifact(Model, "next_state"),
         evaluation=artifact(Metrics, "evaluation"),
         classification=artifact(ClassificationMetrics, "classification"),
-        centralised=artifact(Metrics, "centralised"),
+        centralized=artifact(Metrics, "centralized"),
     )
     learn("prepare_data", made.data, made.test)
-    learn("initialise_model", made.plan, made.state)
+    learn("initialize_model", made.plan, made.state)
     Path(made.cohorts.path).write_text(json.dumps({"1": ["site-0", "site-2"], "2": ["site-1"]}))
     from fededge import lineage
 
@@ -59,7 +59,7 @@ def test_from_a_task_to_an_evaluated_model(
         "evaluate_model",
         *(made.data, made.test, made.plan, made.next_state, made.evaluation, made.classification),
     )
-    learn("train_centralised", made.data, made.test, made.centralised)
+    learn("train_centralized", made.data, made.test, made.centralized)
 
     assert made.next_state.metadata["round"] == 2
     assert made.next_state.metadata["parents"][0] == made.state.metadata["digest"]
@@ -68,7 +68,7 @@ def test_from_a_task_to_an_evaluated_model(
     assert made.evaluation.metadata["accuracy"] == evaluation["accuracy"]
     assert [client["id"] for client in evaluation["clients"]] == ["site-0", "site-1", "site-2"]
     assert sum(map(sum, evaluation["confusion"])) == evaluation["examples"] == 898
-    assert len(json.loads(Path(made.centralised.path).read_text())["passes"]) == 2
+    assert len(json.loads(Path(made.centralized.path).read_text())["passes"]) == 2
     out = capfd.readouterr().out
     assert "fededge: round 1/2: 2 of 2 clients" in out
     records = TrackedRun.join("run-1", TASK).records()

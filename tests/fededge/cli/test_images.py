@@ -28,7 +28,7 @@ def test_scales_floats_to_bytes(tmp_path: Path) -> None:
     assert read(tmp_path / "x.npy").ravel().tolist() == [0, 128, 255, 64]
 
 
-def test_reads_a_png_in_shades_of_grey(tmp_path: Path) -> None:
+def test_reads_a_png_in_shades_of_gray(tmp_path: Path) -> None:
     Image.new("RGB", (28, 28), (255, 255, 255)).save(tmp_path / "x.png")
     images = read(tmp_path / "x.png")
     assert images.shape == (1, 28, 28, 1)

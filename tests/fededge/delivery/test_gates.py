@@ -10,7 +10,7 @@ from fededge.errors import ReleaseError, VariantError
 from fededge.task import DeviceClass, FederatedTask, Gate, Variant
 
 KINDS = ["float32", "float16", "dynamic-int8", "int8"]
-GATE = Gate(min_accuracy=0.9, max_gap_to_centralised=0.03, max_loss_against_champion=0.01)
+GATE = Gate(min_accuracy=0.9, max_gap_to_centralized=0.03, max_loss_against_champion=0.01)
 fraction = st.floats(0, 1)
 
 
@@ -42,28 +42,28 @@ devices = st.builds(
 
 class TestModelGate:
     def test_a_good_first_model_passes(self) -> None:
-        decision = judge_model(GATE, 0.95, centralised=0.96, champion=None)
+        decision = judge_model(GATE, 0.95, centralized=0.96, champion=None)
         assert decision.word == "pass"
         assert decision.reasons == []
 
     @pytest.mark.parametrize(
-        ("accuracy", "centralised", "champion", "reason"),
+        ("accuracy", "centralized", "champion", "reason"),
         [
             (0.89, 0.9, None, "gate.min_accuracy 0.9"),
-            (0.95, 0.99, None, "gate.max_gap_to_centralised 0.03"),
+            (0.95, 0.99, None, "gate.max_gap_to_centralized 0.03"),
             (0.95, 0.95, 0.97, "gate.max_loss_against_champion 0.01"),
         ],
     )
     def test_a_failure_names_the_condition(
-        self, accuracy: float, centralised: float, champion: float | None, reason: str
+        self, accuracy: float, centralized: float, champion: float | None, reason: str
     ) -> None:
-        decision = judge_model(GATE, accuracy, centralised, champion)
+        decision = judge_model(GATE, accuracy, centralized, champion)
         assert decision.word == "fail"
         assert [reason in found for found in decision.reasons] == [True]
 
     def test_a_difference_at_the_limit_passes_in_spite_of_rounding(self) -> None:
         assert 0.98 - 0.97 > 0.01
-        assert judge_model(GATE, 0.97, centralised=0.97, champion=0.98).passed
+        assert judge_model(GATE, 0.97, centralized=0.97, champion=0.98).passed
 
     @given(st.sampled_from(range(3)), fraction)
     def test_not_a_number_never_passes(self, place: int, other: float) -> None:
@@ -73,10 +73,10 @@ class TestModelGate:
 
     @given(fraction, fraction, st.none() | fraction, fraction)
     def test_a_more_accurate_model_never_does_worse(
-        self, accuracy: float, centralised: float, champion: float | None, better: float
+        self, accuracy: float, centralized: float, champion: float | None, better: float
     ) -> None:
-        if judge_model(GATE, accuracy, centralised, champion).passed:
-            assert judge_model(GATE, max(accuracy, better), centralised, champion).passed
+        if judge_model(GATE, accuracy, centralized, champion).passed:
+            assert judge_model(GATE, max(accuracy, better), centralized, champion).passed
 
 
 class TestVariantGate:

@@ -26,7 +26,7 @@ def small_task(**changes: Any) -> FederatedTask:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Folders that prepare_data and initialise_model would make."""
+    """Folders that prepare_data and initialize_model would make."""
 
     data: Path
     test: Path

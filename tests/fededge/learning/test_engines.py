@@ -152,7 +152,7 @@ def test_bad_updates_are_left_out_and_the_quorum_decides(  # type: ignore[no-unt
     spoilt = layout.encode(Update(delta | {"logits/bias": np.full(10, np.nan, np.float32)}, 10, 5, 2.0))
     handed_in = {"site-0": good, "site-1": spoilt}
     with FederatedEngine(task, Scripted(tmp_path, handed_in)) as engine:
-        outcome = engine.next(weights, engine.initialise(), 1, ["site-0", "site-1", "site-2"])
+        outcome = engine.next(weights, engine.initialize(), 1, ["site-0", "site-1", "site-2"])
     assert outcome.reported == ["site-0"]
     assert "NaN" in outcome.failed["site-1"]
     assert "no report" in outcome.failed["site-2"]
@@ -160,4 +160,4 @@ def test_bad_updates_are_left_out_and_the_quorum_decides(  # type: ignore[no-unt
     strict = make_task(cohort={"size": 3})
     with FederatedEngine(strict, Scripted(tmp_path, handed_in)) as engine:
         with pytest.raises(QuorumError, match="1 usable reports of 3 where the quorum is 3"):
-            engine.next(weights, engine.initialise(), 1, ["site-0", "site-1", "site-2"])
+            engine.next(weights, engine.initialize(), 1, ["site-0", "site-1", "site-2"])

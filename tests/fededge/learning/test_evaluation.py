@@ -1,4 +1,4 @@
-"""Evaluation, central and at each client; and centralised training."""
+"""Evaluation, central and at each client; and centralized training."""
 
 import shutil
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import pytest
 
 from fededge.errors import DivergedError, RoundError
 from fededge.learning.evaluation import evaluate, evaluate_state
-from fededge.learning.frameworks.keras import centralized as centralised
+from fededge.learning.frameworks.keras import centralized as centralized
 from fededge.learning.frameworks.keras import models
 from fededge.learning.state import State
 from fededge.task import FederatedTask
@@ -73,10 +73,10 @@ def test_a_site_that_cannot_evaluate_is_left_out_with_its_reason(  # type: ignor
         evaluate_state(task, state, tmp_path / "data", prepared.test, prepared.plan(task))
 
 
-def test_centralised_training_learns_with_as_many_samples(prepared, make_task) -> None:  # type: ignore[no-untyped-def]
+def test_centralized_training_learns_with_as_many_samples(prepared, make_task) -> None:  # type: ignore[no-untyped-def]
     task = make_task(client={"batch_size": 20, "learning_rate": 0.05}, rounds=2)
     curve: list[float] = []
-    result = centralised.train(
+    result = centralized.train(
         task, prepared.data, prepared.test, lambda number, value: curve.append(value["accuracy"])
     )
     assert len(curve) == 2

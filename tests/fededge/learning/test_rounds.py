@@ -25,7 +25,7 @@ class Arithmetic:
         self.dies_in = dies_in
         self.rounds: list[int] = []
 
-    def initialise(self) -> list[np.ndarray]:
+    def initialize(self) -> list[np.ndarray]:
         return [np.array(1.0, np.float32)]
 
     def next(self, weights, server, round_number, cohort):  # type: ignore[no-untyped-def]

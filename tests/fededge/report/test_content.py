@@ -75,7 +75,7 @@ def test_a_step_that_succeeded_when_repeated_is_no_failure() -> None:
 
 @pytest.mark.parametrize(
     ("records", "title"),
-    [(ended("CANCELLED"), "Cancelled"), (ended("CANCELED"), "Cancelled"), ({}, "Under way")],
+    [(ended("CANCELLED"), "Canceled"), (ended("CANCELED"), "Canceled"), ({}, "Under way")],
 )
 def test_other_endings(records: dict[str, Any], title: str) -> None:
     assert report(records).outcome.title == title
@@ -151,21 +151,21 @@ def test_steps_are_placed_in_the_time_of_the_whole_run() -> None:
     assert [(row.step, row.start, row.share) for row in found.steps] == [("a", 0, 0.25), ("b", 0.75, 0.25)]
 
 
-def test_the_gap_is_centralised_minus_federated() -> None:
+def test_the_gap_is_centralized_minus_federated() -> None:
     assert report(EXAMPLE["records"]).gap == pytest.approx(0.0055, abs=1e-4)
     assert report({}).gap is None
-    assert report({"centralised": {"accuracy": 0.9}}).gap is None
+    assert report({"centralized": {"accuracy": 0.9}}).gap is None
 
 
 def test_the_gate_is_shown_with_what_was_asked() -> None:
     gate = {
         "decision": "pass",
         "accuracy": 0.95,
-        "centralised": 0.96,
+        "centralized": 0.96,
         "champion": {"version": 2, "accuracy": 0.97},
     }
     names = [name for name, *_ in report({"gate": gate}).conditions]
-    assert names == ["Accuracy", "Behind centralised training", "Behind the champion, version 2"]
+    assert names == ["Accuracy", "Behind centralized training", "Behind the champion, version 2"]
     assert [limit for *_, limit, _ in report({"gate": gate}).conditions] == [0.9, 0.05, 0.01]
     assert len(report({"gate": gate | {"champion": None}}).conditions) == 2
 

@@ -118,7 +118,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(whole: str) -> None:
     references = set(re.findall(r"url\(#([^)]+)\)", whole))
     references |= {value[1:] for _, name, value in attributes if name == "xlink:href"}
     references |= {
-        part for _, name, value in attributes if name == "aria-labelledby" for part in value.split()
+        part for _, name, value in attributes if name == "aria-labeledby" for part in value.split()
     }
     assert references
     assert references <= set(ids)
@@ -138,20 +138,20 @@ def test_every_chart_is_named_for_who_cannot_see_it(whole: str) -> None:
         assert all(names)
 
 
-def test_centralised_training_is_a_line_where_its_passes_were_scored_else_a_level() -> None:
+def test_centralized_training_is_a_line_where_its_passes_were_scored_else_a_level() -> None:
     rounds = [Round(round=number, accuracy=0.5) for number in (1, 2)]
     level = Evaluation(accuracy=0.9)
     line = Evaluation(accuracy=0.9, passes=[{"round": 1, "accuracy": 0.7}, {"round": 2, "accuracy": 0.9}])
     alone, drawn, curve = (
         charts.rounds_chart("accuracy", rounds, [], found) for found in (None, level, line)
     )
-    assert "centralised" not in alone
-    assert "var(--centralised)" in drawn
-    assert "var(--centralised)" in curve
+    assert "centralized" not in alone
+    assert "var(--centralized)" in drawn
+    assert "var(--centralized)" in curve
     assert drawn != curve
 
 
-def test_charts_have_no_colour_of_their_own(whole: str) -> None:
+def test_charts_have_no_color_of_their_own(whole: str) -> None:
     drawn = "".join(re.findall(r"<svg.*?</svg>", whole, re.DOTALL))
     assert "var(--federated)" in drawn
     assert not re.search(r"(fill|stroke): #", drawn)
@@ -228,8 +228,8 @@ def test_figures_that_are_no_numbers_are_shown_and_not_drawn() -> None:
             {"round": 2, "loss": inf, "accuracy": 0.5},
         ],
         "evaluation-0002": {"round": 2, "loss": nan, "accuracy": nan, "confusion": [[0, 0], []]},
-        "centralised": {"accuracy": nan, "loss": inf},
-        "gate": {"decision": "fail", "accuracy": nan, "centralised": inf},
+        "centralized": {"accuracy": nan, "loss": inf},
+        "gate": {"decision": "fail", "accuracy": nan, "centralized": inf},
         "variant-int8": {
             "kind": "int8",
             "bytes": 5,

@@ -1,6 +1,6 @@
-"""Centralised training, the comparison that paper 002 asks for: the same model on the pooled data.
+"""Centralized training, the comparison that paper 002 asks for: the same model on the pooled data.
 
-It makes the same number of sample passes as the federated run, with the same client optimiser.
+It makes the same number of sample passes as the federated run, with the same client optimizer.
 """
 
 from collections.abc import Callable
@@ -69,7 +69,7 @@ def train(
 
 
 def keras_optimizer(work: ClientOptimizer) -> tf.keras.optimizers.Optimizer:
-    """The client optimiser of the task, as Keras's own."""
+    """The client optimizer of the task, as Keras's own."""
     if work.optimizer == "adam":
         return tf.keras.optimizers.Adam(work.learning_rate)
     return tf.keras.optimizers.SGD(work.learning_rate)

@@ -23,7 +23,7 @@ class KerasClient:
 
     def __init__(self, plan: Path, data: Path) -> None:
         if not (plan / "plan.json").is_file():
-            raise DataError(f"no plan at {plan}: run initialise_model again")
+            raise DataError(f"no plan at {plan}: run initialize_model again")
         self._plan = tf.saved_model.load(str(plan))
         variables = json.loads(storage.read(str(plan / "plan.json"), 1 << 20))["variables"]
         self._names = [variable["name"] for variable in variables]

@@ -7,7 +7,7 @@ from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def initialise_model(task: str, run: str, plan: Output[Artifact], state: Output[Model]) -> None:
+def initialize_model(task: str, run: str, plan: Output[Artifact], state: Output[Model]) -> None:
     """Make the state before the first round, and export the client work as a plan.
 
     The same task gives the same weights.
@@ -28,7 +28,7 @@ def initialise_model(task: str, run: str, plan: Output[Artifact], state: Output[
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("initialise_model"):
+    with TrackedRun.join(run, spec).step("initialize_model"):
         State(task=spec.digest, round=0, weights=models.initial_weights(spec), server=[]).save(state.path)
         lineage.seal(state, round=0)
         engine_plan.export(spec, Path(plan.path))

@@ -7,8 +7,8 @@ from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def train_centralised(
-    task: str, run: str, data: Input[Dataset], test: Input[Dataset], centralised: Output[Metrics]
+def train_centralized(
+    task: str, run: str, data: Input[Dataset], test: Input[Dataset], centralized: Output[Metrics]
 ) -> None:
     """Train the task's model on all clients' data together, with as many sample passes.
 
@@ -19,7 +19,7 @@ def train_centralised(
         run: id of the pipeline run.
         data: one folder a client.
         test: held-out examples.
-        centralised: JSON with accuracy, loss, per_class, confusion and samples.
+        centralized: JSON with accuracy, loss, per_class, confusion and samples.
     """
     import json
     from pathlib import Path
@@ -30,19 +30,19 @@ def train_centralised(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("train_centralised") as step:
+    with TrackedRun.join(run, spec).step("train_centralized") as step:
         lineage.verify(data, test)
 
         def report(number: int, result: dict) -> None:  # type: ignore[type-arg]
-            metrics = {"centralised/accuracy": result["accuracy"], "centralised/loss": result["loss"]}
+            metrics = {"centralized/accuracy": result["accuracy"], "centralized/loss": result["loss"]}
             step.metrics(metrics, step=number)
             print(
-                f"fededge: centralised pass {number}/{spec.learning.rounds}: accuracy {result['accuracy']:.4f}"
+                f"fededge: centralized pass {number}/{spec.learning.rounds}: accuracy {result['accuracy']:.4f}"
             )
 
         result = training.train(spec, Path(data.path), Path(test.path), report)
-        storage.write(centralised.path, json.dumps(result).encode())
-        centralised.log_metric("accuracy", result["accuracy"])
-        centralised.log_metric("loss", result["loss"])
-        lineage.seal(centralised, parents=[data, test])
-        step.record("centralised", result)
+        storage.write(centralized.path, json.dumps(result).encode())
+        centralized.log_metric("accuracy", result["accuracy"])
+        centralized.log_metric("loss", result["loss"])
+        lineage.seal(centralized, parents=[data, test])
+        step.record("centralized", result)
