@@ -4,6 +4,7 @@
     ├── TaskError              the task file is wrong
     ├── DataError              a data set is missing, malformed or not finite
     ├── IntegrityError         bytes do not match their digest or signature
+    ├── DocumentError          a document is malformed, or of a format that is not read here
     ├── StorageError           a blob cannot be read or written
     ├── UpdateError            a client's update is malformed, not finite or out of bounds
     ├── RoundError             a round did not commit
@@ -41,6 +42,10 @@ class DataError(FedEdgeError):
 
 class IntegrityError(FedEdgeError):
     """Bytes do not match their digest or signature."""
+
+
+class DocumentError(FedEdgeError):
+    """A document is malformed, or of a format that is not read here."""
 
 
 class StorageError(FedEdgeError):

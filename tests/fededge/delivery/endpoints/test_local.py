@@ -198,8 +198,8 @@ def test_a_successor_whose_state_cannot_be_written_is_ended(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_whose_start_was_cut_off_is_ended_by_the_next_to_come(number: signal.Signals) -> None:
     folder = settings.home() / "endpoints" / "cut"
-    code = f"from fededge.delivery import local_endpoint; local_endpoint.start('cut', {VARIANT!r}, 1)"
-    hold = "import time; from fededge.delivery import local_endpoint as e; e._answers = lambda _: time.sleep(60);"
+    code = f"from fededge.delivery.endpoints import local as local_endpoint; local_endpoint.start('cut', {VARIANT!r}, 1)"
+    hold = "import time; from fededge.delivery.endpoints import local as e; e._answers = lambda _: time.sleep(60);"
     with subprocess.Popen([sys.executable, "-c", hold + code], cwd=ROOT) as starter:
         while not (folder / "starting.json").exists():
             assert starter.poll() is None

@@ -1,0 +1,194 @@
+"""Documents about delivery: measurements, decisions, model versions and endpoints."""
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from fededge.documents.base import Count, Digest, Document, NotNegative, Part, Share
+
+MODEL_LIMIT = 256 << 20
+"""Bytes of the largest model file."""
+
+
+class Measurement(Document):
+    """A variant, what it was measured at, and whether it passed its gate.
+
+    Attributes:
+        kind: of variant.
+        digest: of the file.
+        bytes: its size; `compressed_bytes`: that of the gzipped file.
+        accuracy: on held-out examples.
+        accuracy_loss: by how much that is behind the model it was built from.
+        shape: of one example, without the batch dimension.
+        classes: length of the output for one example.
+        latency_ms_1: median milliseconds for one example on one thread; `latency_ms_500`: for 500 at once.
+        passed: whether it may be shipped; no while nobody has judged it.
+        reasons: why not.
+    """
+
+    KIND: ClassVar = "measurement"
+
+    kind: str
+    digest: Digest
+    bytes: int = Field(ge=1)
+    compressed_bytes: int = Field(ge=1)
+    accuracy: Share
+    accuracy_loss: float
+    shape: list[Count]
+    classes: int = Field(ge=1)
+    latency_ms_1: NotNegative
+    latency_ms_500: NotNegative
+    passed: bool = False
+    reasons: list[str] = []
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Records of version 0 left out the shape at first."""
+        return {"shape": [], "classes": 1, **super().upgraded(content, version)}
+
+
+class Champion(Part):
+    """The version that held the alias champion when a decision was made, and its accuracy."""
+
+    version: int = Field(ge=1)
+    accuracy: float | None = None
+
+
+class GateDecision(Document):
+    """The decision on a trained model.
+
+    Attributes:
+        decision: `pass` or `fail`.
+        reasons: what speaks against the model.
+        accuracy: of the model on held-out examples.
+        centralized: that of centralized training, where the task compares with it.
+        champion: the champion at that moment, which the model was held against.
+        weights_digest: of the weights that were judged.
+        at: when, in seconds since the epoch.
+    """
+
+    KIND: ClassVar = "gate-decision"
+
+    decision: Literal["pass", "fail"]
+    reasons: list[str]
+    accuracy: Share
+    centralized: Share | None = None
+    champion: Champion | None = None
+    weights_digest: Digest | None = None
+    at: NotNegative = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model may be shipped."""
+        return self.decision == "pass"
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 0 wrote `centralised`."""
+        old = {"centralized": content["centralised"]} if "centralised" in content else {}
+        return super().upgraded(content, version) | old
+
+
+class VariantFile(Part):
+    """One variant of a model: its kind, where its file lies, and the bytes that are promised there."""
+
+    kind: str = Field(min_length=1, max_length=40)
+    url: str = Field(min_length=1, max_length=2000)
+    digest: Digest
+    bytes: int = Field(ge=1, le=MODEL_LIMIT)
+
+
+class PublishedVariant(VariantFile):
+    """A variant of a model version, with what it was measured at."""
+
+    compressed_bytes: int = Field(ge=1)
+    accuracy: Share
+    latency_ms_1: NotNegative
+    latency_ms_500: NotNegative
+
+
+class ModelVersion(Document):
+    """A registered version of a task's model.
+
+    Attributes:
+        name: of the task and the registered model.
+        version: its number.
+        task_digest: of the whole task.
+        state_digest: of the state artifact that holds the weights.
+        weights_digest: of the weights themselves: equal for equal weights. None before 0.2.
+        round: after which they were taken.
+        git_commit: of the code that made them.
+        run: id of the pipeline run.
+        champion: whether its gate let it pass when it was registered.
+        accuracy: on held-out examples.
+        shape: of one example, without the batch dimension.
+        classes: length of the output for one example.
+        variants: those that passed their gates.
+        devices: kind of variant by device class.
+    """
+
+    KIND: ClassVar = "model-version"
+    REMEDY: ClassVar = "Register the model again (`fededge run --fresh`)"
+    UNVERSIONED: ClassVar = True
+
+    name: str = Field(min_length=1)
+    version: int = Field(ge=1, lt=10**12)
+    task_digest: Digest
+    state_digest: Digest
+    weights_digest: Digest | None = None
+    round: Count
+    git_commit: str
+    run: str
+    champion: bool
+    accuracy: Share
+    shape: list[Count]
+    classes: int = Field(ge=1)
+    variants: list[PublishedVariant]
+    devices: dict[str, str]
+
+    def variant(self, kind: str) -> PublishedVariant | None:
+        """The published variant of `kind`, or None."""
+        return next((variant for variant in self.variants if variant.kind == kind), None)
+
+
+class Endpoint(Document):
+    """Where an inference endpoint answers, and what it serves.
+
+    Attributes:
+        name: of the endpoint, in `namespace`.
+        rest: URL; `grpc`: host:port.
+        manifest: the SeldonDeployment.
+        variant: kind that it serves, with `digest`, of model version `version`.
+    """
+
+    KIND: ClassVar = "endpoint"
+    REMEDY: ClassVar = "Deploy the endpoint again (`fededge run --fresh`)"
+
+    name: str
+    namespace: str
+    rest: str
+    grpc: str
+    manifest: dict[str, Any] = {}
+    variant: str
+    digest: Digest
+    version: int = Field(ge=1)
+
+
+class TransportCheck(Part):
+    """How an endpoint answered over one transport: largest absolute difference, and the time of the call."""
+
+    max_abs_difference: NotNegative
+    milliseconds: NotNegative
+
+
+class EndpointCheck(Document):
+    """An endpoint that answered as its model does."""
+
+    KIND: ClassVar = "endpoint-check"
+
+    variant: str
+    digest: Digest
+    version: int = Field(ge=1)
+    examples: Count
+    rest: TransportCheck
+    grpc: TransportCheck

@@ -1,0 +1,116 @@
+"""Documents about learning: rounds and evaluations."""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from fededge.documents.base import Count, Document, NotNegative, Part, Share
+
+
+class Score(Part):
+    """How good a model is on held-out examples; `loss` is the mean in nats."""
+
+    accuracy: Share
+    loss: NotNegative
+    examples: Count
+
+
+class RoundRecord(Part):
+    """One committed round.
+
+    Attributes:
+        round: its number, from 1.
+        cohort: ids of the selected clients, sorted.
+        reported: ids of those whose update counts, sorted.
+        failed: reason by id of those whose update does not.
+        examples: sample passes of the reported updates.
+        loss: mean over them during training, in nats; `accuracy` likewise.
+        seconds: how long the round took.
+        at: when it was committed, in seconds since the epoch.
+        bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
+        score: of the weights after the round, on held-out examples.
+    """
+
+    round: int = Field(ge=1)
+    cohort: list[str]
+    reported: list[str]
+    failed: dict[str, str] = {}
+    examples: NotNegative
+    loss: float
+    accuracy: float
+    seconds: NotNegative
+    at: NotNegative
+    bytes_sent: Count = 0
+    bytes_received: Count = 0
+    score: Score | None = None
+
+
+class Rounds(Document):
+    """The rounds that one step committed."""
+
+    KIND: ClassVar = "rounds"
+
+    rounds: list[RoundRecord]
+
+
+class ClassScore(Part):
+    """Scores of one class on held-out examples."""
+
+    label: str
+    examples: Count
+    precision: Share
+    recall: Share
+    f1: Share
+
+
+class ClientScore(Part):
+    """Scores of the global model on one client's own held-out examples."""
+
+    id: str
+    accuracy: Share
+    loss: NotNegative
+    examples: Count
+
+
+class Pass(Part):
+    """Scores on held-out examples after one pass of centralized training."""
+
+    round: Count
+    accuracy: Share
+    loss: NotNegative
+
+
+class Evaluation(Document):
+    """A model on held-out examples, and at each client.
+
+    Attributes:
+        round: after which it was evaluated.
+        accuracy: on the held-out examples; `loss`: their mean cross-entropy in nats.
+        examples: how many were held out.
+        samples: sample passes that training took until then.
+        per_class: scores by class.
+        confusion: counts by true class and predicted class.
+        clients: scores at the clients, on their own test examples.
+        failed: reason by id of a client that could not evaluate.
+        passes: of centralized training: the scores after each pass, which takes as many samples as a round.
+    """
+
+    KIND: ClassVar = "evaluation"
+
+    round: Count
+    accuracy: Share
+    loss: NotNegative
+    examples: Count
+    samples: NotNegative
+    per_class: list[ClassScore]
+    confusion: list[list[Count]]
+    clients: list[ClientScore] = []
+    failed: dict[str, str] = {}
+    passes: list[Pass] = []
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 0 had labels as numbers, and no round for centralized training in its first form."""
+        content = super().upgraded(content, version)
+        content["per_class"] = [{**row, "label": str(row["label"])} for row in content.get("per_class", [])]
+        return {"round": 0, "samples": 0, "confusion": [], **content}
