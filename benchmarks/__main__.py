@@ -9,7 +9,7 @@ import sys
 from fededge.host.environments import set_up
 from fededge.host.layout import ROOT, interpreter, say
 
-BENCHMARKS = (("worker", "rounds"), ("platform", "pipeline"), ("serving", "serving"))
+BENCHMARKS = (("worker", "rounds"), ("platform", "pipeline"), ("platform", "tasks"), ("serving", "serving"))
 
 
 def main() -> None:

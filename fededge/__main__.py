@@ -1,6 +1,9 @@
 """`fededge`: the command line; on a device, which has the edge environment alone, its agent."""
 
+import codecs
 import importlib.util
+import io
+import locale
 import os
 import sys
 
@@ -9,6 +12,7 @@ from fededge import settings
 
 def main() -> int:
     """Run the command line; the exit status."""
+    _speak_utf8()
     os.environ.update(settings.without_proxy(os.environ))
     if importlib.util.find_spec("typer"):
         from fededge import cli
@@ -24,6 +28,17 @@ def main() -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _speak_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale is none of UTF-8: paths and logs are."""
+    told = sys.flags.utf8_mode or os.environ.get("PYTHONUTF8") == "1"
+    if not told and codecs.lookup(locale.getencoding()).name != "utf-8":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@
     ├── RequestError           a request to an endpoint is malformed, too large or not finite
     ├── ReleaseError           no variant fits a device class, or a release is not usable
     ├── TrackingError          MLflow cannot be reached or refused
+    ├── ReportError            a report would lose what it shows
+    ├── RunError               a run of this machine is not there, or not in the state that is asked for
     ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
     ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
     └── SetupError             an environment or a lock file could not be made
@@ -26,6 +28,9 @@
 The command line prints the message of a FedEdgeError and ends with status 2. A message is one
 line: what was wrong, with the offending value, and what to do.
 """
+
+SHOWN = 80
+"""Most characters of a value that a message shows."""
 
 
 class FedEdgeError(Exception):
@@ -114,6 +119,14 @@ class TrackingError(FedEdgeError):
     """MLflow cannot be reached or refused a request."""
 
 
+class RunError(FedEdgeError):
+    """A run of this machine is not there, or not in the state that is asked for."""
+
+
+class ReportError(FedEdgeError):
+    """A report is not written: it would lose what it shows, or there is nothing to show."""
+
+
 class KubeflowError(FedEdgeError):
     """Kubeflow Pipelines cannot be reached or refused a request."""
 
@@ -124,3 +137,9 @@ class EnvironmentMissing(FedEdgeError):
 
 class SetupError(FedEdgeError):
     """An environment or a lock file could not be made."""
+
+
+def shown(text: str, most: int = SHOWN) -> str:
+    """`text` as an error may show it: one line, at most so long, with what does not print escaped."""
+    cut = text if len(text) <= most else f"{text[: most - 3]}..."
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)

@@ -39,6 +39,7 @@ class Runtime(Protocol):
 
         Raises:
             DataError: `x` has another dtype or shape.
+            VariantError: the model fails on these examples.
         """
 
 
@@ -126,7 +127,13 @@ class LiteRTRuntime:
             self._interpreter.allocate_tensors()
             self._batch = count
         self._interpreter.set_tensor(self._input, x)
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise VariantError(
+                f"the model fails on these examples ({' '.join(str(error).split())[:200]}): give examples like those "
+                "it was trained on"
+            ) from error
         found: np.ndarray = self._interpreter.get_tensor(self._output)[:count]
         return found
 

@@ -1,14 +1,21 @@
-"""Processes that end as they should: children with their owner, a step with its clean-up done."""
+"""Processes that end as they should: children with their owner, a step with its clean-up done, a marked one when asked."""
 
 import contextlib
+import ctypes
+import os
+import re
+import select
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 from fededge.errors import EnvironmentMissing
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def owned(command: Sequence[str | Path]) -> list[str]:
@@ -26,6 +33,16 @@ def owned(command: Sequence[str | Path]) -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--", *map(str, command)]
 
 
+def end_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent process, with the id `parent`, ends, however that ends.
+
+    Where it ended already, this process ends now, with status 0.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
 @contextlib.contextmanager
 def ended_by_exception() -> Iterator[None]:
     """Let SIGTERM raise SystemExit in the block, so that what it started is ended; main thread only."""
@@ -41,3 +58,48 @@ def ended_by_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def mark(pid: int | None = None) -> str:
+    """What tells a process (by default this one) from all others, earlier and later ones too.
+
+    Its machine's boot, its namespace of process ids, its id, and its start in clock ticks since that boot;
+    "" where there is no such process.
+    """
+    pid = os.getpid() if pid is None else pid
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+        start = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+    return f"{boot} {namespace} {pid} {start}"
+
+
+def end(marked: str, seconds: float) -> bool:
+    """Send SIGTERM to the process with this mark and wait for its end; False where it still runs then.
+
+    A process descriptor (pidfd) is checked against the mark before it is used, so no other process that
+    got the same id meanwhile is ever signalled.
+
+    Args:
+        marked: what `mark` told of it.
+        seconds: how long to wait.
+
+    Raises:
+        ProcessLookupError: no process here has this mark.
+        PermissionError: it belongs to another user.
+    """
+    found = re.fullmatch(r"\S+ \S+ ([1-9]\d{0,8}) \d+", marked)
+    if found is None:
+        raise ProcessLookupError(f"{marked!r} is not the mark of a process")
+    descriptor = os.pidfd_open(int(found[1]))
+    try:
+        if mark(int(found[1])) != marked:
+            raise ProcessLookupError(f"no process is marked {marked!r}")
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return bool(ended.poll(seconds * 1000))
+    finally:
+        os.close(descriptor)

@@ -1,24 +1,50 @@
 """The few environment variables that FedEdge reads, each with its default."""
 
+import getpass
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
+
+from fededge.errors import StorageError
 
 
 def home() -> Path:
-    """`FEDEDGE_HOME`: where a machine without a cluster keeps runs, blobs and tracking (./.fededge)."""
-    return Path(os.environ.get("FEDEDGE_HOME", ".fededge")).resolve()
+    """`FEDEDGE_HOME`: where a machine without a cluster keeps runs, blobs and tracking (./.fededge).
+
+    Raises:
+        StorageError: its path is not UTF-8, which no URL or JSON can carry.
+    """
+    folder = Path(os.environ.get("FEDEDGE_HOME") or ".fededge").resolve()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise StorageError(f"FEDEDGE_HOME {folder!r} is not UTF-8: name a folder that is") from error
+    return folder
 
 
-def storage() -> str:
-    """`FEDEDGE_STORAGE`: root URL of the blob store for checkpoints, models and releases."""
-    return os.environ.get("FEDEDGE_STORAGE") or f"file://{home() / 'storage'}"
+def storage(folder: Path | None = None) -> str:
+    """`FEDEDGE_STORAGE`: root URL of the blob store for checkpoints, models and releases.
+
+    Args:
+        folder: absolute; takes the place of `home()`, here and in the functions below.
+    """
+    return os.environ.get("FEDEDGE_STORAGE") or ((folder or home()) / "storage").as_uri()
 
 
-def tracking_uri() -> str:
+def tracking_uri(folder: Path | None = None) -> str:
     """`MLFLOW_TRACKING_URI`: the MLflow server; by default a SQLite file in the home folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite((folder or home()) / "mlflow.db")
+
+
+def _sqlite(file: Path) -> str:
+    """URL of a SQLite file, percent-encoded for SQLAlchemy.
+
+    Where that changes the path, the driver is named: for `sqlite:///` MLflow makes a folder of the encoded name.
+    """
+    quoted = quote(str(file))
+    return f"{'sqlite' if quoted == str(file) else 'sqlite+pysqlite'}:///{quoted}"
 
 
 def platform() -> str:
@@ -26,9 +52,29 @@ def platform() -> str:
     return os.environ.get("FEDEDGE_PLATFORM", "kubernetes")
 
 
-def signing_key_file() -> Path:
+def user() -> str:
+    """`FEDEDGE_USER`: who is named where a person decides something; by default the user of this process."""
+    try:
+        return os.environ.get("FEDEDGE_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return f"user id {os.getuid()}"
+
+
+def signing_key_file(folder: Path | None = None) -> Path:
     """`FEDEDGE_SIGNING_KEY_FILE`: PEM file of the Ed25519 key that signs releases."""
-    return Path(os.environ.get("FEDEDGE_SIGNING_KEY_FILE") or home() / "keys" / "release.pem")
+    return Path(os.environ.get("FEDEDGE_SIGNING_KEY_FILE") or (folder or home()) / "keys" / "release.pem")
+
+
+def checkpoint_key_file() -> Path | None:
+    """`FEDEDGE_CHECKPOINT_KEY_FILE`: file with the secret that keys of checkpoints are derived from; by default
+    each run has a key file of its own in its folder."""
+    name = os.environ.get("FEDEDGE_CHECKPOINT_KEY_FILE")
+    return Path(name) if name else None
+
+
+def endpoint_host() -> str:
+    """`FEDEDGE_ENDPOINT_HOST`: address that a model server listens on (127.0.0.1); in a pod 0.0.0.0."""
+    return os.environ.get("FEDEDGE_ENDPOINT_HOST") or "127.0.0.1"
 
 
 def endpoint_ports() -> str | None:

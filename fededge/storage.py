@@ -7,11 +7,12 @@ synced and renamed; object stores make a put atomic themselves.
 import contextlib
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote
 
 from fededge.errors import IntegrityError, StorageError
 
@@ -19,16 +20,30 @@ CHUNK = 1 << 20
 
 
 def local_path(url: str) -> Path | None:
-    """The path behind `url` where it is a plain path or a file:// URL, else None."""
-    parsed = urlparse(url)
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    return Path(url) if "://" not in url else None
+    """The path behind `url` where it is a plain path or a file:// URL, else None.
+
+    A file URL is percent-encoded, as `Path.as_uri` makes it; `#` and `?` mean themselves.
+
+    Raises:
+        StorageError: a file URL names another machine.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return Path(url)
+    if scheme != "file":
+        return None
+    host, _, path = rest.partition("/")
+    if host not in ("", "localhost"):
+        raise StorageError(f"{url} is a file on a machine {host!r}: a file URL here begins with file:///")
+    return Path(unquote(f"/{path}"))
 
 
 def join(url: str, *parts: str) -> str:
-    """`url` with path segments appended."""
-    return "/".join([url.rstrip("/"), *(part.strip("/") for part in parts)])
+    """`url` with path segments appended; in a file URL they are percent-encoded."""
+    segments = [part.strip("/") for part in parts]
+    if url.startswith("file://"):
+        segments = [quote(segment) for segment in segments]
+    return "/".join([url.rstrip("/"), *segments])
 
 
 def write(url: str, data: bytes) -> None:
@@ -67,13 +82,15 @@ def read(url: str, limit: int | None = None) -> bytes:
         limit: most bytes to accept; a larger blob is refused before it is read whole.
 
     Raises:
-        StorageError: nothing there, not readable, or larger than `limit`.
+        StorageError: nothing there, no regular file, not readable, or larger than `limit`.
     """
     path = local_path(url)
     with _named_failure(url):
-        stream: Any = path.open("rb") if path is not None else _remote(url).open(url, "rb")
-        with stream as file:
-            data: bytes = file.read() if limit is None else file.read(limit + 1)
+        if path is not None:
+            data = _read_file(path, limit)
+        else:
+            with _remote(url).open(url, "rb") as stream:
+                data = stream.read() if limit is None else stream.read(limit + 1)
     if limit is not None and len(data) > limit:
         raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
     return data
@@ -88,6 +105,22 @@ def exists(url: str) -> bool:
     path = local_path(url)
     with _named_failure(url):
         return path.exists() if path is not None else bool(_remote(url).exists(url))
+
+
+def remove(url: str) -> None:
+    """Remove the file at `url`; nothing there is as good.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    path = local_path(url)
+    with _named_failure(url, "remove"):
+        if path is not None:
+            path.unlink(missing_ok=True)
+            return
+        system = _remote(url)
+        if system.exists(url):
+            system.rm_file(url)
 
 
 def names(url: str) -> list[str]:
@@ -144,6 +177,20 @@ def read_verified(url: str, expected: str, limit: int | None = None) -> bytes:
             "Publish it again from a trusted run"
         )
     return data
+
+
+def _read_file(path: Path, limit: int | None) -> bytes:
+    """The bytes of a regular file, up to one more than `limit`. What is none is refused, and never waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise StorageError(f"{path} is not a regular file: name a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            # All of it where its size allows, since read(n) takes memory for n bytes beforehand.
+            return file.read(limit + 1) if limit is not None and found.st_size > limit else file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _remote(url: str) -> Any:

@@ -3,13 +3,14 @@
 A set of weights is a `dict[str, numpy.ndarray]`, float32, in the order of the model's variables.
 """
 
+import json
 from collections.abc import Mapping
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fededge.errors import IntegrityError
+from fededge.errors import IntegrityError, shown
 from fededge.storage import digest
 
 Weights = dict[str, np.ndarray]
@@ -31,19 +32,25 @@ def from_bytes(data: bytes) -> Weights:
     try:
         tensors = load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise IntegrityError(f"not a safetensors file: {error}. Make it again") from error
+        raise IntegrityError(f"not a safetensors file: {shown(str(error), 200)}. Make it again") from error
     return {name: tensors[name] for name in sorted(tensors)}
 
 
 def metadata_of(data: bytes) -> dict[str, str]:
-    """The string metadata in the header of safetensors `data` (empty where it has none)."""
-    import json
+    """The string metadata in the header of safetensors `data` (empty where it has none).
 
+    Raises:
+        IntegrityError: `data` has no such header.
+    """
     size = int.from_bytes(data[:8], "little")
-    if size > len(data) - 8:
-        raise IntegrityError("not a safetensors file: its header is cut short. Make it again")
-    header = json.loads(data[8 : 8 + size])
-    return dict(header.get("__metadata__") or {})
+    try:
+        header = json.loads(data[8 : 8 + size]) if size <= len(data) - 8 else None
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError("not a safetensors file: its header is not JSON. Make it again") from error
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise IntegrityError("not a safetensors file: its header is malformed or cut short. Make it again")
+    return found
 
 
 def shapes(weights: Mapping[str, np.ndarray]) -> Shapes:

@@ -1,18 +1,20 @@
 """A task's whole job on this machine: compile, run, let devices take the release, report."""
 
 import functools
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fededge import settings, storage
+from fededge.documents import DeviceReports, ModelVersion
+from fededge.documents.run import OUTCOME_LIMIT
 from fededge.fleet.simulation import SimulatedDevices
 from fededge.report import Report, write_report
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 from pipelines import runs
+from pipelines.check import check_before_running
 from pipelines.federated_training.pipeline import compile_to
 from pipelines.local import run_local
 from pipelines.runs import Run
@@ -42,7 +44,7 @@ def run_task(
     Args:
         task: what to learn.
         devices: how many simulated devices take the release, if there is one.
-        fresh: start a new run even where an earlier one of this task did not finish.
+        fresh: start a new run even where an earlier one of this task's identity did not finish.
         say: gets a line of progress now and then, as in `run_local`.
 
     Raises:
@@ -51,6 +53,7 @@ def run_task(
     """
     home = settings.home()
     say = say or functools.partial(print, file=sys.stdout, flush=True)
+    check_before_running(task, home, fresh)
     with runs.begin(task, home, fresh) as (run, resumed):
         folder = run.folder(home)
         say(f"{'going on with ' if resumed else ''}run {folder}")
@@ -68,7 +71,7 @@ def run_task(
                 say(f"report: {page}")
             raise
         report = write_report(task, run.id, page)
-        run.outcome = report.outcome.title
+        run.save(home, outcome=report.outcome.title[:OUTCOME_LIMIT])
     return Finished(run, report, page)
 
 
@@ -76,7 +79,7 @@ def report_again(run_id: str = "") -> Finished:
     """Write the report of a run of this machine (by default the latest) with what is known now.
 
     Raises:
-        StorageError: there is no such run.
+        RunError: there is no such run.
         TrackingError: MLflow cannot be reached.
     """
     home = settings.home()
@@ -92,10 +95,10 @@ def _deliver(task: FederatedTask, run: Run, home: Path, count: int, say: Callabl
     if not (version and data and run.artifact(home, "release-variants", "release")):
         say("no release, so nothing for devices")
         return
-    number = int(json.loads(version.read_bytes())["version"])
+    number = ModelVersion.read(version).version
     say(f"{count} devices started")
     with TrackedRun.join(run.id, task).step("devices") as step:
         with SimulatedDevices(task, count, data) as simulated:
             reports = simulated.wait(number, DEVICES_SECONDS)
-        step.record("devices", reports)
+        step.record("devices", DeviceReports(devices=reports))
     say(f"{count} devices run version {number}")

@@ -172,6 +172,15 @@ class Kubeflow:
             )
         return list(page.runs or [])
 
+    def cancel(self, run_id: str) -> None:
+        """End a run that is under way.
+
+        Raises:
+            KubeflowError: there is no such run, or the API refused.
+        """
+        with self._asking(f"cancel run {run_id} on"):
+            self._client.terminate_run(run_id)
+
     def _experiment(self, task: FederatedTask) -> str:
         return str(self._client.create_experiment(task.name).experiment_id)
 

@@ -17,13 +17,14 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from graphlib import TopologicalSorter
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,8 +35,10 @@ from kfp import dsl, local
 from kfp.components import load_component_from_text
 from kfp.local import config, status, subprocess_task_handler
 
-from fededge import errors, settings, storage
+from fededge import errors, settings
+from fededge.documents import StepOutcome, Steps
 from fededge.errors import FedEdgeError, StorageError
+from pipelines import compiled
 from pipelines.environments import ENVIRONMENTS, interpreter_folder
 from pipelines.step_process import StepProcess
 
@@ -47,7 +50,7 @@ LAST_LINES = 15
 
 
 class StepFailed(Exception):
-    """A step ended with an error that has no name in fededge.errors."""
+    """A step ended with an error that has no name in fededge.errors; the first line of the message says which."""
 
 
 def run_local(
@@ -65,7 +68,8 @@ def run_local(
         package: YAML file made by the kfp compiler.
         arguments: the pipeline's arguments.
         run: id of the run: repeated with the same id, it goes on after the steps that finished.
-        home: FEDEDGE_HOME of the steps; `<home>/runs/<run>` gets artifacts, cache, logs and steps.json.
+        home: FEDEDGE_HOME of the steps; `<home>/runs/<run>` gets artifacts, cache, logs, steps.json, and
+            temporary files in tmp, which is emptied when the run starts and when it ends.
         say: gets a line for each step that starts or ends, and each step's live lines, while standard
             output is redirected to kfp's log; by default they go to what was standard output before.
         environments: folder of the environments that stand for the images.
@@ -74,21 +78,22 @@ def run_local(
         EnvironmentMissing: an image has no environment here.
         FedEdgeError: a step ended with this named error; the message names its log.
         StorageError: a file cannot be written.
+        DocumentError: steps.json of an earlier try is damaged.
         StepFailed: a step ended with any other error.
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; nothing it started is left running.
     """
     text = Path(package).read_text(encoding="utf-8")
     documents = list(yaml.safe_load_all(text.replace(dsl.PIPELINE_JOB_ID_PLACEHOLDER, run)))
-    for image in _images(documents[0]):
+    for image in compiled.images(documents[0]):
         interpreter_folder(image, environments)
-    _drop_retries(documents[0])
-    _chain(documents[0])
+    compiled.drop_retries(documents[0])
+    compiled.chain(documents[0])
     pipeline = load_component_from_text(yaml.safe_dump_all(documents))
     say = say or functools.partial(print, file=sys.stdout, flush=True)
     running = _Run(home.resolve() / "runs" / run, home.resolve(), environments, say)
-    running.closing = _closing_steps(documents[0])
+    running.closing = compiled.closing_steps(documents[0])
     try:
-        with _kfp_on_this_machine(running), running.interruptible():
+        with running.temporary_folder(), _kfp_on_this_machine(running), running.interruptible():
             pipeline(**arguments)
     except (RuntimeError, json_format.Error) as error:
         raise running.failure() or StepFailed(f"{error} See {running.folder / 'logs'}") from error
@@ -104,6 +109,8 @@ class _Run:
     def __init__(self, folder: Path, home: Path, environments: Path, say: Callable[[str], None]) -> None:
         self.folder = folder
         self.artifacts = folder / "artifacts"
+        self._steps_file = folder / "steps.json"
+        self._steps = Steps.read(self._steps_file).steps if self._steps_file.exists() else {}
         self.closing: set[str] = set()
         """Steps that run although an earlier one failed."""
         self._home = home
@@ -123,8 +130,9 @@ class _Run:
             return False
         folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / "logs" / f"{name}.log"
-        started = time.monotonic()
+        started, begun = datetime.now(UTC), time.monotonic()
         self._say(f"{name} started")
+        self._remember(name, StepOutcome(started=started, seconds=0.0, status="running"))
         process = StepProcess(_command(command, folder), self._variables(image, variables), log)
         self._live.add(process)
         if self._stopping:
@@ -136,10 +144,19 @@ class _Run:
             raise
         finally:
             self._live.discard(process)
-        self._say(f"{name} {'finished' if succeeded else 'failed'} after {time.monotonic() - started:.1f} s")
-        if succeeded:
-            self._remember(name, outputs)
-        else:
+        seconds = time.monotonic() - begun
+        self._say(f"{name} {'finished' if succeeded else 'failed'} after {seconds:.1f} s")
+        artifacts = _artifacts(outputs) if succeeded else {}
+        self._remember(
+            name,
+            StepOutcome(
+                started=started,
+                seconds=seconds,
+                status="succeeded" if succeeded else "failed",
+                artifacts=artifacts,
+            ),
+        )
+        if not succeeded:
             self._failed.append((name, log))
         return succeeded
 
@@ -158,8 +175,18 @@ class _Run:
             return StorageError(
                 f"step {name} cannot write its files: {full[1]}. Free space, then run again (log {log})"
             )
-        last = "\n".join(text.rstrip().splitlines()[-LAST_LINES:])
-        return StepFailed(f"step {name} failed; its log {log} ends with:\n{last}")
+        last = text.rstrip().splitlines()[-LAST_LINES:] or ["(no output)"]
+        end = "\n".join(last)
+        return StepFailed(f"step {name} failed: {last[-1].strip()}\nIts log {log} ends with:\n{end}")
+
+    @contextlib.contextmanager
+    def temporary_folder(self) -> Iterator[None]:
+        """An empty folder for the steps' temporary files, emptied again: a killed step cannot clean up."""
+        _empty(self.folder / "tmp")
+        try:
+            yield
+        finally:
+            _empty(self.folder / "tmp")
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -196,24 +223,22 @@ class _Run:
             "VIRTUAL_ENV": str(interpreter.parent),
             "PYTHONPATH": os.pathsep.join(python_path),
             "PYTHONUNBUFFERED": "1",
+            "PYTHONUTF8": "1",
+            "TMPDIR": str(self.folder / "tmp"),
             "_KFP_RUNTIME": "true",
             "FEDEDGE_PLATFORM": "local",
             "FEDEDGE_HOME": str(home),
-            "FEDEDGE_STORAGE": own.get("FEDEDGE_STORAGE") or f"file://{home / 'storage'}",
-            "FEDEDGE_SIGNING_KEY_FILE": own.get("FEDEDGE_SIGNING_KEY_FILE") or str(home / "keys/release.pem"),
-            "MLFLOW_TRACKING_URI": own.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            "FEDEDGE_STORAGE": settings.storage(home),
+            "FEDEDGE_CHECKPOINT_KEY_FILE": own.get("FEDEDGE_CHECKPOINT_KEY_FILE", ""),
+            "FEDEDGE_SIGNING_KEY_FILE": str(settings.signing_key_file(home)),
+            "MLFLOW_TRACKING_URI": settings.tracking_uri(home),
         }
 
-    def _remember(self, name: str, outputs: Mapping[str, Any]) -> None:
-        """Note a step's artifacts; one that is all metadata gets a file, which kfp's cache asks for."""
-        file = self.folder / "steps.json"
-        found = {key: entry["artifacts"][0]["uri"] for key, entry in outputs.get("artifacts", {}).items()}
-        for path in map(Path, found.values()):
-            if not path.exists():
-                path.touch()
+    def _remember(self, name: str, outcome: StepOutcome) -> None:
+        """Note how far a step is."""
         with self._lock:
-            known = json.loads(file.read_bytes()) if file.exists() else {}
-            storage.write(str(file), json.dumps({**known, name: found}, indent=1).encode())
+            self._steps = {**self._steps, name: outcome}
+            Steps(steps=self._steps).write(self._steps_file)
 
 
 @contextlib.contextmanager
@@ -242,7 +267,7 @@ def _kfp_on_this_machine(run: _Run) -> Iterator[None]:
             cache_root=str(run.folder / "cache"),
         )
         with (
-            (run.folder / "logs" / "kfp.log").open("w") as log,
+            (run.folder / "logs" / "kfp.log").open("w", encoding="utf-8") as log,
             contextlib.redirect_stdout(log),
             warnings.catch_warnings(),
         ):
@@ -271,52 +296,21 @@ def _command(command: list[str], folder: Path) -> list[str]:
     ]
 
 
+def _artifacts(outputs: Mapping[str, Any]) -> dict[str, str]:
+    """Paths of a step's artifacts; one that is all metadata gets a file, which kfp's cache asks for."""
+    found = {key: str(entry["artifacts"][0]["uri"]) for key, entry in outputs.get("artifacts", {}).items()}
+    for path in map(Path, found.values()):
+        if not path.exists():
+            path.touch()
+    return found
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def _name(parts: tuple[str, ...]) -> str:
     """The name of a step from its folder below the pipeline's; in a loop its number follows, from 1."""
     numbers = [int(found[1]) + 1 for part in parts if (found := re.search(r"-iteration-(\d+)$", part))]
     return ".".join([parts[-1], *map(str, numbers)])
-
-
-def _images(spec: Mapping[str, Any]) -> list[str]:
-    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
-    return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
-
-
-def _closing_steps(spec: Mapping[str, Any]) -> set[str]:
-    """Steps that wait for the others' end, not for their success: exit handlers above all."""
-    return {
-        task["componentRef"]["name"].removeprefix("comp-")
-        for tasks in _graphs(spec)
-        for task in tasks.values()
-        if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
-    }
-
-
-def _graphs(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tasks, by name, of each graph in a pipeline."""
-    nodes = (spec["root"], *spec["components"].values())
-    return [node["dag"]["tasks"] for node in nodes if "dag" in node]
-
-
-def _chain(spec: Mapping[str, Any]) -> None:
-    """Let each task of a graph wait for the one before it; kfp.local's order differs from process to process.
-
-    Of the tasks that are ready, the first by name goes first.
-    """
-    for tasks in _graphs(spec):
-        sorter = TopologicalSorter({name: task.get("dependentTasks", ()) for name, task in tasks.items()})
-        sorter.prepare()
-        ready: list[str] = []
-        before: list[str] = []
-        while sorter.is_active():
-            name, *ready = sorted([*ready, *sorter.get_ready()])
-            tasks[name]["dependentTasks"] = sorted({*tasks[name].get("dependentTasks", ()), *before})
-            sorter.done(name)
-            before = [name]
-
-
-def _drop_retries(node: Any) -> None:
-    if isinstance(node, dict):
-        node.pop("retryPolicy", None)
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        _drop_retries(child)

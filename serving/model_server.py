@@ -6,22 +6,23 @@
       {"name": "variant", "value": "int8", "type": "STRING"},
       {"name": "model_version", "value": "3", "type": "STRING"}]'
 
-It starts only with the bytes that were promised: a model with another digest ends the process.
+It starts only with the bytes that were promised: a model with another digest ends the process. It
+listens on `FEDEDGE_ENDPOINT_HOST`: on this machine only by default, on all interfaces in a pod.
 """
 
 import time
 from typing import Any
 
 import numpy as np
+from seldon_core.env_utils import get_deployment_name
 from seldon_core.proto import prediction_pb2
 
 from fededge import storage
 from fededge.errors import RequestError
 from fededge.inference import Runtime, load_runtime
-from serving import lifetime, payloads, rest, rpc
+from serving import connections, feedback, lifetime, metrics, payloads, rest, rpc
 
 MODEL_LIMIT = 1 << 30  # bytes of a model file
-BODY_LIMIT = 16 << 20
 
 
 class ModelServer:
@@ -33,45 +34,52 @@ class ModelServer:
         variant: its kind, told in the tags of every answer.
         model_version: its version, told likewise.
         threads: CPU threads for one prediction.
-        body_limit: largest request in bytes.
 
     Raises:
         StorageError: the variant cannot be read.
         IntegrityError: its digest is not `model_digest`.
+        VariantError: the file is not a model.
     """
 
     def __init__(
-        self,
-        model_url: str,
-        model_digest: str,
-        variant: str,
-        model_version: str,
-        threads: int = 1,
-        body_limit: int = BODY_LIMIT,
+        self, model_url: str, model_digest: str, variant: str, model_version: str, threads: int = 1
     ) -> None:
         lifetime.end_together()
-        rpc.install(body_limit)
+        for each in (connections, feedback, metrics, rpc):
+            each.install()
         self._model = storage.read_verified(model_url, model_digest, limit=MODEL_LIMIT)
+        self._shape, self._classes = _described(self._model)
         self._threads = threads
         self._runtime: Runtime | None = None
         self._tags = {"model_version": model_version, "variant": variant, "digest": model_digest}
-        self.model_error_handler = rest.blueprint(lambda: self._runtime is not None, body_limit)
+        self.model_error_handler = rest.blueprint(lambda: self._runtime is not None)
 
     def load(self) -> None:
-        """Load the model and answer a first blank example; Seldon calls this in each serving process.
-
-        Raises:
-            VariantError: the file is not a model.
-        """
+        """Load the model and answer a first blank example; Seldon calls this in each serving process."""
         runtime = load_runtime(self._model, kind="litert", threads=self._threads)
         runtime.predict(np.zeros((1, *runtime.input_shape), np.float32))
         self._runtime = runtime
+
+    def init_metadata(self) -> dict[str, Any]:
+        """What is served, in Seldon's form of metadata; -1 stands for any number of examples."""
+
+        def tensor(name: str, *sizes: int) -> dict[str, Any]:
+            return {"name": name, "datatype": "FP32", "shape": [-1, *sizes]}
+
+        return {
+            "name": get_deployment_name("model"),
+            "versions": [self._tags["model_version"]],
+            "platform": "litert",
+            "inputs": [tensor("examples", *self._shape)],
+            "outputs": [tensor("probabilities", self._classes)],
+            "custom": {"variant": self._tags["variant"], "digest": self._tags["digest"]},
+        }
 
     def predict_raw(self, message: Any) -> Any:
         """Answer a request: a SeldonMessage for gRPC, parsed JSON for REST, in the same form.
 
         Raises:
-            RequestError: the request is malformed, has the wrong shape or is not finite.
+            RequestError: the request is malformed, has the wrong shape, or it or its answer is not finite.
         """
         if self._runtime is None:
             raise RequestError("the model is still loading: try again", "LOADING", 503)
@@ -80,28 +88,47 @@ class ModelServer:
         examples, kind = decode(message, self._runtime.input_shape)
         begun = time.perf_counter()
         outputs = self._runtime.predict(examples)
-        metrics = _metrics(len(examples), 1000 * (time.perf_counter() - begun), kind)
+        milliseconds = 1000 * (time.perf_counter() - begun)
+        if not np.isfinite(outputs).all():
+            raise RequestError(
+                "the model's answer holds NaN or infinity: send examples like those it was trained on",
+                "OUTPUT_NOT_FINITE",
+                422,
+            )
+        counted = [
+            self._metric("fededge_examples_total", "COUNTER", len(examples), payload=kind),
+            self._metric("fededge_predict_seconds", "TIMER", milliseconds, payload=kind),
+        ]
         if over_grpc:
             answer, described = payloads.to_proto(outputs, kind)
-            for metric in metrics:
-                answer.meta.metrics.add(**metric)
-            _tag(answer.meta, {**self._tags, **described})
-            return answer
+            return _tagged(answer, {**self._tags, **described}, counted)
         answer, described = payloads.to_json(outputs, kind)
-        return {**answer, "meta": {"tags": {**self._tags, **described}, "metrics": metrics}}
+        return {**answer, "meta": {"tags": {**self._tags, **described}, "metrics": counted}}
+
+    def send_feedback_raw(self, message: prediction_pb2.Feedback) -> prediction_pb2.SeldonMessage:
+        """Count a feedback, over REST and gRPC; Seldon has added its reward to the total."""
+        counted = [self._metric("fededge_feedback_total", "COUNTER", 1)]
+        return _tagged(prediction_pb2.SeldonMessage(), self._tags, counted)
+
+    def _metric(self, key: str, kind: str, value: float, **tags: str) -> dict[str, Any]:
+        labels = {"version": self._tags["model_version"], "variant": self._tags["variant"], **tags}
+        return {"key": key, "type": kind, "value": value, "tags": labels}
 
 
-def _metrics(examples: int, milliseconds: float, kind: str) -> list[dict[str, Any]]:
-    tags = {"payload": kind}
-    return [
-        {"key": "fededge_examples_total", "type": "COUNTER", "value": examples, "tags": tags},
-        {"key": "fededge_predict_seconds", "type": "TIMER", "value": milliseconds, "tags": tags},
-    ]
+def _described(model: bytes) -> tuple[tuple[int, ...], int]:
+    """Shape of one example, and the number of outputs for it."""
+    runtime = load_runtime(model)
+    return runtime.input_shape, runtime.classes
 
 
-def _tag(meta: prediction_pb2.Meta, tags: dict[str, Any]) -> None:
+def _tagged(
+    answer: prediction_pb2.SeldonMessage, tags: dict[str, Any], counted: list[dict[str, Any]]
+) -> prediction_pb2.SeldonMessage:
+    for metric in counted:
+        answer.meta.metrics.add(**metric)
     for name, value in tags.items():
         if isinstance(value, list):
-            meta.tags[name].list_value.extend(value)
+            answer.meta.tags[name].list_value.extend(value)
         else:
-            meta.tags[name].string_value = value
+            answer.meta.tags[name].string_value = value
+    return answer

@@ -8,7 +8,8 @@
 
 The bytes of binData are uint8, 0 to 255, scaled by 1/255 here; with `meta.tags.dtype` of "float32"
 they are little-endian float32, taken as they are. The length alone cannot tell: four uint8 examples
-are as long as one of float32. An answer in bytes says its dtype and shape in its own tags.
+are as long as one of float32. `meta.tags.shape`, where it is given, must be that of whole examples. An
+answer in bytes says its dtype and shape in its own tags.
 
 Every mistake raises a RequestError that names it.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from google.protobuf.struct_pb2 import ListValue
 from seldon_core.proto import prediction_pb2
 
-from fededge.errors import RequestError
+from fededge.errors import RequestError, shown
 
 DTYPES = {"uint8": 1, "float32": 4}
 USE = "use data.ndarray, data.tensor or binData"
@@ -49,8 +50,7 @@ def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
     if "binData" in message:
         meta = message.get("meta")
         tags = meta.get("tags") if isinstance(meta, Mapping) else None
-        dtype = tags.get("dtype", "uint8") if isinstance(tags, Mapping) else "uint8"
-        return _from_bytes(_base64(message["binData"]), dtype, shape), "binData"
+        return _from_bytes(_base64(message["binData"]), tags or {}, shape), "binData"
     if "data" not in message:
         raise _unknown(message)
     if not isinstance(data, Mapping):
@@ -73,8 +73,7 @@ def from_proto(message: prediction_pb2.SeldonMessage, shape: Shape) -> tuple[np.
     if kind == "data":
         kind = message.data.WhichOneof("data_oneof")
     if kind == "binData":
-        dtype = message.meta.tags["dtype"].string_value if "dtype" in message.meta.tags else "uint8"
-        return _from_bytes(message.binData, dtype, shape), kind
+        return _from_bytes(message.binData, _tags(message.meta.tags), shape), kind
     if kind == "tensor":
         tensor = message.data.tensor
         values = np.array(tensor.values, dtype=np.float64)
@@ -115,7 +114,10 @@ def to_proto(outputs: np.ndarray, kind: str) -> tuple[prediction_pb2.SeldonMessa
     return prediction_pb2.SeldonMessage(data=data), {}
 
 
-def _from_bytes(data: bytes, dtype: Any, shape: Shape) -> np.ndarray:
+def _from_bytes(data: bytes, tags: Any, shape: Shape) -> np.ndarray:
+    if not isinstance(tags, Mapping):
+        raise RequestError(f"meta.tags is a JSON {_word(tags)}: send an object", "WRONG_TYPE")
+    dtype = tags.get("dtype", "uint8")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise RequestError(
             f"meta.tags.dtype is {str(dtype)[:40]!r}: binData holds uint8 (the default) or float32",
@@ -129,10 +131,26 @@ def _from_bytes(data: bytes, dtype: Any, shape: Shape) -> np.ndarray:
             f"binData holds {len(data)} bytes, not a multiple of {size}: an example is {dtype} {list(shape)}",
             "WRONG_SHAPE",
         )
+    whole = [len(data) // size, *shape]
+    if "shape" in tags and tags["shape"] != whole:
+        raise RequestError(
+            f"meta.tags.shape is {shown(str(tags['shape']))} where binData holds {dtype} {whole}",
+            "WRONG_SHAPE",
+        )
     if dtype == "uint8":
         pixels = np.frombuffer(data, np.uint8).reshape(-1, *shape)
         return np.divide(pixels, np.float32(255), dtype=np.float32)
     return _finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False).reshape(-1, *shape))
+
+
+def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What binData is said to be, from tags in protobuf."""
+    tags: dict[str, Any] = {}
+    if "dtype" in given:
+        tags["dtype"] = given["dtype"].string_value
+    if "shape" in given:
+        tags["shape"] = [size.number_value for size in given["shape"].list_value.values]
+    return tags
 
 
 def _base64(text: Any) -> bytes:
@@ -226,7 +244,7 @@ def _described(outputs: np.ndarray) -> dict[str, Any]:
 
 
 def _unknown(keys: Iterable[str]) -> RequestError:
-    found = ", ".join(sorted(keys))[:100] or "nothing"
+    found = shown(", ".join(sorted(keys)), 100) or "nothing"
     return RequestError(f"the payload ({found}) is not one kind known here: {USE}", "UNKNOWN_PAYLOAD")
 
 

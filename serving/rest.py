@@ -1,8 +1,8 @@
-"""REST around the model: health routes, size limit, one JSON form for every error, and orjson.
+"""REST around the model: health routes, one JSON form for every error, and orjson.
 
 Seldon registers a component's `model_error_handler` with its Flask application before its own
 routes and error handlers. This blueprint uses that to mend what the stock wrapper leaves open: it
-turns a 404 into a 500, reads bodies of any size, and has neither /live nor /ready.
+turns a 404 into a 500, and has neither /live nor /ready.
 """
 
 import gc
@@ -17,10 +17,10 @@ from flask.json.provider import JSONProvider
 from werkzeug.exceptions import HTTPException
 
 from fededge.errors import FedEdgeError, RequestError
+from serving import limits
 
-UNSERVED = {"SendFeedback", "TransformInput", "TransformOutput", "Route", "Aggregate"}
-BLOCK = 1 << 16
-DRAINED = 64 << 20  # bytes of a refused body that are read, so that its sender sees the answer
+WITH_BODY = {"Predict", "SendFeedback"}
+UNSERVED = {"TransformInput", "TransformOutput", "Route", "Aggregate"}
 
 
 class OrJSON(JSONProvider):
@@ -50,12 +50,11 @@ class OrJSON(JSONProvider):
         return Response(body, mimetype="application/json")
 
 
-def blueprint(ready: Callable[[], bool], limit: int) -> Blueprint:
+def blueprint(ready: Callable[[], bool]) -> Blueprint:
     """What Seldon registers with its application.
 
     Args:
         ready: whether the model can answer.
-        limit: largest body in bytes.
     """
     routes = Blueprint("fededge", __name__)
 
@@ -71,15 +70,22 @@ def blueprint(ready: Callable[[], bool], limit: int) -> Blueprint:
             )
         if "Transfer-Encoding" in request.headers:
             raise RequestError("the body has no Content-Length: send its size", "LENGTH_REQUIRED", 411)
-        if (request.content_length or 0) > limit:
-            _drain()
+        length = request.content_length or 0
+        if length > limits.BODY_BYTES:
             raise RequestError(
-                f"the body has {request.content_length:,} bytes, more than {limit:,}: send fewer examples at "
-                "a time, as uint8 binData",
+                f"the body has {length:,} bytes, more than {limits.BODY_BYTES:,}: send fewer examples at a time, "
+                "as uint8 binData",
                 "TOO_LARGE",
                 413,
             )
-        if request.endpoint == "Predict":
+        if request.environ["wsgi.input"].getbuffer().nbytes < length:  # whole: see serving/connections.py
+            raise RequestError(
+                f"the body of {length:,} bytes did not arrive within {limits.RECEIVE_SECONDS} s, or too many others "
+                "were under way: send it again, whole and with its size as Content-Length",
+                "INCOMPLETE",
+                408,
+            )
+        if request.endpoint in WITH_BODY:
             _screen_body()
 
     @routes.get("/live")
@@ -128,12 +134,6 @@ def _screen_body() -> None:
 
 def _malformed(error: Exception) -> RequestError:
     return RequestError(f"the body is not JSON: {' '.join(str(error).split())[:200]}", "MALFORMED_JSON")
-
-
-def _drain() -> None:
-    left = DRAINED
-    while left > 0 and (block := request.stream.read(min(BLOCK, left))):
-        left -= len(block)
 
 
 def _answer(code: int, reason: str, info: str) -> Response:

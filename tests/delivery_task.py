@@ -4,13 +4,14 @@ import socket
 
 import pytest
 
-from fededge.task import FederatedTask
+from fededge.task import FederatedTask, parse
 
 TASK = """
 name: digits
 seed: 7
 data: {source: digits}
 learning: {client: {learning_rate: 0.05}}
+compare: {centralized: true}
 gate: {min_accuracy: 0.9, max_gap_to_centralized: 0.03, max_loss_against_champion: 0.01}
 variants:
   - {kind: float32, max_accuracy_loss: 0.001}
@@ -24,7 +25,7 @@ endpoint: {name: digits}
 
 @pytest.fixture
 def task() -> FederatedTask:
-    return FederatedTask.from_json(TASK)
+    return parse(TASK)
 
 
 @pytest.fixture

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from fededge import settings, storage
+from fededge.documents import ModelVersion, Release, release_url
 from fededge.fleet import release
 from fededge.signing import SigningKey, public_file
 from fededge.task import FederatedTask
 
 FIXTURES = Path(__file__).parent / "fixtures"
+MEASURED = {"compressed_bytes": 100, "accuracy": 0.97, "latency_ms_1": 0.1, "latency_ms_500": 10.0}
 CLASSES = {"gateway": "float32", "camera": "float32", "sensor-hub": "float32"}
 
 
@@ -36,28 +38,34 @@ class Fleet:
         storage.write(url, data)
         variant = {"kind": "float32", "url": url, "digest": digest, "bytes": len(data)}
         return {
+            "format": "fededge-model-version-1",
             "name": self.task.name,
             "version": version,
             "state_digest": storage.digest(b"state"),
+            "task_digest": storage.digest(b"task"),
+            "weights_digest": storage.digest(b"weights"),
+            "git_commit": "unknown",
+            "run": "run-1",
+            "champion": True,
             "round": 12,
             "shape": [4, 4, 1],
             "classes": 3,
             "accuracy": 0.98,
-            "variants": [{**variant, "accuracy": 0.97, "latency_ms_1": 0.1}],
+            "variants": [{**variant, **MEASURED}],
             "devices": CLASSES,
         }
 
-    def manifest(self, version: int, model: str | bytes = "first") -> release.Manifest:
-        return release.build(self.task, json.dumps(self.document(version, model)).encode())
+    def manifest(self, version: int, model: str | bytes = "first") -> Release:
+        return release.build(self.task.devices, ModelVersion.from_content(self.document(version, model)))
 
-    def publish(self, version: int, model: str | bytes = "first") -> release.Manifest:
+    def publish(self, version: int, model: str | bytes = "first") -> Release:
         return release.publish(self.root, self.manifest(version, model), self.key)[0]
 
     @property
     def url(self) -> str:
-        return release.address(self.root, self.task.name)
+        return release_url(self.root, self.task.name)
 
-    def model_url(self, manifest: release.Manifest) -> str:
+    def model_url(self, manifest: Release) -> str:
         return manifest.classes["camera"].url
 
 

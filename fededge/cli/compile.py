@@ -10,16 +10,19 @@ from fededge.cli import show
 
 def compile_task(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
+    changes: list[str] = show.CHANGES,
     output: Path = typer.Option(..., "-o", "--output", help="File to write.", show_default=False),
 ) -> None:
     """Compile a task's pipeline to YAML for Kubeflow Pipelines.
 
     [bold]Example[/bold]
 
-      fededge compile examples/digits/task.yaml -o digits.yaml
+      fededge compile examples/digits/task.yaml -o digits.yaml --set learning.rounds=5
     """
-    spec = tasks.load(task)
+    spec = tasks.load(task, changes)
+    from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
 
+    check_before_submitting(spec)
     compile_to(spec, output)
     show.wrote("compiled", output)

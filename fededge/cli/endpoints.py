@@ -5,7 +5,7 @@ import typer
 from fededge.cli import show
 
 
-def endpoints() -> None:
+def endpoints(as_json: bool = show.JSON) -> None:
     """List the inference endpoints that run on this machine."""
     from fededge.delivery.endpoints import local as local_endpoint
 
@@ -13,8 +13,9 @@ def endpoints() -> None:
     show.table(
         ["endpoint", "version", "variant", "REST", "gRPC", "log"],
         [(e.name, e.version, e.variant, e.rest, e.grpc, e.log) for e in found],
+        as_json=as_json,
     )
-    if not found:
+    if not found and not as_json:
         show.say("no endpoint runs here")
 
 

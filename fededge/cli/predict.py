@@ -40,13 +40,15 @@ def predict(
     labels: list[object]
     if sample:
         x, y = _held_out(endpoint, sample)
+        url = _address(endpoint)
         batches, labels = [prediction.to_uint8(x)], list(y)
         names = [f"example {index}" for index in range(len(y))]
     else:
-        batches = [images.read(file) for file in files]
+        url = _address(endpoint)
+        shape = prediction.input_shape(url)
+        batches = [images.read(file, shape) for file in files]
         names = [f"{f}[{i}]" for f, batch in zip(files, batches, strict=True) for i in range(len(batch))]
         labels = ["" for _ in names]
-    url = endpoint if "://" in endpoint else _address(endpoint)
     answers = [prediction.predict(url, batch) for batch in batches]
     rows = [row for probabilities, _ in answers for row in probabilities]
     show.table(
@@ -61,6 +63,9 @@ def predict(
 
 
 def _address(name: str) -> str:
+    """URL of the endpoint `name` of this machine, or `name` itself if it is a URL."""
+    if "://" in name:
+        return name
     from fededge.delivery.endpoints import local as local_endpoint
     from fededge.errors import EndpointError
 
@@ -72,19 +77,17 @@ def _address(name: str) -> str:
 
 def _held_out(endpoint: str, count: int) -> "tuple[np.ndarray, np.ndarray]":
     """The first held-out examples of the latest run, if it can be of the run behind `endpoint`."""
-    import numpy as np
-
-    from fededge import settings
+    from fededge import examples, settings
     from fededge.errors import DataError
-    from pipelines.runs import all_runs, find
+    from pipelines.runs import all_runs
 
     home = settings.home()
     for run in all_runs(home):
         test = run.artifact(home, "prepare-data", "test")
         if test is None:
             continue
-        task = find(home, run.id)[1]
-        if "://" in endpoint or (task.endpoint and task.endpoint.name == endpoint):
-            x, y = (np.load(test / f"{name}.npy", allow_pickle=False)[:count] for name in ("x", "y"))
-            return x, y
+        served = run.task(home).endpoint
+        if "://" in endpoint or (served and served.name == endpoint):
+            x, y = examples.read(test)
+            return x[:count], y[:count]
     raise DataError(f"no run here has held-out examples for {endpoint}: give image files")

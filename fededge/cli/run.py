@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from fededge import task as tasks
-from fededge.cli import show
+from fededge.cli import live, show
 from fededge.task import FederatedTask
 
 
@@ -21,6 +21,7 @@ class Platform(StrEnum):
 
 def run(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
+    changes: list[str] = show.CHANGES,
     on: Platform = typer.Option(Platform.local, help="Where to run."),
     devices: int = typer.Option(
         0, min=0, max=64, help="Simulated devices that take the release (local).", show_default=False
@@ -29,15 +30,18 @@ def run(
 ) -> None:
     """Run a task's whole pipeline.
 
-    On this machine, a run that was stopped or failed goes on after the steps that finished.
+    On this machine, a run that was stopped or failed goes on after the steps that finished; its
+    operation and delivery may have changed meanwhile.
 
     [bold]Examples[/bold]
 
       fededge run examples/digits/task.yaml --devices 6
 
+      fededge run task.yaml --set learning.rounds=5 --set seed=3
+
       fededge run task.yaml --on kubeflow
     """
-    spec = tasks.load(task)
+    spec = tasks.load(task, changes)
     if on is Platform.kubeflow:
         if devices or fresh:
             raise typer.BadParameter("--devices and --fresh go with --on local")
@@ -49,10 +53,12 @@ def run(
 
 
 def _on_kubeflow(spec: FederatedTask) -> None:
+    from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow()
+    check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compile_to(spec, package)
@@ -67,7 +73,8 @@ def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:
     from pipelines.local import StepFailed
 
     try:
-        finished = run_task(spec, devices=devices, fresh=fresh, say=show.sayer())
+        with live.progress() as say:
+            finished = run_task(spec, devices=devices, fresh=fresh, say=say)
     except StepFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error

@@ -1,4 +1,8 @@
-"""fededge runs: what ran."""
+"""fededge runs: what ran, what came of it, and how to end it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -6,29 +10,146 @@ from fededge import settings
 from fededge.cli import show
 from fededge.cli.run import Platform
 
+if TYPE_CHECKING:
+    from pipelines.runs import Run
 
-def runs(
-    on: Platform = typer.Option(Platform.local, help="Where they ran."),
-    limit: int = typer.Option(20, min=1, max=100, help="How many to list, latest first."),
-) -> None:
-    """List the latest runs.
+app = typer.Typer(rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]})
 
-    [bold]Example[/bold]
+WHERE: Platform = typer.Option(Platform.local, "--on", help="Where they ran.")
+LIMIT: int = typer.Option(20, min=1, max=100, help="How many to list, latest first.")
+RUN: str = typer.Argument(..., help="Run id.", show_default=False)
+
+
+@app.callback(invoke_without_command=True)
+def runs(context: typer.Context, on: Platform = WHERE, limit: int = LIMIT, as_json: bool = show.JSON) -> None:
+    """List the latest runs; show, compare and cancel them.
+
+    [bold]Examples[/bold]
 
       fededge runs --on kubeflow --limit 5
+
+      fededge runs show digits-20260101-120000-ab12
     """
+    if context.invoked_subcommand is None:
+        list_runs(on, limit, as_json)
+
+
+@app.command("list")
+def list_runs(on: Platform = WHERE, limit: int = LIMIT, as_json: bool = show.JSON) -> None:
+    """List the latest runs, as [bold]fededge runs[/bold] does."""
     if on is Platform.kubeflow:
         from pipelines.kubeflow import Kubeflow
 
-        found = Kubeflow().runs(limit)
-        rows = [(r.run_id, r.display_name, r.created_at, r.state) for r in found]
-        show.table(["run", "name", "started", "state"], rows)
+        rows = [(r.run_id, r.display_name, r.created_at, r.state) for r in Kubeflow().runs(limit)]
+        show.table(["run", "name", "started", "state"], rows, as_json=as_json)
     else:
-        from pipelines.runs import all_runs
+        from pipelines.runs import scan
 
-        here = all_runs(settings.home())[:limit]
-        show.table(
-            ["run", "started", "status", "outcome"], [(r.id, r.started, r.status, r.outcome) for r in here]
-        )
-    if not (found if on is Platform.kubeflow else here):
+        home = settings.home()
+        found, damaged = scan(home)
+        rows = [(r.id, r.record.started, r.status(home), r.record.outcome) for r in found[:limit]]
+        show.table(["run", "started", "status", "outcome"], rows, as_json=as_json)
+        for error in damaged.values():
+            print(f"passed over: {error}", file=sys.stderr)
+    if not rows and not as_json:
         show.say("no runs yet: fededge run examples/digits/task.yaml")
+
+
+@app.command("show")
+def show_run(run: str = RUN, as_json: bool = show.JSON) -> None:
+    """Show a run of this machine: its steps, how long they took and how they ended."""
+    from pipelines.runs import named
+
+    home = settings.home()
+    found = named(home, run)
+    status = found.status(home)
+    steps = sorted(found.steps(home).steps.items(), key=lambda item: item[1].started)
+    columns = ["step", "started", "seconds", "status"]
+    rows = [
+        (name, step.started, round(step.seconds, 1), status if step.status == "running" else step.status)
+        for name, step in steps
+    ]
+    facts = {
+        "run": found.id,
+        "task": found.record.task,
+        "started": found.record.started,
+        "status": status,
+        "outcome": found.record.outcome,
+        "folder": found.folder(home),
+    }
+    if as_json:
+        show.document({**facts, "steps": [dict(zip(columns, row, strict=True)) for row in rows]})
+        return
+    for name, value in facts.items():
+        show.say(f"{name}: {value}")
+    show.table(columns, rows)
+
+
+@app.command()
+def logs(
+    run: str = RUN,
+    step: str = typer.Argument("", help="Step (default: all, as they were started).", show_default=False),
+) -> None:
+    """Print the logs of a run of this machine."""
+    from fededge.errors import RunError
+    from pipelines.runs import named
+
+    home = settings.home()
+    found = named(home, run)
+    files = {file.stem: file for file in sorted((found.folder(home) / "logs").glob("*.log"))}
+    if step and step not in files:
+        raise RunError(f"run {run} has no log of a step {step!r}: it has {', '.join(files) or 'none'}")
+    for name in [step] if step else _in_order(found, home, files):
+        if not step:
+            show.say(f"==> {name} <==")
+        with files[name].open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                typer.echo(line.rstrip("\n"))
+
+
+@app.command()
+def cancel(
+    run: str = RUN, on: Platform = typer.Option(Platform.local, "--on", help="Where it runs.")
+) -> None:
+    """End a run that is under way, as Ctrl-C would."""
+    if on is Platform.kubeflow:
+        from pipelines.kubeflow import Kubeflow
+
+        Kubeflow().cancel(run)
+        show.say(f"told Kubeflow to end {run}")
+    else:
+        from pipelines.runs import cancel as end
+
+        end(settings.home(), run)
+        show.say(f"canceled {run}: fededge run goes on with it")
+
+
+@app.command()
+def compare(
+    runs: list[str] = typer.Argument(..., help="Run ids, two or more.", show_default=False),
+    html: Path = typer.Option(None, help="Write a page with accuracy by round, too.", show_default=False),
+    as_json: bool = show.JSON,
+) -> None:
+    """Compare runs: the parameters in which they differ, and their last metrics, as MLflow has them.
+
+    [bold]Example[/bold]
+
+      fededge runs compare digits-20260101-120000-ab12 digits-20260102-090000-cd34 --html compared.html
+    """
+    if len(set(runs)) < 2:
+        raise typer.BadParameter("give two different runs or more")
+    from fededge import storage
+    from fededge.report.comparison import compare as compared
+
+    found = compared(list(dict.fromkeys(runs)))
+    show.table(["", *found.runs], [(row.name, *row.values) for row in found.rows], as_json=as_json)
+    if html:
+        storage.write(str(html), found.page())
+        if not as_json:
+            show.wrote("page", html)
+
+
+def _in_order(run: "Run", home: Path, files: dict[str, Path]) -> list[str]:
+    """Names of the steps with a log, as they were started; kfp's own log is none of a step."""
+    started = {name: step.started for name, step in run.steps(home).steps.items()}
+    return sorted((name for name in files if name in started), key=lambda name: started[name])

@@ -14,6 +14,7 @@ UNITS = {"m": 60, "h": 3600, "d": 86400}
 
 def schedule(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
+    changes: list[str] = show.CHANGES,
     cron: str = typer.Option(
         "", help="Cron expression: 5 fields, or 6 with the seconds first.", show_default=False
     ),
@@ -29,12 +30,14 @@ def schedule(
     """
     if bool(cron) == bool(every):
         raise typer.BadParameter("give either --cron or --every")
-    spec = tasks.load(task)
+    spec = tasks.load(task, changes)
     fields, seconds = (_cron(cron), None) if cron else (None, _seconds(every))
+    from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow()
+    check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compile_to(spec, package)

@@ -13,6 +13,7 @@ def upload(
     source: Path = typer.Argument(
         ..., metavar="TASK|FILE", help="Task file, or a compiled pipeline.", show_default=False
     ),
+    changes: list[str] = show.CHANGES,
 ) -> None:
     """Upload a task's pipeline, or a compiled one, to Kubeflow; a changed one becomes a new version.
 
@@ -26,10 +27,12 @@ def upload(
     from pipelines.kubeflow import Kubeflow, compiled_name
 
     name = compiled_name(source)
+    if name is not None and changes:
+        raise typer.BadParameter(f"--set goes with a task file: {source} is compiled already")
     with tempfile.TemporaryDirectory() as folder:
         package = source
         if name is None:
-            spec = tasks.load(source)
+            spec = tasks.load(source, changes)
             package, name = Path(folder) / "pipeline.yaml", f"fededge-{spec.name}"
             compile_to(spec, package)
         uploaded = Kubeflow().upload(package, name)

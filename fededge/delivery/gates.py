@@ -3,74 +3,63 @@
 All conditions are written so that a value that is not a number fails them.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import math
+import time
+from collections.abc import Sequence
 
+from fededge.documents import Champion, GateDecision, Measurement
 from fededge.errors import ReleaseError, VariantError
 from fededge.task import DeviceClass, FederatedTask, Gate, Variant
-
-Measurement = Mapping[str, Any]
-"""`kind`, `accuracy`, `accuracy_loss`, `bytes`, `latency_ms_1` ... as `measurement.measure` gives them."""
-
 
 ROUNDING = 1e-9  # of a difference of two accuracies: 0.98 - 0.97 is still 0.01
 
 
-@dataclass(frozen=True)
-class Decision:
-    """Outcome of a gate: it passes where no reason speaks against it."""
-
-    reasons: list[str] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """Whether what stood at the gate may go on."""
-        return not self.reasons
-
-    @property
-    def word(self) -> str:
-        """`pass` or `fail`."""
-        return "pass" if self.passed else "fail"
-
-
-def judge_model(gate: Gate, accuracy: float, centralized: float, champion: float | None) -> Decision:
-    """Whether a trained model may become the champion.
+def judge_model(
+    gate: Gate,
+    accuracy: float,
+    centralized: float | None,
+    champion: Champion | None,
+    weights_digest: str | None = None,
+) -> GateDecision:
+    """Whether a trained model may become the champion, decided now.
 
     Args:
         gate: the task's gate.
-        accuracy: of the federated model on held-out data, 0 to 1.
-        centralized: accuracy of the same model trained on all data in one place.
-        champion: accuracy of the present champion; None for the first model.
+        accuracy: of the federated model on held-out examples, 0 to 1.
+        centralized: accuracy of the same model trained on all examples in one place; None where nothing was
+            trained centrally.
+        champion: the present champion; None for the first model.
+        weights_digest: of the judged weights.
     """
-    reasons = []
-    if not accuracy >= gate.min_accuracy - ROUNDING:
-        reasons.append(f"accuracy {accuracy:.4f} is below gate.min_accuracy {gate.min_accuracy:g}")
-    gap = centralized - accuracy
-    if not gap <= gate.max_gap_to_centralized + ROUNDING:
-        reasons.append(
-            f"accuracy {accuracy:.4f} is {gap:.4f} behind centralized training ({centralized:.4f}), "
-            f"more than gate.max_gap_to_centralized {gate.max_gap_to_centralized:g}"
-        )
-    if champion is not None and not champion - accuracy <= gate.max_loss_against_champion + ROUNDING:
-        reasons.append(
-            f"accuracy {accuracy:.4f} is {champion - accuracy:.4f} behind the champion ({champion:.4f}), "
-            f"more than gate.max_loss_against_champion {gate.max_loss_against_champion:g}"
-        )
-    return Decision(reasons)
+    return GateDecision(
+        decision="fail" if (reasons := _against_model(gate, accuracy, centralized, champion)) else "pass",
+        reasons=reasons,
+        accuracy=accuracy,
+        centralized=centralized,
+        champion=champion,
+        weights_digest=weights_digest,
+        at=time.time(),
+    )
 
 
-def judge_variant(gate: Variant, measured: Measurement) -> Decision:
-    """Whether a measured variant may be shipped: its loss of accuracy and its size."""
+def judge_again(gate: Gate, decision: GateDecision, champion: Champion | None) -> GateDecision:
+    """`decision` where it was taken against today's `champion`; else the decision on the same model against it."""
+    if (decision.champion and decision.champion.version) == (champion and champion.version):
+        return decision
+    return judge_model(gate, decision.accuracy, decision.centralized, champion, decision.weights_digest)
+
+
+def judge_variant(gate: Variant, measured: Measurement) -> Measurement:
+    """`measured`, with the judgment whether it may be shipped: by its loss of accuracy and its size."""
     reasons = []
-    if not measured["accuracy_loss"] <= gate.max_accuracy_loss + ROUNDING:
+    if not measured.accuracy_loss <= gate.max_accuracy_loss + ROUNDING:
         reasons.append(
-            f"loses {measured['accuracy_loss']:.4f} of accuracy, more than max_accuracy_loss "
+            f"loses {measured.accuracy_loss:.4f} of accuracy, more than max_accuracy_loss "
             f"{gate.max_accuracy_loss:g}"
         )
-    if gate.max_bytes is not None and not measured["bytes"] <= gate.max_bytes:
-        reasons.append(f"has {measured['bytes']:,} bytes, more than max_bytes {gate.max_bytes:,}")
-    return Decision(reasons)
+    if gate.max_bytes is not None and not measured.bytes <= gate.max_bytes:
+        reasons.append(f"has {measured.bytes:,} bytes, more than max_bytes {gate.max_bytes:,}")
+    return measured.model_copy(update={"passed": not reasons, "reasons": reasons})
 
 
 def variant_gate(task: FederatedTask, kind: str) -> Variant:
@@ -85,21 +74,21 @@ def variant_gate(task: FederatedTask, kind: str) -> Variant:
     raise VariantError(f"the task builds no variant {kind!r}: add it to variants, or use one of them")
 
 
-def fits(device: DeviceClass, measured: Measurement) -> Decision:
-    """Whether devices of a class can run a measured variant.
+def against_device(device: DeviceClass, measured: Measurement) -> list[str]:
+    """Why devices of a class cannot run a measured variant; empty where they can.
 
     Latency is that of one thread of the machine that measured, not of the device itself.
     """
     reasons = []
-    if device.kinds is not None and measured["kind"] not in device.kinds:
+    if device.kinds is not None and measured.kind not in device.kinds:
         reasons.append(f"its runtime takes only {', '.join(device.kinds)}")
-    if device.max_bytes is not None and not measured["bytes"] <= device.max_bytes:
-        reasons.append(f"{measured['bytes']:,} bytes are more than max_bytes {device.max_bytes:,}")
-    if device.max_latency_ms is not None and not measured["latency_ms_1"] <= device.max_latency_ms:
+    if device.max_bytes is not None and not measured.bytes <= device.max_bytes:
+        reasons.append(f"{measured.bytes:,} bytes are more than max_bytes {device.max_bytes:,}")
+    if device.max_latency_ms is not None and not measured.latency_ms_1 <= device.max_latency_ms:
         reasons.append(
-            f"{measured['latency_ms_1']:.3f} ms are more than max_latency_ms {device.max_latency_ms:g}"
+            f"{measured.latency_ms_1:.3f} ms are more than max_latency_ms {device.max_latency_ms:g}"
         )
-    return Decision(reasons)
+    return reasons
 
 
 def choose(devices: Sequence[DeviceClass], measured: Sequence[Measurement]) -> dict[str, str]:
@@ -109,7 +98,7 @@ def choose(devices: Sequence[DeviceClass], measured: Sequence[Measurement]) -> d
 
     Args:
         devices: the task's device classes.
-        measured: all variants, with `passed` and the gate's `reasons`.
+        measured: all variants.
 
     Returns:
         Device class to kind.
@@ -121,17 +110,41 @@ def choose(devices: Sequence[DeviceClass], measured: Sequence[Measurement]) -> d
 
 
 def _best(device: DeviceClass, measured: Sequence[Measurement]) -> str:
-    against = {str(m["kind"]): _failure(m) + fits(device, m).reasons for m in measured}
-    fitting = [m for m in measured if not against[m["kind"]]]
+    against = {m.kind: _failure(m) + against_device(device, m) for m in measured}
+    fitting = [m for m in measured if not against[m.kind]]
     if not fitting:
         why = "; ".join(f"{kind}: {', '.join(reasons)}" for kind, reasons in against.items())
         raise ReleaseError(
             f"no variant fits device class {device.name} ({why or 'none was built'}): relax its limits, "
             "or add a variant"
         )
-    best = min(fitting, key=lambda m: (-m["accuracy"], m["bytes"], m["kind"]))
-    return str(best["kind"])
+    best = min(fitting, key=lambda m: (-m.accuracy, m.bytes, m.kind))
+    return best.kind
 
 
 def _failure(measured: Measurement) -> list[str]:
-    return [] if measured["passed"] else [f"failed its gate: {', '.join(measured['reasons'])}"]
+    return [] if measured.passed else [f"failed its gate: {', '.join(measured.reasons)}"]
+
+
+def _against_model(
+    gate: Gate, accuracy: float, centralized: float | None, champion: Champion | None
+) -> list[str]:
+    reasons = []
+    if not accuracy >= gate.min_accuracy - ROUNDING:
+        reasons.append(f"accuracy {accuracy:.4f} is below gate.min_accuracy {gate.min_accuracy:g}")
+    if gate.max_gap_to_centralized is not None:
+        alternative = math.nan if centralized is None else centralized
+        if not alternative - accuracy <= gate.max_gap_to_centralized + ROUNDING:
+            reasons.append(
+                f"accuracy {accuracy:.4f} is {alternative - accuracy:.4f} behind centralized training "
+                f"({alternative:.4f}), more than gate.max_gap_to_centralized {gate.max_gap_to_centralized:g}"
+            )
+    if champion is not None:
+        best = math.nan if champion.accuracy is None else champion.accuracy
+        if not best - accuracy <= gate.max_loss_against_champion + ROUNDING:
+            reasons.append(
+                f"accuracy {accuracy:.4f} is {best - accuracy:.4f} behind the champion, version "
+                f"{champion.version} ({best:.4f}), more than gate.max_loss_against_champion "
+                f"{gate.max_loss_against_champion:g}"
+            )
+    return reasons

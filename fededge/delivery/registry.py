@@ -1,156 +1,134 @@
-"""Model versions: registered in MLflow, their variants published in the blob store.
+"""Model versions in MLflow: what is registered, which version is the champion, and what a version is.
 
-The registered model is named after the task. A version gets the alias `candidate` when it is
-registered and `champion` when its gate decision is "pass". Registering again after a failure gives
-the same version, and never moves an alias back to an older one.
+The registered model is named after the task. A version gets the alias `candidate` when it is registered
+(`fededge.delivery.registration`) and `champion` when its gate decision is "pass". Its ModelVersion document
+lies in the blob store, and a tag holds the document's digest. What is served and released is always the
+champion: `for_champion`.
 """
 
-import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from fededge import settings, storage
-from fededge.delivery.gates import choose
-from fededge.errors import IntegrityError, ReleaseError
+from fededge import task as tasks
+from fededge.documents import Champion, GateDecision, ModelVersion, Rollback
+from fededge.errors import ReleaseError
 from fededge.task import FederatedTask
-from fededge.tracking.connection import connect, exclusive, translated
-from fededge.tracking.run import TrackedRun
+from fededge.tracking.connection import connect, exclusive, is_missing, public_uri, translated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-FOLDER = "model"
-PUBLISHED = ("kind", "digest", "bytes", "compressed_bytes", "accuracy", "latency_ms_1", "latency_ms_500")
+DOCUMENT, DECISION, ROLLBACK = "document", "decision", "rollback."
+"""Tags of a version: digest of its document, its gate decision, and (with a number) each rollback to it."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class ModelVersion:
-    """A registered version of a task's model."""
+class Entry:
+    """A registered version of a task's model, as MLflow lists it."""
 
     name: str
     version: int
     run_id: str
+    """Of MLflow."""
     aliases: tuple[str, ...]
-    digest: str
-    task_digest: str
-    git_commit: str
-    round: int
-    accuracy: float
     created: float
-    """Unix seconds."""
+    """Seconds since the epoch."""
+    tags: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of the weights themselves: equal for equal weights."""
+        return self.tags.get("weights_digest") or self.tags.get("digest", "")
+
+    @property
+    def round(self) -> int:
+        """After which the weights were taken."""
+        return int(self.tags.get("round", 0))
+
+    @property
+    def accuracy(self) -> float | None:
+        """On held-out examples, 0 to 1; None where nobody measured it."""
+        return float(self.tags["accuracy"]) if "accuracy" in self.tags else None
+
+    @property
+    def champion(self) -> Champion:
+        """This version as the one that others are held against."""
+        return Champion(version=self.version, accuracy=self.accuracy)
+
+    @property
+    def decision(self) -> GateDecision | None:
+        """The gate decision that it was registered with; None while it is not registered to the end."""
+        text = self.tags.get(DECISION)
+        return GateDecision.from_bytes(text.encode(), self._named("decision on")) if text else None
+
+    @property
+    def rollbacks(self) -> list[Rollback]:
+        """The rollbacks to this version, latest last."""
+        texts = [self.tags[tag] for tag in self.tags if tag.startswith(ROLLBACK)]
+        found = [Rollback.from_bytes(text.encode(), self._named("rollback to")) for text in texts]
+        return sorted(found, key=lambda rollback: rollback.at)
+
+    def document(self) -> ModelVersion:
+        """The version's document, proven by its digest.
+
+        Raises:
+            ReleaseError: it has none.
+            StorageError: it cannot be read.
+            IntegrityError: it was changed.
+        """
+        digest = self.tags.get(DOCUMENT)
+        if digest is None:
+            raise ReleaseError(
+                f"{self._named('')} has no document: its registration was cut off, or an older FedEdge made it. "
+                "Train and register the model again (`fededge run --fresh`)"
+            )
+        url = document_url(self.name, self.version)
+        return ModelVersion.from_bytes(storage.read_verified(url, digest, ModelVersion.LIMIT), url)
+
+    def _named(self, what: str) -> str:
+        return f"{what} version {self.version} of {self.name}".strip()
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained global model, as it comes to registration."""
-
-    state: Path
-    digest: str
-    round: int
-    accuracy: float
-    """On held-out data, 0 to 1."""
+def document_url(name: str, version: int) -> str:
+    """Where the document of a version lies in the blob store."""
+    return storage.join(settings.storage(), "models", name, "versions", f"{version}.json")
 
 
-def register(
-    task: FederatedTask,
-    run: str,
-    tracked: TrackedRun,
-    model: Trained,
-    variants: Mapping[str, bytes],
-    measured: Sequence[Mapping[str, Any]],
-    passed: bool,
-) -> dict[str, Any]:
-    """Publish the variants that passed and register the model version.
-
-    Args:
-        task: what was learned.
-        run: pipeline run id.
-        tracked: its MLflow run, which keeps a copy of state and variants as the version's source.
-        model: the trained model.
-        variants: kind to LiteRT file.
-        measured: measurement of each variant, with `passed` and `reasons`.
-        passed: the model gate's decision; only then does the version become champion.
-
-    Returns:
-        The model version document.
-
-    Raises:
-        ReleaseError: the model passed, but no variant did, the endpoint's did not, or none fits a device
-            class.
-        IntegrityError: a variant is not the one that was measured.
-        StorageError: a variant cannot be published.
-        TrackingError: MLflow cannot be reached or refuses.
-    """
-    _check_digests(variants, measured)
-    devices = {}
-    if passed:
-        devices = choose(task.devices, measured)
-        _check_gates(task, measured)
-    shipped = [m for m in measured if m["passed"]]
-    published = [_publish(m, variants[m["kind"]]) for m in shipped]
-    tags = {
-        "digest": model.digest,
-        "task_digest": task.digest,
-        "round": str(model.round),
-        "git_commit": tracked.git_commit,
-        "accuracy": repr(model.accuracy),
-        "fededge.run": run,
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in {
-            "state.safetensors": model.state.read_bytes(),
-            **{f"{m['kind']}.tflite": variants[m["kind"]] for m in shipped},
-            "gates.json": json.dumps(list(measured), indent=1).encode(),
-        }.items():
-            (Path(folder) / name).write_bytes(data)
-        source = tracked.keep(Path(folder), FOLDER)
-    version = _version(task, tracked, source, tags, passed)
-    return {
-        "name": task.name,
-        "version": version,
-        "task_digest": task.digest,
-        "state_digest": model.digest,
-        "round": model.round,
-        "git_commit": tracked.git_commit,
-        "run": run,
-        "champion": passed,
-        "accuracy": model.accuracy,
-        "shape": measured[0]["shape"],
-        "classes": measured[0]["classes"],
-        "variants": published,
-        "devices": devices,
-    }
-
-
-def versions(name: str) -> list[ModelVersion]:
+def versions(name: str) -> list[Entry]:
     """All versions of a task's model, newest first; none where it was never registered.
 
     Raises:
         TrackingError: MLflow cannot be reached.
     """
+    if is_missing():
+        return []
     with translated("list the models of"), exclusive():
-        client = connect()
-        return _entries(client, name)
+        return _entries(connect(), name)
 
 
-def models() -> list[ModelVersion]:
+def models() -> list[Entry]:
     """The newest version of every model, by name.
 
     Raises:
         TrackingError: MLflow cannot be reached.
     """
+    if is_missing():
+        return []
     with translated("list the models of"), exclusive():
         client = connect()
         names = sorted(model.name for model in client.search_registered_models())
         return [version for name in names for version in _entries(client, name)[:1]]
 
 
-def champion(name: str) -> ModelVersion | None:
+def champion(name: str) -> Entry | None:
     """The version of a task's model that has the alias champion; None where there is none.
 
     Raises:
@@ -159,92 +137,87 @@ def champion(name: str) -> ModelVersion | None:
     return next((version for version in versions(name) if CHAMPION in version.aliases), None)
 
 
-def _check_gates(task: FederatedTask, measured: Sequence[Mapping[str, Any]]) -> None:
-    outcomes = {m["kind"]: m for m in measured}
-    if not any(m["passed"] for m in measured):
-        why = "; ".join(f"{kind} {', '.join(m['reasons'])}" for kind, m in outcomes.items())
-        raise ReleaseError(f"no variant passed its gate ({why}): relax variants, or train longer")
-    if task.endpoint is not None:
-        wanted = outcomes.get(task.endpoint.variant)
-        if wanted is None or not wanted["passed"]:
-            why = ", ".join(wanted["reasons"]) if wanted else "it was not measured"
-            raise ReleaseError(
-                f"endpoint.variant {task.endpoint.variant} did not pass its gate ({why}): "
-                "name another variant"
-            )
+def champion_document(name: str) -> ModelVersion:
+    """The document of a model's champion, proven by its digest.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+        ReleaseError: no version is the champion, or it has no document.
+        StorageError, IntegrityError: the document cannot be read, or was changed.
+    """
+    found = champion(name)
+    if found is None:
+        raise ReleaseError(
+            f"no version of {name} has the alias {CHAMPION} at {public_uri()}, so there is nothing to serve or "
+            f"release: set the alias there, or register a version that passes its gate"
+        )
+    return found.document()
 
 
-def _check_digests(variants: Mapping[str, bytes], measured: Sequence[Mapping[str, Any]]) -> None:
-    for outcome in measured:
-        kind = outcome["kind"]
-        found = storage.digest(variants[kind]) if kind in variants else "no file"
-        if found != outcome["digest"]:
-            raise IntegrityError(
-                f"variant {kind} is {found} but {outcome['digest']} was measured: run build_variant and "
-                "measure_variant again"
-            )
+def for_champion(name: str, act: Callable[[ModelVersion], Result]) -> tuple[ModelVersion, Result]:
+    """Do `act` with the champion, and again while another version became champion meanwhile.
+
+    Whoever serves or releases a version does so through this. Of several that do at the same time, each
+    looks again after it has acted; so what stands in the end is the champion's, whoever came last.
+
+    Returns:
+        The champion, and what `act` gave for it.
+
+    Raises:
+        TrackingError, ReleaseError, StorageError, IntegrityError: as for `champion_document`.
+    """
+    found = champion_document(name)
+    while True:
+        result = act(found)
+        now = champion_document(name)
+        if now == found:
+            return found, result
+        found = now
 
 
-def _publish(measured: Mapping[str, Any], data: bytes) -> dict[str, Any]:
-    folder = measured["digest"].removeprefix("sha256:")
-    url = storage.join(settings.storage(), "models", folder, f"{measured['kind']}.tflite")
-    storage.write(url, data)
-    return {"url": url, **{key: measured[key] for key in PUBLISHED}}
+def superseded(version: int, champion: int) -> str:
+    """What to tell whoever brought `version` where `champion` is served or released."""
+    return f"version {version} is no longer the champion: version {champion} is"
 
 
-def _version(
-    task: FederatedTask, tracked: TrackedRun, source: str, tags: dict[str, str], passed: bool
-) -> int:
-    """Number of the registered version: the one that this run made of these bytes, or a new one."""
-    from mlflow.exceptions import MlflowException
+def task_of(version: ModelVersion) -> FederatedTask:
+    """The task that a version was made for, as its MLflow run keeps it.
 
-    with translated("register a model version in"), exclusive():
-        client = connect()
-        known = _found(client, task.name)
-        if not known:
-            try:
-                client.create_registered_model(task.name, description="Made by FedEdge")
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-        same = [v for v in known if v.run_id == tracked.run_id and v.tags.get("digest") == tags["digest"]]
-        if same:
-            number = int(same[0].version)
-        else:
-            made = client.create_model_version(task.name, source, run_id=tracked.run_id, tags=tags)
-            number = int(made.version)
-        for alias in (CANDIDATE, CHAMPION) if passed else (CANDIDATE,):
-            if number >= _holder(client, task.name, alias):
-                client.set_registered_model_alias(task.name, alias, str(number))
-    return number
+    Raises:
+        TrackingError: MLflow cannot be reached, or its run keeps no task.
+        TaskError: the task is not one that this FedEdge reads.
+    """
+    from mlflow.artifacts import download_artifacts
+
+    (entry,) = [each for each in versions(version.name) if each.version == version.version]
+    with translated("read a task from"), tempfile.TemporaryDirectory() as folder:
+        file = download_artifacts(
+            run_id=entry.run_id,
+            artifact_path="task.yaml",
+            dst_path=folder,
+            tracking_uri=settings.tracking_uri(),
+        )
+        text = Path(file).read_text(encoding="utf-8")
+    return tasks.parse(text, f"task.yaml of MLflow run {entry.run_id}")
 
 
-def _holder(client: "MlflowClient", name: str, alias: str) -> int:
-    """Number of the version that has `alias`, 0 where none has."""
-    return int(client.get_registered_model(name).aliases.get(alias, 0))
-
-
-def _found(client: "MlflowClient", name: str) -> "list[MlflowVersion]":
-    """All versions of `name`, newest first."""
-    found = client.search_model_versions(f"name = '{name}'")
-    return sorted(found, key=lambda version: int(version.version), reverse=True)
-
-
-def _entries(client: "MlflowClient", name: str) -> list[ModelVersion]:
-    found = _found(client, name)
+def _entries(client: "MlflowClient", name: str) -> list[Entry]:
+    found = find(client, name)
     holders = client.get_registered_model(name).aliases if found else {}
     return [
-        ModelVersion(
+        Entry(
             name=name,
             version=int(version.version),
             run_id=version.run_id or "",
             aliases=tuple(sorted(a for a, holder in holders.items() if int(holder) == int(version.version))),
-            digest=version.tags.get("digest", ""),
-            task_digest=version.tags.get("task_digest", ""),
-            git_commit=version.tags.get("git_commit", ""),
-            round=int(version.tags.get("round", 0)),
-            accuracy=float(version.tags.get("accuracy", "nan")),
             created=version.creation_timestamp / 1000,
+            tags=dict(version.tags),
         )
         for version in found
     ]
+
+
+def find(client: "MlflowClient", name: str) -> "list[MlflowVersion]":
+    """All versions of `name` in MLflow's own form, newest first."""
+    found = client.search_model_versions(f"name = '{name}'")
+    return sorted(found, key=lambda version: int(version.version), reverse=True)

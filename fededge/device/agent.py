@@ -6,7 +6,6 @@ says so. `python -m fededge.device.agent --help` lists the options.
 """
 
 import argparse
-import ctypes
 import logging
 import os
 import re
@@ -20,14 +19,15 @@ from pathlib import Path
 
 from fededge import settings
 from fededge.device import samples as own
-from fededge.device.installation import Installation, Release
-from fededge.device.transport import DEVICE_ID, ERROR_LIMIT, BlobTransport, DeviceReport, Transport
+from fededge.device.installation import Installation, Installed
+from fededge.device.transport import BlobTransport, Transport
+from fededge.documents import DeviceReport, check_model
+from fededge.documents.fleet import DEVICE_ID, ERROR_LIMIT
 from fededge.errors import FedEdgeError, ReleaseError, StorageError
-from fededge.fleet.release import check_model
 from fededge.inference import Runtime, load_runtime
+from fededge.processes import end_with
 from fededge.signing import TrustedKey
 
-PR_SET_PDEATHSIG = 1
 log = logging.getLogger("fededge.agent")
 
 
@@ -35,9 +35,9 @@ log = logging.getLogger("fededge.agent")
 class Running:
     """The release that answers on this device now, and how it did on the device's samples."""
 
-    release: Release
+    release: Installed
     runtime: Runtime
-    outcome: own.Outcome
+    performance: own.Performance
 
 
 class Agent:
@@ -114,17 +114,17 @@ class Agent:
                 )
         model = self._transport.fetch_model(variant)
         check_model(variant, model)
-        release = Release(name, manifest, variant, model)
+        release = Installed(name, manifest, variant, model)
         candidate = self._try_out(release)
         self._installation.install(release, envelope, running.name if running else None)
         self.running = candidate
         log.info("runs release %s: %s %s", name, variant.kind, variant.digest)
 
-    def _try_out(self, release: Release) -> Running:
+    def _try_out(self, release: Installed) -> Running:
         runtime = load_runtime(release.model, kind="litert", threads=1)
         manifest = release.manifest
-        outcome = own.try_out(runtime, self._samples, manifest.shape, manifest.classes_count)
-        return Running(release, runtime, outcome)
+        performance = own.try_out(runtime, self._samples, manifest.shape, manifest.classes)
+        return Running(release, runtime, performance)
 
     def _report(self, error: str | None) -> DeviceReport:
         running = self.running
@@ -136,8 +136,8 @@ class Agent:
             digest=running.release.variant.digest if running else None,
             status="failed" if error else "running",
             error=error,
-            accuracy=running.outcome.accuracy if running else None,
-            latency_ms=running.outcome.latency_ms if running else None,
+            accuracy=running.performance.accuracy if running else None,
+            latency_ms=running.performance.latency_ms if running else None,
             at=time.time(),
         )
 
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
         stream=sys.stderr,
     )
     if options.owner is not None:
-        _end_with(options.owner)
+        end_with(options.owner)
     try:
         return _run(options, _ending())
     except FedEdgeError as error:
@@ -185,7 +185,7 @@ def _run(options: argparse.Namespace, ending: int) -> int:
         while True:
             report = agent.poll()
             if options.once:
-                print(report.model_dump_json(by_alias=True))
+                print(report.to_bytes().decode())
                 return 0 if report.error is None else 2
             if select.select([ending], [], [], options.interval)[0]:
                 return 0
@@ -226,13 +226,6 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 86400:
         raise argparse.ArgumentTypeError(f"{text} must be more than 0 and at most 86400")
     return value
-
-
-def _end_with(owner: int) -> None:
-    """Let the kernel kill this process when its parent `owner` ends, however that ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != owner:  # it ended before the request
-        sys.exit(0)
 
 
 if __name__ == "__main__":

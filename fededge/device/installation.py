@@ -9,7 +9,6 @@ A release is written aside, synced and renamed into `releases/`; then one atomic
 whatever interrupts it leaves only files that the next installation removes.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -18,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
+from fededge.documents import Release, VariantFile, check_model
 from fededge.errors import IntegrityError, ReleaseError, StorageError
-from fededge.fleet.release import Manifest, Variant, open_envelope
 from fededge.signing import LIMIT, TrustedKey
 
 Name = Annotated[str, Field(pattern=r"^[0-9]{1,12}-[0-9a-f]{16}$")]
@@ -36,19 +36,19 @@ class _Pointer(BaseModel):
 
 
 @dataclass(frozen=True)
-class Release:
+class Installed:
     """A release whose signature and model digest were verified.
 
     Attributes:
         name: of its folder.
-        manifest: the signed manifest.
+        manifest: the signed release.
         variant: the one for this device's class.
         model: the model file's bytes.
     """
 
     name: str
-    manifest: Manifest
-    variant: Variant
+    manifest: Release
+    variant: VariantFile
     model: bytes
 
 
@@ -72,24 +72,22 @@ class Installation:
         self._trusted = trusted
         self._pointer = folder / "running.json"
         self._releases = folder / "releases"
+        self._lock = FileLock(folder / "lock", thread_local=False)
         try:
             self._releases.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise ReleaseError(
+                f"another agent works in {folder}. Stop it, or give this one its own folder"
+            ) from error
         except OSError as error:
             raise StorageError(
                 f"cannot use the device folder {folder}: {error.strerror}. Check its permissions"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise ReleaseError(
-                f"another agent works in {folder}. Stop it, or give this one its own folder"
-            ) from error
 
     def close(self) -> None:
         """Let another process use the folder."""
-        os.close(self._lock)
+        self._lock.release()
 
     def names(self) -> list[str]:
         """Names of the current and the previous release, in this order; empty on a new device.
@@ -105,7 +103,7 @@ class Installation:
             raise IntegrityError(f"{self._pointer} is damaged: fetching the release again") from error
         return [name for name in (pointer.current, pointer.previous) if name]
 
-    def open(self, name: str) -> Release:
+    def open(self, name: str) -> Installed:
         """The installed release `name`, verified again from its signature to its bytes.
 
         Raises:
@@ -116,20 +114,21 @@ class Installation:
         found, manifest, variant = self.verify(envelope)
         if found != name:
             raise IntegrityError(f"{folder} holds release {found}: fetching the release again")
-        model = storage.read_verified(str(folder / "model"), variant.digest, variant.bytes)
-        return Release(name, manifest, variant, model)
+        model = storage.read(str(folder / "model"), variant.bytes)
+        check_model(variant, model)
+        return Installed(name, manifest, variant, model)
 
-    def verify(self, envelope: bytes) -> tuple[str, Manifest, Variant]:
+    def verify(self, envelope: bytes) -> tuple[str, Release, VariantFile]:
         """Name, manifest and this device's variant of a fetched `envelope`.
 
         Raises:
             IntegrityError: not signed by the trusted key.
             ReleaseError: not for this task or class.
         """
-        manifest = open_envelope(envelope, self._trusted, self._task)
+        manifest = Release.opened(envelope, self._trusted, self._task)
         return _name(manifest, envelope), manifest, manifest.variant_for(self._device_class)
 
-    def install(self, release: Release, envelope: bytes, running: str | None) -> None:
+    def install(self, release: Installed, envelope: bytes, running: str | None) -> None:
         """Make the verified `release` the current one, and `running` (if any) the previous.
 
         Raises:
@@ -162,5 +161,5 @@ class Installation:
                     shutil.rmtree(folder)
 
 
-def _name(manifest: Manifest, envelope: bytes) -> str:
+def _name(manifest: Release, envelope: bytes) -> str:
     return f"{manifest.version}-{storage.digest(envelope).removeprefix('sha256:')[:16]}"

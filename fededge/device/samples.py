@@ -1,6 +1,5 @@
 """A device's own labeled samples, and how well a model does on them."""
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from fededge.errors import DataError, ReleaseError
+from fededge import examples
+from fededge.errors import ReleaseError
 from fededge.inference import Runtime
 
 BYTES_LIMIT = 256 << 20
@@ -17,14 +17,14 @@ TIMED = 21
 
 @dataclass(frozen=True)
 class Samples:
-    """`x`: float32 [n, ...], finite; `y`: int64 [n]; n is 0 on a device without samples."""
+    """`x`: float32 [n, ...], finite; `y`: int64 [n]."""
 
     x: np.ndarray
     y: np.ndarray
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Performance:
     """`accuracy`: in [0, 1], None without samples; `latency_ms`: median for one example."""
 
     accuracy: float | None
@@ -35,20 +35,12 @@ def read(folder: Path) -> Samples:
     """The samples in `folder`/x.npy and y.npy.
 
     Raises:
-        DataError: a file is missing, too large or malformed, or holds something not finite.
+        DataError: a file is missing, empty, too large or malformed, or holds something not finite.
     """
-    x, y = _array(folder / "x.npy"), _array(folder / "y.npy")
-    if x.dtype != np.float32 or y.dtype != np.int64 or y.ndim != 1 or x.shape[:1] != y.shape:
-        raise DataError(
-            f"samples in {folder} are {x.dtype}{list(x.shape)} and {y.dtype}{list(y.shape)}: "
-            "x must be float32 [n, ...] and y int64 [n]"
-        )
-    if not np.isfinite(x).all():
-        raise DataError(f"{folder / 'x.npy'} holds NaN or infinity. Remove those samples")
-    return Samples(x, y)
+    return Samples(*examples.read(folder, limit=BYTES_LIMIT))
 
 
-def try_out(model: Runtime, samples: Samples | None, shape: list[int], classes: int) -> Outcome:
+def try_out(model: Runtime, samples: Samples | None, shape: list[int], classes: int) -> Performance:
     """Run `model`, released for examples of `shape` and `classes` outputs, on `samples` (or a blank).
 
     Raises:
@@ -60,12 +52,12 @@ def try_out(model: Runtime, samples: Samples | None, shape: list[int], classes: 
             f"the model takes {list(model.input_shape)} and gives {model.classes} outputs, but was released "
             f"for {shape} and {classes}. Release a variant of this task's model"
         )
-    if samples is None or not len(samples.y):
+    if samples is None:
         return _measure(model, np.zeros((1, *shape), np.float32), None)
     return _measure(model, samples.x, samples.y)
 
 
-def _measure(model: Runtime, x: np.ndarray, y: np.ndarray | None) -> Outcome:
+def _measure(model: Runtime, x: np.ndarray, y: np.ndarray | None) -> Performance:
     seconds = []
     try:
         outputs = model.predict(x)
@@ -79,13 +71,4 @@ def _measure(model: Runtime, x: np.ndarray, y: np.ndarray | None) -> Outcome:
     if not np.isfinite(outputs).all():
         raise ReleaseError("the model's outputs are not finite. Release a working variant")
     accuracy = None if y is None else float((outputs.argmax(axis=1) == y).mean())
-    return Outcome(accuracy, round(1000 * median(seconds), 4))
-
-
-def _array(path: Path) -> np.ndarray:
-    try:
-        if os.path.getsize(path) > BYTES_LIMIT:
-            raise DataError(f"{path} is larger than {BYTES_LIMIT >> 20} MiB. Give the device fewer samples")
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read samples {path}: {error}. Write it with numpy.save") from error
+    return Performance(accuracy, round(1000 * median(seconds), 4))

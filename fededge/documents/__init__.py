@@ -24,13 +24,16 @@ from fededge.documents.delivery import (
     Measurement,
     ModelVersion,
     PublishedVariant,
+    Rollback,
     TransportCheck,
     VariantFile,
 )
 from fededge.documents.fleet import (
     DeviceReport,
+    DeviceReports,
     Release,
     check_model,
+    read_reports,
     release_url,
     reports_url,
 )
@@ -39,11 +42,13 @@ from fededge.documents.learning import (
     ClientScore,
     Evaluation,
     Pass,
+    Plan,
     RoundRecord,
     Rounds,
     Score,
+    Variable,
 )
-from fededge.documents.run import Ending, StepRecord
+from fededge.documents.run import Ending, RunRecord, StepOutcome, StepRecord, Steps
 
 __all__ = [
     "CalibrationRanges",
@@ -52,6 +57,7 @@ __all__ = [
     "ClientCounts",
     "ClientScore",
     "DeviceReport",
+    "DeviceReports",
     "Document",
     "Ending",
     "Endpoint",
@@ -64,19 +70,26 @@ __all__ = [
     "ModelVersion",
     "Part",
     "Pass",
+    "Plan",
     "Population",
     "PublishedVariant",
     "Release",
+    "Rollback",
     "RoundRecord",
     "Rounds",
+    "RunRecord",
     "Schema",
     "Score",
     "Selection",
+    "StepOutcome",
     "StepRecord",
+    "Steps",
     "TensorRange",
     "TransportCheck",
+    "Variable",
     "VariantFile",
     "check_model",
+    "read_reports",
     "release_url",
     "reports_url",
 ]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
-from fededge.errors import DocumentError
+from fededge.errors import DocumentError, shown
 
 FORMAT = re.compile(r"fededge-([a-z]+(?:-[a-z]+)*)-([0-9]{1,6})")
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -32,6 +32,7 @@ class Document(Part):
         LIMIT: largest size in bytes that is read.
         REMEDY: what to do about one that cannot be read.
         UNVERSIONED: whether documents without a format, which version 0.1 of FedEdge wrote, are read.
+        BARE_LIST: the field whose list was the whole document while it had no format.
     """
 
     KIND: ClassVar[str]
@@ -39,6 +40,7 @@ class Document(Part):
     LIMIT: ClassVar[int] = 64 << 20
     REMEDY: ClassVar[str] = "Run the step that wrote it again (`fededge run --fresh`)"
     UNVERSIONED: ClassVar[bool] = False
+    BARE_LIST: ClassVar[str | None] = None
 
     @classmethod
     def format_name(cls) -> str:
@@ -101,11 +103,14 @@ class Document(Part):
         Raises:
             DocumentError: as for `read`.
         """
+        unversioned = cls.UNVERSIONED if unversioned is None else unversioned
+        if unversioned and cls.BARE_LIST and isinstance(content, list):
+            content = {cls.BARE_LIST: content}
         if not isinstance(content, dict):
             raise DocumentError(
                 f"{where} is a JSON {type(content).__name__}, not the object of a {cls.KIND}. {cls.REMEDY}"
             )
-        version = cls._version(content, where, cls.UNVERSIONED if unversioned is None else unversioned)
+        version = cls._version(content, where, unversioned)
         fields = {key: value for key, value in content.items() if key != "format"}
         try:
             if version < cls.VERSION:
@@ -125,10 +130,11 @@ class Document(Part):
                 f"{where} has no format, as {cls.KIND} documents of FedEdge 0.1 had none, where "
                 f"{cls.format_name()} is expected. {cls.REMEDY}"
             )
-        named = FORMAT.fullmatch(str(content["format"])[:100])
+        written = content["format"] if isinstance(content["format"], str) else "of another type"
+        named = FORMAT.fullmatch(written)
         if named is None or named[1] != cls.KIND:
             raise DocumentError(
-                f"{where} has the format {str(content['format'])[:100]!r} where {cls.format_name()} is "
+                f"{where} has the format {shown(written)!r} where {cls.format_name()} is "
                 f"expected. {cls.REMEDY}"
             )
         version = int(named[2])
@@ -143,8 +149,8 @@ class Document(Part):
 def first_mistake(error: ValidationError) -> str:
     """The first thing that is wrong, with its place, in one line and without the value."""
     mistake = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(map(str, mistake["loc"]))[:200]
-    return f"{place or 'document'}: {mistake['msg']}"
+    place = shown(".".join(map(str, mistake["loc"])), 200)
+    return f"{place or 'document'}: {shown(mistake['msg'], 200)}"
 
 
 def _names(model: type[Part]) -> set[str]:

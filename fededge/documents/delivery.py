@@ -151,6 +151,27 @@ class ModelVersion(Document):
         return next((variant for variant in self.variants if variant.kind == kind), None)
 
 
+class Rollback(Document):
+    """The decision of a person to make an earlier version the champion again.
+
+    Attributes:
+        name: of the model.
+        from_version: the champion until then; `to_version`: the champion from then on.
+        who: decided it, and `why`.
+        at: when, in seconds since the epoch.
+    """
+
+    KIND: ClassVar = "rollback"
+    REMEDY: ClassVar = "Roll back again (`fededge rollback`)"
+
+    name: str = Field(min_length=1)
+    from_version: int = Field(ge=1)
+    to_version: int = Field(ge=1)
+    who: str = Field(max_length=200)
+    why: str = Field(min_length=1, max_length=1000)
+    at: NotNegative
+
+
 class Endpoint(Document):
     """Where an inference endpoint answers, and what it serves.
 
@@ -159,6 +180,7 @@ class Endpoint(Document):
         rest: URL; `grpc`: host:port.
         manifest: the SeldonDeployment.
         variant: kind that it serves, with `digest`, of model version `version`.
+        instead_of: the version that the deploying run had registered, where another was champion by then.
     """
 
     KIND: ClassVar = "endpoint"
@@ -172,6 +194,7 @@ class Endpoint(Document):
     variant: str
     digest: Digest
     version: int = Field(ge=1)
+    instead_of: int | None = None
 
 
 class TransportCheck(Part):

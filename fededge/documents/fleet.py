@@ -1,5 +1,7 @@
 """Documents between the fleet's coordinator and its devices: releases and device reports.
 
+Devices stay in the field for years, so reports and releases of every earlier version are read.
+
 A release is signed: it lies at `<storage>/releases/<task>.json` as an envelope of `fededge.signing`.
 Releases of one task are ordered by the time they were issued: the publisher never issues one that is not
 later than the last, and a device refuses one that is earlier than what it runs. So an old release cannot
@@ -13,7 +15,7 @@ from pydantic import Field
 from fededge import storage
 from fededge.documents.base import Digest, Document, NotNegative, Share
 from fededge.documents.delivery import VariantFile
-from fededge.errors import DocumentError, IntegrityError, ReleaseError
+from fededge.errors import DocumentError, IntegrityError, ReleaseError, StorageError
 from fededge.signing import TrustedKey
 
 ERROR_LIMIT = 500
@@ -42,24 +44,31 @@ class Release(Document):
         task: its name.
         version: of the registered model.
         issued: seconds since the epoch.
-        classes: device class to variant.
+        devices: device class to variant.
         shape: of one example, without the batch dimension.
-        classes_count: length of the model's output for one example.
+        classes: length of the model's output for one example.
         state_digest: digest of the trained state that the variants were built from.
         round: number of its last round.
     """
 
     KIND: ClassVar = "release"
+    VERSION: ClassVar = 2
     REMEDY: ClassVar = "Release again (`fededge run`)"
 
     task: Text
     version: int = Field(ge=1, lt=10**12)
     issued: NotNegative
-    classes: dict[str, VariantFile]
+    devices: dict[str, VariantFile]
     shape: list[Annotated[int, Field(ge=1)]] = Field(max_length=8)
-    classes_count: int = Field(ge=1)
+    classes: int = Field(ge=1)
     state_digest: Digest
     round: int = Field(ge=0)
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Version 1 had the variants of device classes in `classes`, and called the length `classes_count`."""
+        named = {"classes": "devices", "classes_count": "classes"}
+        return {named.get(name, name): value for name, value in content.items()}
 
     @classmethod
     def opened(cls, envelope: bytes, trusted: TrustedKey, task: str) -> Self:
@@ -85,12 +94,12 @@ class Release(Document):
         Raises:
             ReleaseError: the release holds none for this class.
         """
-        if device_class not in self.classes:
+        if device_class not in self.devices:
             raise ReleaseError(
                 f"release {self.version} of {self.task} has nothing for device class {device_class!r} "
-                f"(it has {sorted(self.classes)}): add the class to the task's devices and release again"
+                f"(it has {sorted(self.devices)}): add the class to the task's devices and release again"
             )
-        return self.classes[device_class]
+        return self.devices[device_class]
 
 
 def release_url(root: str, task: str) -> str:
@@ -130,6 +139,40 @@ class DeviceReport(Document):
         return self.model_dump(by_alias=True)
 
 
+class DeviceReports(Document):
+    """What the devices of a run reported: the last report of each."""
+
+    KIND: ClassVar = "device-reports"
+    BARE_LIST: ClassVar = "devices"
+
+    devices: list[DeviceReport]
+
+
 def reports_url(root: str, task: str) -> str:
     """URL of the folder with the last report of each device of `task` under the storage `root`."""
     return storage.join(root, "fleet", task, "devices")
+
+
+def read_reports(root: str, task: str) -> tuple[list[DeviceReport], dict[str, str]]:
+    """The last report of each device of `task`, sorted by device id; and why, by file, others are left out.
+
+    One that is too large, malformed or under another device's name is left out: it must not hide the others.
+
+    Raises:
+        StorageError: the folder cannot be listed.
+    """
+    reports, refused = [], {}
+    folder = reports_url(root, task)
+    for name in storage.names(folder):
+        if name.startswith(".") or not name.endswith(".json"):
+            continue
+        try:
+            report = DeviceReport.read(storage.join(folder, name))
+        except (StorageError, DocumentError) as error:
+            refused[name] = str(error)
+            continue
+        if name == f"{report.device}.json":
+            reports.append(report)
+        else:
+            refused[name] = f"it says that it is from {report.device}"
+    return sorted(reports, key=lambda report: report.device), refused

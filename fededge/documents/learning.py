@@ -4,7 +4,33 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from fededge.documents.base import Count, Document, NotNegative, Part, Share
+from fededge.documents.base import Count, Digest, Document, NotNegative, Part, Share
+
+
+class Variable(Part):
+    """A variable of a model."""
+
+    name: str = Field(min_length=1)
+    shape: list[Count]
+
+
+class Plan(Document):
+    """What lies in a plan's folder beside the program that clients execute.
+
+    Attributes:
+        framework: that executes it; a folder under fededge/learning/frameworks.
+        task: identity of the task.
+        variables: of the model, in the order in which the program takes and gives them.
+        activations: names of the tensors whose ranges it measures: the input first, then each layer's output.
+    """
+
+    KIND: ClassVar = "plan"
+    REMEDY: ClassVar = "Run initialize_model again (`fededge run --fresh`)"
+
+    framework: str
+    task: Digest
+    variables: list[Variable]
+    activations: list[str]
 
 
 class Score(Part):
@@ -49,6 +75,7 @@ class Rounds(Document):
     """The rounds that one step committed."""
 
     KIND: ClassVar = "rounds"
+    BARE_LIST: ClassVar = "rounds"
 
     rounds: list[RoundRecord]
 

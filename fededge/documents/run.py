@@ -5,7 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from fededge.documents.base import Document, NotNegative
+from fededge.documents.base import Digest, Document, NotNegative, Part
+
+OUTCOME_LIMIT = 200
+"""Characters that tell what came of a run."""
 
 
 def _in_utc(value: datetime) -> datetime:
@@ -42,3 +45,48 @@ class Ending(Document):
 
     state: str
     error: str | None = None
+
+
+class RunRecord(Document):
+    """A run on one machine: what it runs, and how far that came.
+
+    Attributes:
+        id: its name, also that of its folder.
+        task: name of the task; `identity` and `digest` are those of the task as it was last run.
+        started: when the run began; a run that goes on keeps it.
+        status: `running` until the process that runs it says otherwise, which a killed one never does.
+        outcome: what came of it, in one line.
+        process: mark of the process that last ran it (fededge.processes.mark).
+    """
+
+    KIND: ClassVar = "run"
+    LIMIT: ClassVar = 1 << 16
+    REMEDY: ClassVar = "Remove its folder, or start a new run (`fededge run --fresh`)"
+
+    id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,79}$")]
+    task: str
+    identity: Digest
+    digest: Digest
+    started: Moment
+    status: Literal["running", "succeeded", "failed", "stopped"]
+    outcome: Annotated[str, Field(max_length=OUTCOME_LIMIT)] = ""
+    process: str = ""
+
+
+class StepOutcome(Part):
+    """A step of a run on one machine; `artifacts` are paths by the name of the output."""
+
+    started: Moment
+    seconds: NotNegative
+    status: Literal["running", "succeeded", "failed"]
+    artifacts: dict[str, str] = {}
+
+
+class Steps(Document):
+    """The steps of a run on one machine, by name."""
+
+    KIND: ClassVar = "steps"
+    LIMIT: ClassVar = 1 << 24
+    REMEDY: ClassVar = "Start a new run (`fededge run --fresh`)"
+
+    steps: dict[str, StepOutcome] = {}

@@ -9,18 +9,16 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 import fededge
-from fededge import settings, storage
-from fededge.device.transport import collect
+from fededge import examples, settings
+from fededge.documents import DeviceReport
 from fededge.errors import DataError, EnvironmentMissing, ReleaseError, TaskError
-from fededge.fleet.selection import read_population
+from fededge.fleet.reports import collect
 from fededge.signing import SigningKey, public_file
 from fededge.task import FederatedTask
 
@@ -39,7 +37,7 @@ class SimulatedDevices:
         task: its `devices` are the classes; its name selects the release.
         count: how many.
         samples: the devices' own labeled samples: the folder of a data artifact, whose clients' test
-            examples are dealt out, or one (x float32 [n, ...], y int64 [n]) for each device.
+            examples are dealt out, or one (x float32 [n, ...], y int64 [n]) for each device; n may be 0.
         home: device folders are `<home>/devices/<task>/<device id>` (default: FEDEDGE_HOME).
         storage_url: root of the blob store (default: FEDEDGE_STORAGE).
         python: interpreter of the edge environment (default: .venvs/edge of this clone).
@@ -104,19 +102,15 @@ class SimulatedDevices:
         """The folder of one device: its releases, samples and agent.log."""
         return self._home / "devices" / self._task.name / device
 
-    def reports(self) -> list[dict[str, Any]]:
-        """What each device reported last since it was started, sorted by device id.
-
-        Each has the keys device, class, version, kind, digest, status (`running` or `failed`), error,
-        accuracy, latency_ms and at.
-        """
+    def reports(self) -> list[DeviceReport]:
+        """What each device reported last since it was started, sorted by device id."""
         return [
             report
             for report in collect(self._storage, self._task.name)
-            if report["device"] in self._classes and report["at"] >= self._started
+            if report.device in self._classes and report.at >= self._started
         ]
 
-    def wait(self, version: int, deadline: float) -> list[dict[str, Any]]:
+    def wait(self, version: int, deadline: float) -> list[DeviceReport]:
         """Wait until every device reports that it runs release `version`; the reports.
 
         Args:
@@ -129,7 +123,7 @@ class SimulatedDevices:
         until = time.monotonic() + deadline
         while True:
             reports = self.reports()
-            on_it = [r for r in reports if r["version"] == version and r["status"] == "running"]
+            on_it = [r for r in reports if r.version == version and r.status == "running"]
             if len(on_it) == len(self._classes):
                 return reports
             ended = [device for device, process in self._processes.items() if process.poll() is not None]
@@ -139,12 +133,14 @@ class SimulatedDevices:
 
     def _start(self, device: str) -> "subprocess.Popen[bytes]":
         folder = self.folder(device)
-        samples = folder / "samples"
-        for name, array in zip(("x", "y"), self._samples[device], strict=True):
-            storage.write(str(samples / f"{name}.npy"), _npy(array))
+        folder.mkdir(parents=True, exist_ok=True)
+        x, y = self._samples[device]
         command = [str(self._python), "-m", "fededge.device.agent", self._task.name]
         command += ["--device", device, "--class", self._classes[device], "--folder", str(folder)]
-        command += ["--storage", self._storage, "--samples", str(samples)]
+        command += ["--storage", self._storage]
+        if len(y):
+            examples.write(folder / "samples", x, y)
+            command += ["--samples", str(folder / "samples")]
         command += ["--trusted-key", str(public_file(settings.signing_key_file()))]
         command += ["--interval", str(self._interval), "--owner", str(os.getpid())]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -167,34 +163,28 @@ class SimulatedDevices:
                 process.kill()
                 process.wait()
 
-    def _explain(self, version: int, deadline: float, reports: list[dict[str, Any]], ended: list[str]) -> str:
+    def _explain(self, version: int, deadline: float, reports: list[DeviceReport], ended: list[str]) -> str:
         if ended:
             log = self.folder(ended[0]) / "agent.log"
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             return f"the agent of device {ended[0]} ended: {''.join(last) or 'no word'}. See {log}"
-        heard = {str(report["device"]): report for report in reports}
+        heard = {report.device: report for report in reports}
         missing = []
         for device in self._classes:
             report = heard.get(device)
             if report is None:
                 missing.append(f"{device} has not reported")
-            elif report["status"] != "running" or report["version"] != version:
-                missing.append(f"{device} runs {report['version']} ({report['error'] or 'no error'})")
+            elif report.status != "running" or report.version != version:
+                missing.append(f"{device} runs {report.version} ({report.error or 'no error'})")
         return (
             f"release {version} is not on all devices after {deadline:g} s: {'; '.join(missing)}. "
             f"See agent.log in {self._home / 'devices' / self._task.name}"
         )
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def _deal(folder: Path, count: int) -> list[Examples]:
     """Test examples of the data artifact's clients, dealt to `count` devices: each example to one."""
-    clients = [client.id for client in read_population(folder)]
+    clients = sorted(client.name for client in folder.glob("*") if (client / "test").is_dir())
     if not clients:
         raise DataError(f"{folder} has no clients to take samples from. Run prepare_data again")
     dealt = []
@@ -202,12 +192,6 @@ def _deal(folder: Path, count: int) -> list[Examples]:
         client = clients[device % len(clients)]
         sharing = range(device % len(clients), count, len(clients))  # devices with this client's data
         part = slice(sharing.index(device), None, len(sharing))
-        test = folder / "clients" / client / "test"
-        try:
-            x, y = (np.load(test / f"{name}.npy", allow_pickle=False)[part] for name in ("x", "y"))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"cannot read the test examples in {test}: {error}. Run prepare_data again"
-            ) from error
-        dealt.append((x, y))
+        x, y = examples.read(folder / client / "test")
+        dealt.append((x[part], y[part]))
     return dealt

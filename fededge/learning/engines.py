@@ -5,58 +5,68 @@ clients wherever they are and lets TFF aggregate the updates they hand in. For t
 cohort both give the same weights.
 """
 
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
+from fededge.documents import ClientCounts
+from fededge.learning.frameworks import model_spec, open_client
+from fededge.learning.interfaces import ClientRuntime, Engine
+from fededge.task import Learning, Model, Operation
+from fededge.weights import shapes
 
-from fededge.task import FederatedTask
-from fededge.weights import Weights
 
+def open_runtime(engine: str, plan: Path, clients: Path) -> ClientRuntime:
+    """Where clients train and evaluate: as processes of their own, or for `simulation` inside this one.
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a committed round gives.
-
-    weights and server: the next state. reported and failed: client ids, the latter with reasons.
-    examples: sample passes; loss and accuracy: means over them, during training.
+    Args:
+        engine: as in the task.
+        plan: folder of the exported plan.
+        clients: folder with one folder for each client.
     """
+    if engine == "simulation":
+        from fededge.learning.runtimes.in_process import InProcessClients
 
-    weights: Weights
-    server: list[np.ndarray]
-    reported: list[str]
-    failed: dict[str, str] = field(default_factory=dict)
-    examples: float = 0.0
-    loss: float = 0.0
-    accuracy: float = 0.0
-
-
-class Engine(Protocol):
-    """Makes the next state from a state and a cohort."""
-
-    def initialize(self) -> list[np.ndarray]:
-        """The server state before the first round."""
-
-    def next(
-        self, weights: Weights, server: list[np.ndarray], round_number: int, cohort: list[str]
-    ) -> Outcome:
-        """Run round `round_number` with the clients in `cohort`.
-
-        Raises:
-            QuorumError: too few clients reported before the deadline.
-            WorkerError: the TFF worker died or is stuck.
-        """
-
-
-def open_engine(task: FederatedTask, data: Path, plan: Path) -> AbstractContextManager[Engine]:
-    """The engine that `task` names, over the client folders in `data`; use it with `with`."""
-    if task.learning.engine == "simulation":
-        from fededge.learning.tff.simulation import SimulationEngine
-
-        return SimulationEngine(task, data)
-    from fededge.learning.federated import FederatedEngine
+        return InProcessClients(clients, lambda folder: open_client(plan, folder))
     from fededge.learning.runtimes.local import LocalSites
 
-    return FederatedEngine(task, LocalSites(plan, data / "clients"))
+    return LocalSites(plan, clients)
+
+
+def open_engine(
+    model: Model,
+    learning: Learning,
+    operation: Operation,
+    seed: int,
+    plan: Path,
+    clients: Path,
+    pool: Sequence[ClientCounts],
+    on_report: Callable[[str, str | None], None] = lambda client, failure: None,
+) -> Engine:
+    """The engine that `learning` names; use it with `with`.
+
+    Args:
+        model: what is trained.
+        learning: the algorithm.
+        operation: its deadlines and quorum.
+        seed: of the task.
+        plan: folder of the exported plan.
+        clients: folder with one folder for each client.
+        pool: the clients that may take part, and how many examples each holds.
+        on_report: told of each report as it arrives: client, and why it does not count or None.
+    """
+    examples = {client.id: client.train for client in pool}
+    if learning.engine == "simulation":
+        from fededge.learning.tff.simulation import SimulationEngine
+
+        return SimulationEngine(model, learning, operation, seed, clients, examples)
+    from fededge.learning.federated import FederatedEngine
+
+    return FederatedEngine(
+        shapes(model_spec(model).initial_weights(seed)),
+        learning,
+        operation,
+        seed,
+        open_runtime(learning.engine, plan, clients),
+        examples,
+        on_report,
+    )

@@ -1,110 +1,136 @@
-"""How good a model is on held-out examples: accuracy, loss, per class, confusion, and per client."""
+"""How good a model is on held-out examples: accuracy, loss, per class, confusion, and at each client."""
 
-from pathlib import Path
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from fededge.documents import ClassScore, ClientCounts, ClientScore, Evaluation, Label, Population, Score
 from fededge.errors import DivergedError, RoundError
-from fededge.learning.data import folders
-from fededge.learning.frameworks.keras import models
-from fededge.learning.runtimes.local import LocalSites
+from fededge.learning.interfaces import ClientRuntime, EvaluationReport, ModelSpec
 from fededge.learning.state import State
-from fededge.task import FederatedTask
+from fededge.weights import Weights
 
-BATCH = 512
+SMALLEST = 1e-7
+"""Probability below which the loss of an example is not followed."""
 
 
-def evaluate(model: Any, x: np.ndarray, y: np.ndarray, classes: int) -> dict[str, Any]:
-    """Evaluate a Keras `model` on x float32 [n, ...], y int64 [n].
+def evaluate(
+    scores: np.ndarray, y: np.ndarray, label: Label, *, round: int = 0, samples: float = 0
+) -> Evaluation:
+    """What `scores` float32 [n, classes] are worth for labels y int64 [n].
 
-    Returns:
-        accuracy, loss (mean cross-entropy in nats), examples, per_class (precision, recall, f1 and
-        examples by label) and confusion ([true][predicted] counts).
+    Args:
+        scores: probabilities.
+        y: labels.
+        label: what is predicted.
+        round: after which the model was taken.
+        samples: sample passes that training took until then.
 
     Raises:
-        DivergedError: the model's answers are not finite.
+        DivergedError: the scores are not finite.
     """
-    scores = np.concatenate([model(x[i : i + BATCH], training=False) for i in range(0, len(x), BATCH)])
-    if not np.isfinite(scores).all():
-        raise DivergedError(
-            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
-        )
-    loss = -np.log(np.clip(scores[np.arange(len(y)), y], 1e-7, 1.0)).mean(dtype=np.float64)
-    confusion = np.zeros((classes, classes), np.int64)
+    loss = _loss(scores, y)
+    confusion = np.zeros((label.classes, label.classes), np.int64)
     np.add.at(confusion, (y, scores.argmax(axis=1)), 1)
     hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    return {
-        "accuracy": float(hits.sum() / len(y)),
-        "loss": float(loss),
-        "examples": len(y),
-        "per_class": [
-            {
-                "label": label,
-                "examples": int(actual[label]),
-                "precision": float(hits[label] / max(claimed[label], 1)),
-                "recall": float(hits[label] / max(actual[label], 1)),
-                "f1": float(2 * hits[label] / max(actual[label] + claimed[label], 1)),
-            }
-            for label in range(classes)
+    return Evaluation(
+        round=round,
+        accuracy=float(hits.sum() / len(y)),
+        loss=loss,
+        examples=len(y),
+        samples=samples,
+        per_class=[
+            ClassScore(
+                label=label.names[index] if label.names else str(index),
+                examples=int(actual[index]),
+                precision=float(hits[index] / max(claimed[index], 1)),
+                recall=float(hits[index] / max(actual[index], 1)),
+                f1=float(2 * hits[index] / max(actual[index] + claimed[index], 1)),
+            )
+            for index in range(label.classes)
         ],
-        "confusion": confusion.tolist(),
-    }
+        confusion=confusion.tolist(),
+    )
 
 
-def evaluate_state(task: FederatedTask, state: State, data: Path, test: Path, plan: Path) -> dict[str, Any]:
-    """Evaluate the global weights of `state` on the examples in `test` and at each client of `data`.
+def scorer(model: ModelSpec, x: np.ndarray, y: np.ndarray) -> Callable[[Weights], Score]:
+    """A function from weights to their score on examples x float32 [n, ...] with labels y int64 [n].
 
-    Returns:
-        What `evaluate` gives, with `round`, `samples` (sample passes so far), `clients` (id, accuracy,
-        loss and examples of each, measured on its own test examples) and `failed` (why a client is not
-        among them).
+    It raises DivergedError where the model's answers are not finite.
+    """
+
+    def score(weights: Weights) -> Score:
+        scores = model.predict(weights, x)
+        loss = _loss(scores, y)
+        return Score(accuracy=float((scores.argmax(axis=1) == y).mean()), loss=loss, examples=len(y))
+
+    return score
+
+
+def evaluate_state(
+    model: ModelSpec,
+    state: State,
+    x: np.ndarray,
+    y: np.ndarray,
+    population: Population,
+    runtime: ClientRuntime,
+    deadline_seconds: float,
+) -> Evaluation:
+    """Evaluate the global weights of `state` on held-out examples, and at each client on its own.
+
+    Args:
+        model: what is trained.
+        state: whose weights are evaluated.
+        x: held-out examples, float32 [n, ...].
+        y: their labels, int64 [n].
+        population: the clients.
+        runtime: reaches them.
+        deadline_seconds: how long clients may take.
 
     Raises:
         DivergedError: the model's answers are not finite.
         RoundError: no client could evaluate the model.
     """
-    model = models.inference_model(task, state.weights)
-    population = folders.population(data)
-    clients = [client["id"] for client in population["clients"]]
-    x, y = folders.read(test)
-    failed: dict[str, str] = {}
-    if task.learning.engine == "simulation":
-        per_client = [
-            _client(
-                client,
-                evaluate(model, *folders.read(data / "clients" / client / "test"), population["classes"]),
-            )
-            for client in clients
-        ]
-    else:
-        per_client, failed = _evaluate_at_sites(task, state, data, plan, clients)
-    return evaluate(model, x, y, population["classes"]) | {
-        "round": state.round,
-        "samples": sum(record["examples"] for record in state.history),
-        "clients": per_client,
-        "failed": failed,
-    }
-
-
-def _evaluate_at_sites(
-    task: FederatedTask, state: State, data: Path, plan: Path, clients: list[str]
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    sites = LocalSites(plan, data / "clients")
-    try:
-        found = sites.evaluate(state.weights, clients, task.learning.cohort.deadline_seconds)
-    finally:
-        sites.close()
-    if not found.counts:
-        reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(found.failed.items()))
+    held_out = evaluate(
+        model.predict(state.weights, x), y, population.example.label, round=state.round, samples=state.samples
+    )
+    counts = {client.id: client for client in population.clients}
+    clients, failed = [], {}
+    for report in runtime.evaluate(state.weights, sorted(counts), deadline_seconds):
+        score = _screened(report, counts[report.client])
+        if isinstance(score, ClientScore):
+            clients.append(score)
+        else:
+            failed[report.client] = score
+    if not clients:
+        reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
         raise RoundError(f"no client can evaluate the model ({reasons}). Mend them, then run again")
-    results = []
-    for client, counts in sorted(found.counts.items()):
-        examples = counts["examples"]
-        accuracy, loss = (counts[key] / examples for key in ("correct", "loss_sum"))
-        results.append(_client(client, {"accuracy": accuracy, "loss": loss, "examples": int(examples)}))
-    return results, found.failed
+    clients.sort(key=lambda client: client.id)
+    return held_out.model_copy(update={"clients": clients, "failed": failed})
 
 
-def _client(client: str, result: dict[str, Any]) -> dict[str, Any]:
-    return {"id": client} | {key: result[key] for key in ("accuracy", "loss", "examples")}
+def _screened(report: EvaluationReport, held: ClientCounts) -> ClientScore | str:
+    """The score in an untrusted report, or why it is not used."""
+    if report.counts is None:
+        return report.failure or "no report"
+    examples, correct, loss = (_number(report.counts, key) for key in ("examples", "correct", "loss_sum"))
+    if not 0 < examples <= held.test or not 0 <= correct <= examples or not 0 <= loss < math.inf:
+        return f"claims {examples:g} test examples of {held.test}, {correct:g} correct, loss {loss:g}"
+    accuracy, mean = correct / examples, loss / examples
+    return ClientScore(id=held.id, accuracy=accuracy, loss=mean, examples=int(examples))
+
+
+def _number(counts: Mapping[str, Any], key: str) -> float:
+    value = counts.get(key)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _loss(scores: np.ndarray, y: np.ndarray) -> float:
+    """Mean cross-entropy in nats of probabilities float32 [n, classes]."""
+    if not np.isfinite(scores).all():
+        raise DivergedError(
+            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
+        )
+    return float(-np.log(np.clip(scores[np.arange(len(y)), y], SMALLEST, 1.0)).mean(dtype=np.float64))

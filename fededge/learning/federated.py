@@ -1,37 +1,58 @@
-"""The federated engine: clients run the plan elsewhere, TFF aggregates what they hand in."""
+"""The federated engine: clients run the plan where they are, TFF aggregates what they hand in."""
 
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from fededge import storage
 from fededge.errors import QuorumError, StorageError, UpdateError
-from fededge.learning.engines import Outcome
-from fededge.learning.frameworks.keras import models
-from fededge.learning.runtimes import Runtime
-from fededge.learning.tff.aggregation import Aggregator
+from fededge.learning.interfaces import ClientRuntime, RoundResult, ServerState, TrainingReport
+from fededge.learning.tff.aggregation import MeanAggregator
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import Layout, Update
-from fededge.task import FederatedTask
-from fededge.weights import Weights, shapes
+from fededge.learning.update import Update, UpdateFormat
+from fededge.task import Learning, Operation
+from fededge.weights import Shapes, Weights, to_bytes
 
 
 class FederatedEngine:
-    """Federated averaging over the clients that `runtime` reaches."""
+    """Federated averaging (McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
+    Decentralized Data, Algorithm 1) over the clients that `runtime` reaches.
 
-    def __init__(self, task: FederatedTask, runtime: Runtime) -> None:
-        self._task = task
+    Args:
+        shapes: of the model's variables, by name.
+        learning: the algorithm.
+        operation: quorum, deadline and the time limit of the TFF worker.
+        seed: of the task.
+        runtime: closed with the engine.
+        examples: training examples by client: no update may claim more.
+        on_report: told of each report as it arrives: client, and why it does not count or None.
+    """
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        learning: Learning,
+        operation: Operation,
+        seed: int,
+        runtime: ClientRuntime,
+        examples: Mapping[str, int],
+        on_report: Callable[[str, str | None], None] = lambda client, failure: None,
+    ) -> None:
+        self._learning = learning
+        self._operation = operation
+        self._seed = seed
         self._runtime = runtime
-        self._layout = Layout(shapes(models.initial_weights(task)))
-        self._worker = Worker(task.learning.cohort.deadline_seconds)
+        self._examples = examples
+        self._on_report = on_report
+        self._format = UpdateFormat(shapes)
+        self._worker = Worker(operation.worker_timeout_seconds)
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
         self._worker.__enter__()
-        self._aggregator = Aggregator(self._layout, self._task.learning.server, self._worker)
+        self._aggregator = MeanAggregator(self._format, self._learning.server, self._worker)
         return self
 
     def __exit__(
@@ -41,47 +62,73 @@ class FederatedEngine:
         self._worker.close()
         self._folder.cleanup()
 
-    def initialize(self) -> list[np.ndarray]:
+    def available(self) -> list[str]:
+        """See Engine."""
+        return self._runtime.available()
+
+    def initialize(self) -> ServerState:
         """See Engine."""
         return self._aggregator.initialize()
 
     def next(
-        self, weights: Weights, server: list[np.ndarray], round_number: int, cohort: list[str]
-    ) -> Outcome:
+        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
+    ) -> RoundResult:
         """See Engine."""
-        learning = self._task.learning
+        quorum = self._operation.quorum or self._learning.cohort.size
+        if len(cohort) < quorum:
+            raise QuorumError(
+                f"round {round_number} has only {len(cohort)} clients where the quorum is {quorum}: start more "
+                "clients or lower operation.quorum, then run again"
+            )
+        accepted: dict[str, Update] = {}
+        failed: dict[str, str] = {}
         reports = self._runtime.train(
-            self._task.seed, round_number, weights, sorted(cohort), learning.cohort.deadline_seconds
+            weights, self._seed, round_number, cohort, self._operation.round_deadline_seconds
         )
-        accepted: list[Path] = []
-        updates: list[Update] = []
-        failed = dict(reports.failed)
-        for client, file in sorted(reports.updates.items()):
+        for report in reports:
             try:
-                data = storage.read(str(file), self._layout.size)
-                update = self._layout.screen(data, learning.max_update_norm)
+                accepted[report.client] = self._accept(report)
             except (UpdateError, StorageError) as error:
-                failed[client] = str(error)
-                continue
-            accepted.append(Path(self._folder.name) / f"{len(accepted):06d}")
-            storage.write(str(accepted[-1]), data)
-            updates.append(Update({}, update.examples, update.correct, update.loss_sum))
-        if len(accepted) < self._task.quorum:
+                failed[report.client] = str(error)
+            self._on_report(report.client, failed.get(report.client))
+            if len(cohort) - len(failed) < quorum:
+                break
+        if len(accepted) < quorum:
             reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
             raise QuorumError(
                 f"round {round_number} has {len(accepted)} usable reports of {len(cohort)} where the quorum is "
-                f"{self._task.quorum} ({reasons}). Mend these clients or lower learning.cohort.quorum, then run again"
+                f"{quorum} ({reasons}). Mend these clients or lower operation.quorum, then run again"
             )
-        next_server, next_weights = self._aggregator.next(server, weights, accepted)
-        for path in accepted:
-            path.unlink()
-        examples = sum(update.examples for update in updates)
-        return Outcome(
+        clients = sorted(accepted)
+        next_server, next_weights = self._aggregator.next(server, weights, [self._file(c) for c in clients])
+        for client in clients:
+            self._file(client).unlink()
+        examples = sum(accepted[client].examples for client in clients)
+        return RoundResult(
             weights=next_weights,
             server=next_server,
-            reported=sorted(set(reports.updates) - set(failed)),
+            reported=clients,
             failed=failed,
             examples=examples,
-            loss=sum(update.loss_sum for update in updates) / examples,
-            accuracy=sum(update.correct for update in updates) / examples,
+            loss=sum(accepted[client].loss_sum for client in clients) / examples,
+            accuracy=sum(accepted[client].correct for client in clients) / examples,
+            bytes_sent=len(to_bytes(weights)) * len(cohort),
+            bytes_received=self._format.size * len(clients),
         )
+
+    def _accept(self, report: TrainingReport) -> Update:
+        """The screened update of a report without its delta, which stays in a file of the engine's own.
+
+        Raises:
+            UpdateError, StorageError: there is none, or it is not to be used.
+        """
+        if report.update is None:
+            raise UpdateError(report.failure or "no report")
+        data = storage.read(str(report.update), self._format.size)
+        held = self._examples.get(report.client, 0) * self._learning.client.epochs
+        update = self._format.screen(data, held, self._learning.max_update_norm)
+        storage.write(str(self._file(report.client)), data)
+        return Update({}, update.examples, update.correct, update.loss_sum)
+
+    def _file(self, client: str) -> Path:
+        return Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")

@@ -1,4 +1,4 @@
-"""The round loop: a state and cohorts in, the next state out, with a checkpoint after every round.
+"""The round loop: a state in, the next state out, with a checkpoint after every round.
 
 A checkpoint is written whole, before the round is reported to anybody. So a run that is killed at any
 moment and started again goes on after its last committed round.
@@ -7,95 +7,109 @@ moment and started again goes on after its last committed round.
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from fededge import storage
+from fededge.documents import RoundRecord, Score
 from fededge.errors import DivergedError, RoundError
-from fededge.learning.engines import Engine
-from fededge.learning.state import State, load
-from fededge.task import FederatedTask
-
-Record = dict[str, Any]
+from fededge.learning.checkpoints import Checkpoints
+from fededge.learning.interfaces import Engine, Selector
+from fededge.learning.state import State
+from fededge.weights import Weights
 
 
 def run_rounds(
-    task: FederatedTask,
     engine: Engine,
+    selector: Selector,
     state: State,
-    cohorts: dict[int, list[str]],
-    checkpoint: str,
-    on_round: Callable[[Record], None],
+    until: int,
+    checkpoints: Checkpoints,
+    *,
+    score: Callable[[Weights], Score] | None = None,
+    on_round: Callable[[RoundRecord], None] = lambda record: None,
+    on_passed_over: Callable[[str], None] = lambda line: None,
 ) -> State:
-    """Run the rounds that `cohorts` names, on from `state` or from a checkpoint that came from it.
+    """Run the rounds after `state` up to round `until`, on from the last checkpoint that came from `state`.
 
     Args:
-        task: the task that `state` belongs to.
-        engine: runs a round.
+        engine: runs a round, entered already.
+        selector: asked for a round's cohort when that round begins.
         state: where to start.
-        cohorts: client ids by round number, from `state.round` + 1 on without gaps.
-        checkpoint: URL of this step's checkpoint.
+        until: number of the last round.
+        checkpoints: of this run.
+        score: evaluates a round's weights on held-out examples, for the round's record.
         on_round: told of each committed round, in order; after a restart told again of those that
-            this step had committed before.
+            were committed before.
+        on_passed_over: told in one line of each checkpoint that is not good.
 
     Raises:
         DivergedError: a round's weights are not finite; the rounds before it are kept.
-        RoundError: the state belongs to another task, or the rounds do not follow on it.
+        RoundError: nobody is there to select, or `until` lies before the state.
     """
-    if state.task != task.digest:
-        raise RoundError(f"the state belongs to task {state.task}, not {task.digest}: initialize a new model")
-    numbers = sorted(cohorts)
-    if numbers != list(range(state.round + 1, state.round + 1 + len(numbers))):
+    first = state.round
+    if until < first:
         raise RoundError(
-            f"rounds {numbers} do not follow on round {state.round}: select cohorts for the next ones"
+            f"the state is of round {first}, which is after round {until}: give an earlier state"
         )
-    origin = storage.digest(state.to_bytes())
-    state = _resume(state, origin, checkpoint, cohorts)
+    saved = checkpoints.newest(first, until, on_passed_over)
+    if saved is not None:
+        if (saved.task, saved.history[:first]) == (state.task, state.history):
+            state = saved
+        else:
+            on_passed_over(f"checkpoint of round {saved.round} passed over: it did not come from this state")
     if not state.server:
         state = replace(state, server=engine.initialize())
-    for record in state.history:
-        if record["round"] in cohorts:
-            on_round(record)
-    for number in [number for number in numbers if number > state.round]:
-        started = time.time()
-        outcome = engine.next(state.weights, state.server, number, cohorts[number])
-        if not all(np.isfinite(value).all() for value in outcome.weights.values()):
-            raise DivergedError(
-                f"round {number} made weights that are NaN or infinite: lower learning.client.learning_rate or "
-                "learning.server.learning_rate"
-            )
-        record = {
-            "round": number,
-            "cohort": sorted(cohorts[number]),
-            "reported": outcome.reported,
-            "failed": outcome.failed,
-            "examples": outcome.examples,
-            "loss": outcome.loss,
-            "accuracy": outcome.accuracy,
-            "seconds": time.time() - started,
-            "at": time.time(),
-        }
-        state = State(
-            task=state.task,
-            round=number,
-            weights=outcome.weights,
-            server=outcome.server,
-            history=[*state.history, record],
-            origin=origin,
-        )
-        state.save(checkpoint)
+    for record in state.history[first:]:
         on_round(record)
+    for number in range(state.round + 1, until + 1):
+        state = _next(engine, selector, state, number, score)
+        checkpoints.save(state)
+        if number - 2 > first:
+            checkpoints.forget(number - 2)
+        on_round(state.history[-1])
     return state
 
 
-def _resume(state: State, origin: str, checkpoint: str, cohorts: dict[int, list[str]]) -> State:
-    """The state in `checkpoint`, if it came from `state` by some of the rounds in `cohorts`."""
-    if storage.exists(checkpoint):
-        saved = load(checkpoint)
-        done = {record["round"]: record["cohort"] for record in saved.history[len(state.history) :]}
-        if saved.origin == origin and all(
-            sorted(cohorts.get(number, [])) == cohort for number, cohort in done.items()
-        ):
-            return saved
-    return state
+def line(record: RoundRecord, total: int) -> str:
+    """A committed round of `total` in one line for people."""
+    held_out = f", held out {record.score.accuracy:.4f}" if record.score else ""
+    return (
+        f"round {record.round}/{total}: {len(record.reported)} of {len(record.cohort)} clients, loss "
+        f"{record.loss:.4f}, accuracy {record.accuracy:.4f}{held_out}, {record.seconds:.1f} s"
+    )
+
+
+def _next(
+    engine: Engine,
+    selector: Selector,
+    state: State,
+    number: int,
+    score: Callable[[Weights], Score] | None,
+) -> State:
+    started = time.time()
+    cohort = selector.select(number, engine.available())
+    if not cohort:
+        raise RoundError(f"round {number} has no clients: nobody is there. Start clients, then run again")
+    result = engine.next(state.weights, state.server, number, cohort)
+    if not all(np.isfinite(value).all() for value in result.weights.values()):
+        raise DivergedError(
+            f"round {number} made weights that are NaN or infinite: lower learning.client.learning_rate or "
+            "learning.server.learning_rate"
+        )
+    ended = time.time()
+    record = RoundRecord(
+        round=number,
+        cohort=cohort,
+        reported=result.reported,
+        failed=result.failed,
+        examples=result.examples,
+        loss=result.loss,
+        accuracy=result.accuracy,
+        seconds=ended - started,
+        at=ended,
+        bytes_sent=result.bytes_sent,
+        bytes_received=result.bytes_received,
+        score=score(result.weights) if score else None,
+    )
+    history = [*state.history, record]
+    return State(state.task, number, result.weights, result.server, history)

@@ -1,9 +1,9 @@
-"""A client's update: the only thing that leaves it, and the check at the door.
+"""A client's update: the only thing that training lets out of it, and the check at the door.
 
 One safetensors file, all float32, of one fixed layout for a model: `delta/<variable>` (global minus
 local weights, the sign of a gradient), then the scalars `examples`, `metrics/correct` and
-`metrics/loss_sum`. Its header is the same for every client and round, and so is its size: there is
-no place for a name, a text or an example.
+`metrics/loss_sum`. Header and size are the same for every client and round: an update says nothing by
+its form. What its floats can tell about examples is another matter: see SECURITY.md.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ import numpy as np
 from fededge.errors import UpdateError
 from fededge.weights import Shapes, Weights, from_bytes, to_bytes
 
+LARGEST_LOSS = 1e6
+"""Of one sample, in nats: training that is worse has diverged."""
 SCALARS = ("examples", "metrics/correct", "metrics/loss_sum")
 
 
@@ -26,8 +28,12 @@ class Update:
     loss_sum: float
 
 
-class Layout:
-    """The fixed layout of the updates of one model."""
+class UpdateFormat:
+    """The fixed form of the updates of one model.
+
+    Args:
+        shapes: of the model's variables, by name.
+    """
 
     def __init__(self, shapes: Shapes) -> None:
         self.shapes = {name: shapes[name] for name in sorted(shapes)}
@@ -50,16 +56,17 @@ class Layout:
         scalars = (update.examples, update.correct, update.loss_sum)
         return to_bytes(tensors | {n: np.array(v, np.float32) for n, v in zip(SCALARS, scalars, strict=True)})
 
-    def screen(self, data: bytes, max_norm: float | None = None) -> Update:
+    def screen(self, data: bytes, max_examples: float, max_norm: float | None = None) -> Update:
         """The update in untrusted `data`, if it is one.
 
         Args:
             data: what a client handed in.
+            max_examples: sample passes that it can have made: what it holds, times the epochs.
             max_norm: largest L2 norm of the whole delta.
 
         Raises:
-            UpdateError: other size or layout, NaN or infinite values, counts that cannot be, or too
-                large a norm.
+            UpdateError: another size or form, NaN or infinite values, counts or metrics that cannot be, or
+                too large a norm.
         """
         if len(data) != self.size:
             raise UpdateError(f"an update has {self.size:,} bytes for this model, this one has {len(data):,}")
@@ -69,8 +76,13 @@ class Layout:
         if not all(np.isfinite(value).all() for value in tensors.values()):
             raise UpdateError("the update has NaN or infinite values: lower the client's learning rate")
         examples, correct, loss_sum = (float(tensors[name]) for name in SCALARS)
-        if examples <= 0 or not 0 <= correct <= examples:
-            raise UpdateError(f"the update claims {examples} examples of which {correct} are correct")
+        if not 0 < examples <= max_examples or not 0 <= correct <= examples:
+            raise UpdateError(
+                f"the update claims {examples:g} samples of which {correct:g} are correct, where the client can "
+                f"have made at most {max_examples:g}"
+            )
+        if not 0 <= loss_sum <= examples * LARGEST_LOSS:
+            raise UpdateError(f"the update claims a loss of {loss_sum:g} over {examples:g} samples")
         delta = {name: tensors[f"delta/{name}"] for name in self.shapes}
         if max_norm is not None:
             norm = float(np.sqrt(sum(float(np.vdot(value, value)) for value in delta.values())))

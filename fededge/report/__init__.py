@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML page and a summary for the terminal."""
 
-from fededge.report.content import Outcome, Report, report_of
+from fededge.report.content import Report, RunOutcome, report_of
 from fededge.report.page import render
 from fededge.report.records import Facts, device_reports, read
 from fededge.report.terminal import summary
@@ -8,8 +8,8 @@ from fededge.report.writing import end_run, write_report
 
 __all__ = [
     "Facts",
-    "Outcome",
     "Report",
+    "RunOutcome",
     "device_reports",
     "end_run",
     "read",

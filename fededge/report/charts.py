@@ -1,14 +1,14 @@
 """The report's charts: inline SVG by matplotlib in the page's own colors, the same bytes every time.
 
 A chart is drawn in placeholder colors that become CSS variables, so it follows the page from light
-to dark. Text stays text: it can be searched, read aloud and copied.
+to dark. Text stays text: it can be searched and copied. A title and a description stand for the chart
+where it cannot be seen.
 """
 
 import io
-import math
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import matplotlib
@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
-from fededge.report.records import Evaluation, Measurement, Round
+from fededge.documents import Evaluation, Measurement, RoundRecord
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -30,6 +30,7 @@ _COLORS = {
     "good": "#0a0b07",
     "bad": "#0a0b08",
     "card": "#0a0b09",
+    **{f"label-{number}": f"#0a0b1{number}" for number in range(10)},
 }
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -57,49 +58,52 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+MAX_MARKERS = 60
+"""Points up to which each has a marker."""
+
+
 def rounds_chart(
-    metric: str,
-    rounds: Sequence[Round],
+    metric: Literal["accuracy", "loss"],
+    rounds: Sequence[RoundRecord],
     evaluations: Sequence[Evaluation],
     centralized: Evaluation | None,
 ) -> str:
     """Accuracy or loss by round, training and held-out, with centralized training as a level.
 
     Args:
-        metric: "accuracy" or "loss".
-        rounds: training metrics of each round.
-        evaluations: the global model on held-out data.
+        metric: what to draw.
+        rounds: with their training metrics and, where it was measured, the score on held-out data.
+        evaluations: the global model on held-out data after some rounds.
         centralized: the comparison, if it was trained: a line where each pass was scored, else a level.
 
     Returns:
         An SVG element; "" where there is nothing to draw.
     """
-    training = _points([(found.round, getattr(found, metric)) for found in rounds])
-    tested = _points([(found.round or 0, getattr(found, metric)) for found in evaluations])
-    tested = [point for point in tested if point[0] > 0] or tested  # the untrained model would set the scale
-    level = _number(getattr(centralized, metric) if centralized else None)
-    passes = _points(
-        [(found.round, getattr(found, metric)) for found in centralized.passes] if centralized else []
-    )
+    training = [(record.round, getattr(record, metric)) for record in rounds]
+    tested = _held_out(metric, rounds, evaluations)
+    level = getattr(centralized, metric) if centralized else None
+    passes = [(found.round, getattr(found, metric)) for found in centralized.passes] if centralized else []
     if not training and not tested:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.0)
-        beside: dict[str, Any] = {
+        dashed: dict[str, Any] = {
             "color": _COLORS["centralized"],
             "dashes": (4, 3),
             "label": "centralized, held out",
         }
         if passes:
-            axes.plot(*zip(*passes, strict=True), **beside)
+            axes.plot(*zip(*passes, strict=True), **dashed)
         elif level is not None:
-            axes.axhline(level, **beside)
+            axes.axhline(level, **dashed)
         if training:
-            axes.plot(*zip(*training, strict=True), color=_COLORS["training"], label="clients, training")
+            dots = (0, (1.2, 1.4))
+            color = _COLORS["training"]
+            axes.plot(*zip(*training, strict=True), ls=dots, color=color, label="clients, training")
         if tested:
-            axes.plot(
-                *zip(*tested, strict=True), "o-", color=_COLORS["federated"], label="federated, held out"
-            )
+            style = "o-" if len(tested) <= MAX_MARKERS else "-"
+            color = _COLORS["federated"]
+            axes.plot(*zip(*tested, strict=True), style, color=color, label="federated, held out")
             axes.annotate(
                 f"{tested[-1][1]:.2%}".replace("%", " %") if metric == "accuracy" else f"{tested[-1][1]:.4f}",
                 tested[-1],
@@ -107,56 +111,76 @@ def rounds_chart(
                 textcoords="offset points",
                 ha="right",
                 va="center",
-                color=_COLORS["federated"],
+                color=color,
             )
         axes.margins(y=0.15)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         if metric == "accuracy":
-            lowest = axes.get_ylim()[0]
-            axes.yaxis.set_major_formatter(
-                PercentFormatter(1.0, decimals=0 if lowest < 0.9 else 1, symbol=" %")
-            )
-            axes.set_ylim(top=1.0 + (1.0 - lowest) * 0.03)
+            _percent_axis(axes)
         else:
             axes.set_ylim(bottom=0)
         _legend(figure)
-        said = [f"{metric.capitalize()} by round."]
+        described = [f"{metric.capitalize()} by round."]
+        if training:
+            described.append(f"Clients in training, round {training[-1][0]}: {training[-1][1]:.4f}.")
         if tested:
-            said.append(f"Federated on held-out data after round {tested[-1][0]}: {tested[-1][1]:.4f}.")
+            start, end = tested[0], tested[-1]
+            described.append(
+                f"Federated on held-out data: {start[1]:.4f} after round {start[0]}, {end[1]:.4f} after round "
+                f"{end[0]}."
+            )
         if level is not None:
-            said.append(f"Centralized: {level:.4f}.")
-        return _svg(figure, f"{metric}-by-round", f"{metric.capitalize()} by round", " ".join(said))
+            described.append(f"Centralized: {level:.4f}.")
+        return _svg(figure, f"{metric}-by-round", f"{metric.capitalize()} by round", " ".join(described))
+
+
+def runs_chart(accuracies: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Accuracy on held-out data by round of several runs: one line each, named after its run.
+
+    Returns:
+        An SVG element; "" where there is nothing to draw.
+    """
+    drawn = {run: points for run, points in accuracies.items() if points}
+    if not drawn:
+        return ""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(8.0, 4.0)
+        for index, (run, points) in enumerate(drawn.items()):
+            style = "o-" if len(points) <= MAX_MARKERS else "-"
+            axes.plot(*zip(*points, strict=True), style, color=_COLORS[f"label-{index % 10}"], label=run)
+        axes.margins(y=0.15)
+        axes.set_xlabel("round")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.grid(axis="y")
+        _percent_axis(axes)
+        _legend(figure)
+        ends = [f"{run}: {points[-1][1]:.4f} after round {points[-1][0]}" for run, points in drawn.items()]
+        return _svg(figure, "runs", "Accuracy on held-out data by round", "; ".join(ends) + ".")
 
 
 def size_chart(variants: Sequence[Measurement]) -> str:
     """Accuracy of each variant over its size in bytes; "" where none was measured."""
-    measured = [
-        (found, found.bytes, found.accuracy)
-        for found in variants
-        if found.bytes and found.accuracy is not None and math.isfinite(found.accuracy)
-    ]
-    if not measured:
+    if not variants:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.0)
-        heights = [accuracy for _, _, accuracy in measured]
+        heights = [found.accuracy for found in variants]
         room = max(max(heights) - min(heights), 0.002)
-        axes.set_xlim(0, max(size for _, size, _ in measured) * 1.15)
+        axes.set_xlim(0, max(found.bytes for found in variants) * 1.15)
         axes.set_ylim(min(heights) - room * 0.4, max(heights) + room * 0.8)
         taken: list[tuple[float, float]] = []
-        for found, size, accuracy in sorted(measured, key=lambda item: (item[1], item[0].kind)):
-            passed = found.passed is not False
+        for found in sorted(variants, key=lambda found: (found.bytes, found.kind)):
+            place = (found.bytes, found.accuracy)
             axes.plot(
-                size,
-                accuracy,
-                "o" if passed else "X",
+                *place,
+                "o" if found.passed else "X",
                 markersize=8,
-                color=_COLORS["good" if passed else "bad"],
+                color=_COLORS["good" if found.passed else "bad"],
                 markeredgecolor=_COLORS["card"],
             )
-            x, y = axes.transAxes.inverted().transform(axes.transData.transform((size, accuracy)))
+            x, y = axes.transAxes.inverted().transform(axes.transData.transform(place))
             while any(abs(x - left) < 0.17 and abs(y - height) < 0.085 for left, height in taken):
                 y += 0.085  # labels of variants of one size and accuracy stand above each other
             taken.append((x, y))
@@ -175,10 +199,12 @@ def size_chart(variants: Sequence[Measurement]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=2, symbol=" %"))
         axes.set_xlabel("size in kB")
         axes.grid()
-        said = "; ".join(
-            f"{_label(found.kind)} {size:,} bytes, {accuracy:.4f}" for found, size, accuracy in measured
+        described = "; ".join(
+            f"{_label(found.kind)} {found.bytes:,} bytes, {found.accuracy:.4f}"
+            f"{'' if found.passed else ', gate not passed'}"
+            for found in variants
         )
-        return _svg(figure, "size-accuracy", "Size and accuracy of the variants", said + ".")
+        return _svg(figure, "size-accuracy", "Size and accuracy of the variants", described + ".")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -187,6 +213,12 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.patch.set_visible(False)
     return figure, axes
+
+
+def _percent_axis(axes: Axes) -> None:
+    lowest = axes.get_ylim()[0]
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if lowest < 0.9 else 1, symbol=" %"))
+    axes.set_ylim(top=1.0 + (1.0 - lowest) * 0.03)
 
 
 def _legend(figure: Figure) -> None:
@@ -202,12 +234,14 @@ def _legend(figure: Figure) -> None:
     )
 
 
-def _points(pairs: Sequence[tuple[int, Any]]) -> list[tuple[int, float]]:
-    return [(step, value) for step, found in pairs if (value := _number(found)) is not None]
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _held_out(
+    metric: str, rounds: Sequence[RoundRecord], evaluations: Sequence[Evaluation]
+) -> list[tuple[int, float]]:
+    """Scores of the global model on held-out data by round: of each round that has one, else of evaluations."""
+    points = {found.round: getattr(found, metric) for found in evaluations}
+    points |= {record.round: getattr(record.score, metric) for record in rounds if record.score}
+    trained = {number: value for number, value in points.items() if number > 0}
+    return sorted((trained or points).items())  # the untrained model would set the scale
 
 
 def _label(text: str) -> str:
@@ -244,11 +278,11 @@ def _svg(figure: Figure, name: str, title: str, description: str) -> str:
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("role", "img")
-    root.set("aria-labeledby", f"{name}-title {name}-desc")
+    root.set("aria-labelledby", f"{name}-title {name}-desc")
     root.set("class", "chart")
-    for position, (tag, said) in enumerate((("title", title), ("desc", description))):
+    for position, (tag, content) in enumerate((("title", title), ("desc", description))):
         element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
-        element.text = said
+        element.text = content
         root.insert(position, element)
     text = ElementTree.tostring(root, encoding="unicode")
     for role, color in _COLORS.items():

@@ -1,4 +1,4 @@
-"""What the report says about a run: the outcome, its figures and the rows of its tables.
+"""What the report says about a run: the outcome and the rows of its tables.
 
 Page and terminal summary both show a `Report`; neither reads a record of its own.
 """
@@ -9,39 +9,44 @@ from functools import cached_property
 
 import yaml
 
-from fededge.report.records import Evaluation, Facts, Measurement, Step
+from fededge.documents import Evaluation, Measurement, StepRecord
+from fededge.report.records import Facts
 from fededge.report.rows import (
     ClientRow,
     DeviceRow,
-    Mood,
+    Severity,
     StepRow,
     client_rows,
-    cut,
     device_rows,
+    shortened,
     step_rows,
 )
 from fededge.task import FederatedTask
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How the run ended, in one phrase; `detail` is the first failed step's error."""
 
     title: str
-    mood: Mood
+    severity: Severity
     text: str
     step: str | None = None
     detail: str | None = None
 
 
 @dataclass(frozen=True)
-class Highlight:
-    """One figure at the top of the page."""
+class Condition:
+    """One condition of the gate: what was reached, and the limit if the task sets one.
 
-    label: str
-    value: str
-    note: str = ""
-    mood: Mood = "plain"
+    Attributes:
+        difference: whether both are differences, in which case `limit` is the most allowed, else the least.
+    """
+
+    name: str
+    reached: float | None
+    limit: float | None
+    difference: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,14 @@ class Report:
 
     @property
     def gap(self) -> float | None:
-        """Centralized accuracy minus federated accuracy."""
-        final, centralized = self.evaluation, self.facts.centralized
-        return _less(centralized.accuracy if centralized else None, final.accuracy if final else None)
+        """Centralized accuracy minus federated accuracy; None without one of them."""
+        federated, centralized = self.evaluation, self.facts.centralized
+        return centralized.accuracy - federated.accuracy if federated and centralized else None
+
+    def class_name(self, index: int) -> str:
+        """Name of the class with this number; the number itself where the data names none."""
+        names = self.facts.population.example.label.names if self.facts.population else []
+        return names[index] if index < len(names) else str(index)
 
     @property
     def task_yaml(self) -> str:
@@ -80,65 +90,74 @@ class Report:
         return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
     @property
-    def conditions(self) -> list[tuple[str, float | None, float, bool]]:
-        """What the gate asked: condition, value reached, its limit, whether limit is a lower bound."""
+    def conditions(self) -> list[Condition]:
+        """What the gate asked of the model, and what it reached."""
         gate, asked = self.facts.gate, self.task.gate
         if gate is None:
             return []
-        rows = [
-            ("Accuracy", gate.accuracy, asked.min_accuracy, True),
-            (
-                "Behind centralized training",
-                _less(gate.centralized, gate.accuracy),
-                asked.max_gap_to_centralized,
-                False,
-            ),
-        ]
+        rows = [Condition("Accuracy", gate.accuracy, asked.min_accuracy, difference=False)]
+        if gate.centralized is not None:
+            gap = gate.centralized - gate.accuracy
+            rows.append(Condition("Behind centralized training", gap, asked.max_gap_to_centralized))
         if gate.champion:
-            lost = _less(gate.champion.accuracy, gate.accuracy)
+            before = gate.champion.accuracy
+            lost = None if before is None else before - gate.accuracy
             name = f"Behind the champion, version {gate.champion.version}"
-            rows.append((name, lost, asked.max_loss_against_champion, False))
+            rows.append(Condition(name, lost, asked.max_loss_against_champion))
         return rows
 
     @cached_property
-    def outcome(self) -> Outcome:
-        """How the run ended, from the platform's word and the steps' records."""
+    def outcome(self) -> RunOutcome:
+        """How the run ended, from the platform's state and the steps' records."""
         facts = self.facts
         state = facts.ending.state.upper() if facts.ending else ""
-        broken = next((step for step in facts.steps if step.failed), None)
+        failed = next((step for step in facts.steps if step.failed), None)
         if state in ("CANCELED", "CANCELLED"):
-            return Outcome("Canceled", "warn", "The run was canceled before it finished.")
-        if state == "FAILED" or (broken and state != "SUCCEEDED"):
-            return self._failure(broken)
-        if facts.gate and not facts.gate.open:
-            return Outcome(
-                "Not shipped",
-                "warn",
-                "The run finished; the model did not pass its gate and was not shipped.",
-            )
+            return RunOutcome("Canceled", "warn", "The run was canceled before it finished.")
+        if state == "FAILED" or (failed and state != "SUCCEEDED"):
+            return self._failure(failed)
+        if facts.gate and not facts.gate.passed:
+            text = "The run finished; the model did not pass its gate and was not shipped."
+            return RunOutcome("Not shipped", "warn", text)
         if facts.version:
             rank = "champion" if facts.version.champion else "candidate"
-            return Outcome(
-                "Delivered",
-                "good",
-                f"Version {facts.version.version} is registered as {rank}; "
-                f"{len(facts.version.variants)} variants are published.",
+            count = len(facts.version.variants)
+            text = (
+                f"Version {facts.version.version} was registered as {rank}; "
+                f"{count} {'variant is' if count == 1 else 'variants are'} published."
             )
+            return RunOutcome("Delivered", "good", " ".join([text, *self.other_versions]))
         if state == "SUCCEEDED":
-            return Outcome("Finished", "good", "Every step succeeded; no model version was registered.")
-        return Outcome("Under way", "plain", "The run has not ended yet; these are its records so far.")
+            return RunOutcome("Finished", "good", "Every step succeeded; no model version was registered.")
+        return RunOutcome("Running", "plain", "The run has not ended yet; these are its records so far.")
 
-    def _failure(self, broken: Step | None) -> Outcome:
-        source = broken or self.facts.ending
-        said = source.error if source else None
+    def _failure(self, failed: StepRecord | None) -> RunOutcome:
+        source = failed or self.facts.ending
+        error = source.error if source else None
         last = next((step.step for step in reversed(self.facts.steps)), None)
-        if broken:
-            text = f"Step {broken.step} failed."
+        if failed:
+            text = f"Step {failed.step} failed."
         elif last:
             text = f"The run failed outside its recorded steps; the last of them was {last}."
         else:
             text = "The run failed before any step was recorded."
-        return Outcome("Failed", "bad", text, broken.step if broken else None, cut(said))
+        return RunOutcome("Failed", "bad", text, failed.step if failed else None, shortened(error))
+
+    @property
+    def other_versions(self) -> list[str]:
+        """In a sentence each: what serves or releases another version than the run registered.
+
+        Deployment and release follow the champion, which another run may have registered meanwhile.
+        """
+        facts, found = self.facts, []
+        if facts.version is None:
+            return []
+        own = facts.version.version
+        if facts.endpoint and facts.endpoint.version != own:
+            found.append(f"The endpoint serves version {facts.endpoint.version}, not {own}.")
+        if facts.release and facts.release.version != own:
+            found.append(f"Devices are given version {facts.release.version}, not {own}.")
+        return found
 
     @cached_property
     def clients(self) -> list[ClientRow]:
@@ -164,27 +183,16 @@ class Report:
 
     @cached_property
     def devices(self) -> list[DeviceRow]:
-        """What each device runs, held against the registered version."""
+        """What each device runs, compared with what was released."""
         return device_rows(self.facts)
-
-    @property
-    def checks(self) -> list[tuple[str, object]]:
-        """Name and value of what the endpoint's check found, parts of parts by both their names."""
-        rows: list[tuple[str, object]] = []
-        for name, value in self.facts.endpoint_check.items():
-            for inner, content in value.items() if isinstance(value, dict) else [("", value)]:
-                rows.append((f"{name} {inner}".strip().replace("_", " "), content))
-        return rows
 
     @cached_property
     def seconds(self) -> float | None:
         """Seconds from the start of the first step to the end of the last."""
-        timed = [step for step in self.facts.steps if step.started and step.seconds is not None]
-        if not timed:
+        steps = self.facts.steps
+        if not steps:
             return None
-        first = min(step.started.timestamp() for step in timed if step.started)
-        last = max(step.started.timestamp() + (step.seconds or 0) for step in timed if step.started)
-        return last - first
+        return max(step.started.timestamp() + step.seconds for step in steps) - steps[0].started.timestamp()
 
     @cached_property
     def steps(self) -> list[StepRow]:
@@ -194,23 +202,26 @@ class Report:
     @cached_property
     def lineage(self) -> list[tuple[str, str]]:
         """Name and value of what ties the shipped bytes to code, task and data."""
-        version, data = self.facts.version, self.facts.data
+        facts, version, data = self.facts, self.facts.version, self.facts.population
         rows: list[tuple[str, str | None]] = [
             ("Task digest", self.task.digest),
-            ("Data digest", data.digest if data else None),
-            ("Weights digest", version.state_digest if version else None),
+            ("Data digest", data.data_digest if data else None),
+            ("Held-out data digest", data.test_digest if data else None),
+            ("Registered version", f"{version.name} {version.version}" if version else None),
+            ("Weights digest", version.weights_digest if version else None),
+            ("State digest", version.state_digest if version else None),
             ("Code (git commit)", version.git_commit if version else None),
         ]
         for variant in version.variants if version else []:
             rows.append((f"Variant {variant.kind}", variant.digest))
             rows.append((f"Variant {variant.kind} at", variant.url))
+        if served := facts.endpoint:
+            rows.append(("Served", f"version {served.version}, {served.variant}, {served.digest}"))
+        if facts.release:
+            rows.append(("Released", f"version {facts.release.version}, state {facts.release.state_digest}"))
         return [(name, value) for name, value in rows if value]
 
 
 def report_of(task: FederatedTask, run: str, tracking: str, facts: Facts) -> Report:
     """The report of a run as of now."""
     return Report(task, run, tracking, facts, datetime.now(UTC).replace(microsecond=0))
-
-
-def _less(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other

@@ -1,312 +1,161 @@
-"""The records of a run as the report reads them: typed, partial and never trusted.
+"""The records of a run, read as documents. One that cannot be read is named with the reason, never raised.
 
-A run that failed early has few records, and a device or a client may have sent anything. So every
-field is optional, and a record of another shape is named on the page instead of ending the report.
+A report shows what there is: a run that failed early has few records, and one of version 0.1 of FedEdge
+has records without a format.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from fededge import settings
+from fededge.documents import (
+    DeviceReport,
+    DeviceReports,
+    Document,
+    Ending,
+    Endpoint,
+    EndpointCheck,
+    Evaluation,
+    GateDecision,
+    Measurement,
+    ModelVersion,
+    Population,
+    Release,
+    RoundRecord,
+    Rounds,
+    StepRecord,
+    read_reports,
+)
+from fededge.errors import DocumentError, StorageError
 
-from fededge import settings, storage
-from fededge.errors import StorageError
+KINDS: dict[str, type[Document]] = {
+    "data": Population,
+    "centralized": Evaluation,
+    "gate": GateDecision,
+    "version": ModelVersion,
+    "endpoint": Endpoint,
+    "endpoint_check": EndpointCheck,
+    "release": Release,
+    "devices": DeviceReports,
+    "ending": Ending,
+}
+PREFIXES: dict[str, type[Document]] = {
+    "rounds-": Rounds,
+    "evaluation-": Evaluation,
+    "variant-": Measurement,
+    "steps/": StepRecord,
+}
+RENAMED = {"centralised": "centralized"}
+"""Names of records in version 0.1 of FedEdge that are others now."""
 
-DEVICE_REPORT_LIMIT = 64 << 10
-"""Bytes accepted of one device's report."""
-
-_EVER = datetime.min.replace(tzinfo=UTC)
-_NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("beyond the calendar") from error
-
-
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
-
-
-class Record(BaseModel):
-    """Part of a record: unknown keys are passed over, missing ones are None or empty."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True)
-
-
-class Round(Record):
-    """One committed round; `loss` and `accuracy` are the cohort's training metrics."""
-
-    round: int
-    cohort: list[str] = []
-    reported: list[str] = []
-    failed: dict[str, str] = {}
-    seconds: float | None = None
-    examples: int | None = None
-    loss: float | None = None
-    accuracy: float | None = None
-
-
-class ClassScore(Record):
-    """Scores of one class on held-out examples."""
-
-    label: str
-    examples: int | None = None
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
+D = TypeVar("D", bound=Document)
 
 
-class ClientScore(Record):
-    """Scores of the global model on one client's own held-out examples."""
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a run left behind, as far as it got.
 
-    id: str
-    accuracy: float | None = None
-    loss: float | None = None
-    examples: int | None = None
-
-
-class Pass(Record):
-    """Scores on held-out data after one pass of centralized training."""
-
-    round: int
-    accuracy: float | None = None
-    loss: float | None = None
-
-
-class Evaluation(Record):
-    """A model on held-out data; `confusion` counts [true label][predicted label].
-
-    A centralized one may hold the scores after each pass, which takes as many samples as a round.
+    Attributes:
+        population: the clients and their counts.
+        rounds: in order; a round that two steps recorded counts once, as the later step recorded it.
+        evaluations: of the global model, by round.
+        centralized: the comparison with centralized training, where the task asks for it.
+        gate: the decision on the trained model.
+        variants: what each variant was measured at.
+        version: the model version that this run registered.
+        endpoint: what was deployed, which may be another version; `release` likewise.
+        endpoint_check: how the endpoint answered.
+        devices: the last report of each device.
+        steps: in the order in which they started.
+        ending: how the pipeline ended.
+        unreadable: why, by name, records and device reports could not be read.
     """
 
-    round: int | None = None
-    accuracy: float | None = None
-    loss: float | None = None
-    examples: int | None = None
-    samples: int | None = None
-    per_class: list[ClassScore] = []
-    confusion: list[list[int]] = []
-    clients: list[ClientScore] = []
-    passes: list[Pass] = []
-
-
-class ClientData(Record):
-    """How much one client holds; `labels` counts its training examples per class."""
-
-    id: str
-    train: int | None = None
-    test: int | None = None
-    labels: list[int] = []
-
-
-class Data(Record):
-    """The population."""
-
-    clients: list[ClientData] = []
-    classes: int | None = None
-    examples: int | None = None
-    digest: str | None = None
-
-
-class Champion(Record):
-    """The champion that a new model is held against."""
-
-    version: str | None = None
-    accuracy: float | None = None
-
-
-class Gate(Record):
-    """The verdict on a model, the accuracies compared, and the reasons against it."""
-
-    decision: str
-    reasons: list[str] = []
-    accuracy: float | None = None
-    centralized: float | None = None
-    champion: Champion | None = None
-
-    @property
-    def open(self) -> bool:
-        """Whether the model may be shipped."""
-        return self.decision == "pass"
-
-
-class Measurement(Record):
-    """A variant and what it was measured at; latencies in ms for 1 and for 500 examples."""
-
-    kind: str
-    bytes: int | None = None
-    compressed_bytes: int | None = None
-    accuracy: float | None = None
-    accuracy_loss: float | None = None
-    latency_ms_1: float | None = None
-    latency_ms_500: float | None = None
-    digest: str | None = None
-    passed: bool | None = None
-    reasons: list[str] = []
-
-
-class PublishedVariant(Record):
-    """A variant that a model version ships."""
-
-    kind: str
-    url: str | None = None
-    digest: str | None = None
-
-
-class Version(Record):
-    """The registered model version; `devices` names the variant kind of each device class."""
-
-    name: str | None = None
-    version: str | None = None
-    task_digest: str | None = None
-    state_digest: str | None = None
-    round: int | None = None
-    git_commit: str | None = None
-    champion: bool | None = None
-    accuracy: float | None = None
-    variants: list[PublishedVariant] = []
-    devices: dict[str, str] = {}
-
-
-class Endpoint(Record):
-    """The inference endpoint that serves a variant."""
-
-    name: str | None = None
-    namespace: str | None = None
-    rest: str | None = None
-    grpc: str | None = None
-    variant: str | None = None
-    digest: str | None = None
-    version: str | None = None
-
-
-class Device(Record):
-    """What one device says it runs; accuracy on its own samples, latency in ms for one."""
-
-    device: str
-    device_class: str | None = Field(None, alias="class")
-    version: str | None = None
-    kind: str | None = None
-    digest: str | None = None
-    status: str | None = None
-    error: str | None = None
-    accuracy: float | None = None
-    latency_ms: float | None = None
-    at: Moment | None = None
-
-
-class Step(Record):
-    """One step of the pipeline."""
-
-    step: str
-    started: Moment | None = None
-    seconds: float | None = None
-    status: str | None = None
-    error: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether the step ended with an error."""
-        return self.status == "failed"
-
-
-class Ending(Record):
-    """How the pipeline ended: SUCCEEDED, FAILED or CANCELLED, and the platform's message."""
-
-    state: str
-    error: str | None = None
-
-
-class Facts(Record):
-    """Everything that a run left behind, as far as it got."""
-
-    data: Data | None = None
-    rounds: list[Round] = []
-    evaluations: list[Evaluation] = []
+    population: Population | None = None
+    rounds: list[RoundRecord] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     centralized: Evaluation | None = None
-    gate: Gate | None = None
-    variants: list[Measurement] = []
-    version: Version | None = None
+    gate: GateDecision | None = None
+    variants: list[Measurement] = field(default_factory=list)
+    version: ModelVersion | None = None
     endpoint: Endpoint | None = None
-    endpoint_check: dict[str, Any] = {}
-    devices: list[Device] = []
-    steps: list[Step] = []
+    endpoint_check: EndpointCheck | None = None
+    release: Release | None = None
+    devices: list[DeviceReport] = field(default_factory=list)
+    steps: list[StepRecord] = field(default_factory=list)
     ending: Ending | None = None
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many there are of each, by the name of the attribute; what could not be read does not count."""
+        found = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "unreadable"}
+        return {name: len(v) if isinstance(v, list) else int(v is not None) for name, v in found.items()}
 
 
-def read(records: Mapping[str, Any], devices: Mapping[str, bytes] | None = None) -> Facts:
+def read(
+    records: Mapping[str, Any],
+    devices: Sequence[DeviceReport] = (),
+    unreadable: Mapping[str, str] | None = None,
+) -> Facts:
     """The facts in `records`.
 
     Args:
-        records: content of each record by its name, as `TrackedRun.records` returns it.
-        devices: JSON report of each device by the name of its blob. A device counts with its latest
-            report, be it here or in the record `devices`.
+        records: parsed JSON of each record by its name, as `TrackedRun.records` returns it.
+        devices: what devices reported last. A device counts with its latest report, be it here or in the
+            record `devices`.
+        unreadable: why, by name, other device reports could not be read.
     """
-    unreadable: list[str] = []
-
-    def typed(kind: Any, name: str, content: Any) -> Any:
+    found: dict[str, Document] = {}
+    refused: dict[str, str] = {}
+    for written, content in sorted(records.items()):
+        name = RENAMED.get(written, written)
+        kind = KINDS.get(name) or next((k for prefix, k in PREFIXES.items() if name.startswith(prefix)), None)
+        if kind is None:
+            continue
+        if content is None:
+            refused[name] = "it is not JSON, or cut short"
+            continue
+        if kind is Release and isinstance(content, dict):  # the id of the key that signed it may stand in it
+            content = {key: value for key, value in content.items() if key != "key"}
         try:
-            return TypeAdapter(kind).validate_python(content)
-        except ValidationError:
-            unreadable.append(name)
-            return None
+            found[name] = kind.from_content(content, "it", unversioned=True)
+        except DocumentError as error:
+            refused[name] = str(error)
 
-    def one(kind: Any, name: str) -> Any:
-        return typed(kind, name, records[name]) if name in records else None
+    def each(kind: type[D], prefix: str = "") -> list[D]:
+        return [d for name, d in found.items() if isinstance(d, kind) and name.startswith(prefix)]
 
-    def each(kind: Any, prefix: str) -> list[Any]:
-        found = (typed(kind, name, records[name]) for name in sorted(records) if name.startswith(prefix))
-        return [content for content in found if content is not None]
+    def one(kind: type[D], name: str = "") -> D | None:
+        return next(iter(each(kind, name)), None)
 
-    rounds = {record.round: record for batch in each(list[Round], "rounds-") for record in batch}
-    known = one(list[Device], "devices") or []
-    for name, blob in sorted((devices or {}).items()):
-        try:
-            device = Device.model_validate_json(blob)
-        except ValidationError:
-            device = None
-        if device and name == f"{device.device}.json":
-            known.append(device)
-        else:
-            unreadable.append(f"devices/{name}")
-    latest = {device.device: device for device in sorted(known, key=lambda found: found.at or _EVER)}
-    steps = each(Step, "steps/")
-    evaluations = each(Evaluation, "evaluation-")
-    return Facts.model_construct(
-        data=one(Data, "data"),
+    rounds = {record.round: record for batch in each(Rounds) for record in batch.rounds}
+    recorded = one(DeviceReports)
+    known = [*(recorded.devices if recorded else []), *devices]
+    latest = {report.device: report for report in sorted(known, key=lambda report: report.at)}
+    return Facts(
+        population=one(Population),
         rounds=[rounds[number] for number in sorted(rounds)],
-        evaluations=sorted(evaluations, key=lambda found: found.round or 0),
+        evaluations=sorted(each(Evaluation, "evaluation-"), key=lambda evaluation: evaluation.round),
         centralized=one(Evaluation, "centralized"),
-        gate=one(Gate, "gate"),
-        variants=each(Measurement, "variant-"),
-        version=one(Version, "version"),
-        endpoint=one(Endpoint, "endpoint"),
-        endpoint_check=one(dict[str, Any], "endpoint_check") or {},
+        gate=one(GateDecision),
+        variants=each(Measurement),
+        version=one(ModelVersion),
+        endpoint=one(Endpoint),
+        endpoint_check=one(EndpointCheck),
+        release=one(Release),
         devices=list(latest.values()),
-        steps=sorted(steps, key=lambda step: (step.started or _NEVER, step.step)),
-        ending=one(Ending, "ending"),
-        unreadable=unreadable,
+        steps=sorted(each(StepRecord), key=lambda step: (step.started, step.step)),
+        ending=one(Ending),
+        unreadable=refused | dict(unreadable or {}),
     )
 
 
-def device_reports(task_name: str) -> dict[str, bytes]:
-    """What the devices of a task last reported, by blob name.
-
-    An unreadable blob is empty, not raised; so is the one blob `*` of a folder that cannot be listed.
-    """
-    folder = storage.join(settings.storage(), "fleet", task_name, "devices")
-    found = {}
+def device_reports(task_name: str) -> tuple[list[DeviceReport], dict[str, str]]:
+    """What the devices of a task last reported; and why, by name, other reports could not be read."""
     try:
-        names = storage.names(folder)
-    except StorageError:
-        return {"*": b""}
-    for name in names:
-        try:
-            found[name] = storage.read(storage.join(folder, name), DEVICE_REPORT_LIMIT)
-        except StorageError:
-            found[name] = b""
-    return found
+        reports, refused = read_reports(settings.storage(), task_name)
+    except StorageError as error:
+        return [], {"devices/*": str(error)}
+    return reports, {f"devices/{name}": reason for name, reason in refused.items()}

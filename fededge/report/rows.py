@@ -2,16 +2,18 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
-from fededge.report.records import Device, Evaluation, Facts, Round, Version
+from fededge.documents import DeviceReport, Evaluation, RoundRecord, VariantFile
+from fededge.report.formatting import NONE, ranges
+from fededge.report.records import Facts
 
-Mood = Literal["good", "warn", "bad", "plain"]
-Part = Literal["reported", "failed", "away"]
+Severity = Literal["good", "warn", "bad", "plain"]
+Participation = Literal["reported", "failed", "not selected"]
 
-MOST_ROUNDS = 60
+MAX_ROUNDS = 60
 """Rounds up to which a client's part in each single round is shown."""
 MESSAGE_LIMIT = 4_000
 """Characters shown of an error message."""
@@ -35,12 +37,20 @@ class ClientRow:
     loss: float | None
     selected: int
     reported: int
-    rounds: list[tuple[int, Part, str]]
+    rounds: list[tuple[int, Participation, str]]
 
     @property
     def failed(self) -> int:
         """Rounds it was selected for and did not report in."""
         return self.selected - self.reported
+
+    @property
+    def in_words(self) -> str:
+        """Its part in each round: `reported in 1–4, 6; failed in 5`."""
+        parts: dict[str, list[int]] = {}
+        for number, part, _ in self.rounds:
+            parts.setdefault(part, []).append(number)
+        return "; ".join(f"{part} in {ranges(numbers)}" for part, numbers in parts.items())
 
 
 @dataclass(frozen=True)
@@ -52,34 +62,35 @@ class DeviceRow:
     kind: str
     version: str
     digest: str
-    verdict: str
-    mood: Mood
+    status: str
+    severity: Severity
     accuracy: float | None
     latency_ms: float | None
     error: str | None
-    at: datetime | None
+    at: float
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """A step's place in time: start and length as shares of the whole run."""
+    """A step's place in time: start and length in seconds, and as shares of the whole run."""
 
     step: str
-    seconds: float | None
+    seconds: float
     failed: bool
+    after: float
     start: float
     share: float
 
 
 def client_rows(facts: Facts, evaluation: Evaluation | None) -> list[ClientRow]:
     """Every client that holds data, was scored or was selected, by natural order of its id."""
-    held = {client.id: client for client in (facts.data.clients if facts.data else [])}
+    held = {client.id: client for client in (facts.population.clients if facts.population else [])}
     scored = {client.id: client for client in (evaluation.clients if evaluation else [])}
     selected = Counter(name for record in facts.rounds for name in {*record.cohort, *record.reported})
     reported = Counter(name for record in facts.rounds for name in set(record.reported))
-    shown = facts.rounds if len(facts.rounds) <= MOST_ROUNDS else []
+    shown = facts.rounds if len(facts.rounds) <= MAX_ROUNDS else []
     rows = []
-    for name in sorted(held.keys() | scored.keys() | selected.keys(), key=natural):
+    for name in sorted(held.keys() | scored.keys() | selected.keys(), key=natural_order):
         data, score = held.get(name), scored.get(name)
         rows.append(
             ClientRow(
@@ -90,29 +101,30 @@ def client_rows(facts: Facts, evaluation: Evaluation | None) -> list[ClientRow]:
                 score.loss if score else None,
                 selected[name],
                 reported[name],
-                [(record.round, *_part(record, name)) for record in shown],
+                [(record.round, *_participation(record, name)) for record in shown],
             )
         )
     return rows
 
 
 def device_rows(facts: Facts) -> list[DeviceRow]:
-    """What each device runs, held against the registered version."""
+    """What each device runs, compared with what was released for its class."""
+    released, variants = _released(facts)
     rows = []
-    for device in sorted(facts.devices, key=lambda found: natural(found.device)):
-        verdict, mood = _verdict(device, facts.version)
+    for device in sorted(facts.devices, key=lambda device: natural_order(device.device)):
+        status, severity = _status(device, released, variants)
         rows.append(
             DeviceRow(
                 device.device,
-                device.device_class or "–",
-                device.kind or "–",
-                device.version or "–",
+                device.device_class,
+                device.kind or NONE,
+                str(device.version or NONE),
                 device.digest or "",
-                verdict,
-                mood,
+                status,
+                severity,
                 device.accuracy,
                 device.latency_ms,
-                cut(device.error),
+                shortened(device.error),
                 device.at,
             )
         )
@@ -120,50 +132,60 @@ def device_rows(facts: Facts) -> list[DeviceRow]:
 
 
 def step_rows(facts: Facts, seconds: float | None) -> list[StepRow]:
-    """Steps in order of their start, placed in the run's `seconds`; one without a time stands first."""
-    first = min((step.started for step in facts.steps if step.started), default=None)
+    """Steps in order of their start, placed in the run's `seconds`."""
     whole = seconds or 1.0
     rows = []
     for step in facts.steps:
-        after = (step.started - first).total_seconds() if step.started and first else 0.0
-        share = (step.seconds or 0.0) / whole
-        rows.append(StepRow(step.step, step.seconds, step.failed, after / whole, share))
+        after = (step.started - facts.steps[0].started).total_seconds()
+        rows.append(StepRow(step.step, step.seconds, step.failed, after, after / whole, step.seconds / whole))
     return rows
 
 
-def natural(name: str) -> tuple[Any, ...]:
+def natural_order(name: str) -> tuple[Any, ...]:
     """Sort key by which site-2 comes before site-10."""
     parts = enumerate(re.split("([0-9]+)", name))
     return tuple((len(part), part) if index % 2 else part for index, part in parts)
 
 
-def cut(text: str | None) -> str | None:
+def shortened(text: str | None) -> str | None:
     """`text`, at most MESSAGE_LIMIT characters of it."""
     if text is None or len(text) <= MESSAGE_LIMIT:
         return text
     return f"{text[:MESSAGE_LIMIT]} … ({len(text) - MESSAGE_LIMIT:,} more characters)"
 
 
-def _part(record: Round, name: str) -> tuple[Part, str]:
+def _participation(record: RoundRecord, name: str) -> tuple[Participation, str]:
     if name in record.reported:
         return "reported", "reported"
     if name in record.failed or name in record.cohort:
         return "failed", record.failed.get(name, "no report")
-    return "away", "not selected"
+    return "not selected", "not selected"
 
 
-def _verdict(device: Device, version: Version | None) -> tuple[str, Mood]:
+def _released(facts: Facts) -> tuple[int | None, Mapping[str, VariantFile]]:
+    """Version and variants by device class of the release, else of the version that the run registered."""
+    if facts.release:
+        return facts.release.version, facts.release.devices
+    if facts.version is None:
+        return None, {}
+    chosen = {name: facts.version.variant(kind) for name, kind in facts.version.devices.items()}
+    return facts.version.version, {name: variant for name, variant in chosen.items() if variant}
+
+
+def _status(
+    device: DeviceReport, released: int | None, variants: Mapping[str, VariantFile]
+) -> tuple[str, Severity]:
     if device.status != "running":
-        return device.status or "no status", "bad"
-    if version is None:
+        return device.status, "bad"
+    if released is None:
         return "running", "plain"
-    if device.version != version.version:
-        return f"runs version {device.version or '–'}, not {version.version}", "warn"
-    expected = version.devices.get(device.device_class or "")
-    if expected is None:
+    if device.version != released:
+        return f"runs version {device.version or NONE}, not {released}", "warn"
+    variant = variants.get(device.device_class)
+    if variant is None:
         return "running; its class has no variant", "warn"
-    if device.kind != expected:
-        return f"runs {device.kind or '–'}, not {expected}", "warn"
-    if device.digest not in [found.digest for found in version.variants if found.kind == expected]:
+    if device.kind != variant.kind:
+        return f"runs {device.kind or NONE}, not {variant.kind}", "warn"
+    if device.digest != variant.digest:
         return "other bytes than were released", "bad"
     return "running", "good"

@@ -6,26 +6,32 @@ from rich.table import Table
 from rich.text import Text
 
 from fededge.report.content import Report
-from fededge.report.page import highlights, milliseconds, percent, short, size
+from fededge.report.formatting import milliseconds, percent, short, size
+from fededge.report.highlights import highlights
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red", "plain": "default"}
-MOST_DEVICES = 20
+MAX_DEVICES = 20
+MAX_UNREADABLE = 5
 
 
 def summary(report: Report) -> RenderableType:
     """What a rich console prints of the report. Text from records is shown as it is, never as markup."""
-    outcome = report.outcome
-    title = Text.assemble((f"{outcome.title}: ", f"bold {COLORS[outcome.mood]}"), _plain(outcome.text))
+    outcome, gate, unreadable = report.outcome, report.facts.gate, report.facts.unreadable
+    title = Text.assemble((f"{outcome.title}: ", f"bold {COLORS[outcome.severity]}"), _plain(outcome.text))
     parts: list[RenderableType] = [title]
     if outcome.detail:
         parts.append(Text(_plain(outcome.detail), style="red"))
-    if report.facts.gate and not report.facts.gate.open:
-        parts += [Text(f"  {_plain(reason)}") for reason in report.facts.gate.reasons]
+    if gate and not gate.passed:
+        parts += [Text(f"  {_plain(reason)}") for reason in gate.reasons]
+    for name, reason in list(unreadable.items())[:MAX_UNREADABLE]:
+        parts.append(Text(f"not read: {_plain(name)}: {_plain(reason)}", style="yellow"))
+    if len(unreadable) > MAX_UNREADABLE:
+        parts.append(Text(f"and {len(unreadable) - MAX_UNREADABLE:,} more, on the page", style="yellow"))
     figures = highlights(report)
     if figures:
         grid = Table.grid(padding=(0, 2))
         for figure in figures:
-            value = Text(figure.value, style=f"bold {COLORS[figure.mood]}")
+            value = Text(figure.value, style=f"bold {COLORS[figure.severity]}")
             grid.add_row(Text(figure.label, style="dim"), value, Text(figure.note, style="dim"))
         parts += [Text(), grid]
     if report.variants:
@@ -38,31 +44,30 @@ def summary(report: Report) -> RenderableType:
 def _variants(report: Report) -> Table:
     table = _table("Variant", "Size", "Accuracy", "1 example", "500", "Gate", right={1, 2, 3, 4})
     for found in report.variants:
-        verdict = {True: Text("passed", "green"), False: Text("not passed", "red"), None: Text("–")}
         table.add_row(
             Text(_plain(found.kind)),
             size(found.bytes),
             percent(found.accuracy),
             milliseconds(found.latency_ms_1),
             milliseconds(found.latency_ms_500),
-            verdict[found.passed],
+            Text("passed", "green") if found.passed else Text("not passed", "red"),
         )
     return table
 
 
 def _devices(report: Report) -> Table:
     table = _table("Device", "Class", "Runs", "Version", "Digest", "Status", right={3})
-    for device in report.devices[:MOST_DEVICES]:
+    for device in report.devices[:MAX_DEVICES]:
         table.add_row(
             *(
                 Text(_plain(text))
                 for text in (device.device, device.device_class, device.kind, device.version)
             ),
             Text(_plain(short(device.digest))),
-            Text(_plain(device.verdict), style=COLORS[device.mood]),
+            Text(_plain(device.status), style=COLORS[device.severity]),
         )
-    if len(report.devices) > MOST_DEVICES:
-        table.caption = f"and {len(report.devices) - MOST_DEVICES:,} more"
+    if len(report.devices) > MAX_DEVICES:
+        table.caption = f"and {len(report.devices) - MAX_DEVICES:,} more"
     return table
 
 

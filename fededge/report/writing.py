@@ -1,18 +1,29 @@
-"""Writing the report: at the end of a run, and again whenever more is known."""
+"""Writing the report: at the end of a run, and again whenever more is known.
 
+A page that stands is never replaced by one that shows less, as when its run is no longer found in MLflow.
+"""
+
+import contextlib
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fededge import storage
-from fededge.errors import TrackingError
+from fededge.documents import Ending
+from fededge.errors import ReportError, TrackingError
 from fededge.report.content import Report, report_of
 from fededge.report.page import render
-from fededge.report.records import device_reports, read
+from fededge.report.records import Facts, device_reports, read
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 
 ENDING = "ending"
 STEP = "write_report"
+PAGE_LIMIT = 64 << 20
+SHOWS = re.compile(r'<meta name="fededge-shows" content="([a-z_]+=[0-9]{1,9}(?: [a-z_]+=[0-9]{1,9})*)">')
+"""How many of each a page shows, as the template writes it into its first lines."""
 
 
 def write_report(task: FederatedTask, run: str, path: str | Path) -> Report:
@@ -21,11 +32,20 @@ def write_report(task: FederatedTask, run: str, path: str | Path) -> Report:
     It shows what is known now: call it again when devices have reported.
 
     Raises:
-        TrackingError: MLflow cannot be reached.
+        TrackingError: MLflow cannot be reached, or does not know the run.
+        ReportError: MLflow has no records of the run, or the page at `path` shows more than there is now.
+            That page stays as it is.
         StorageError: `path` cannot be written.
     """
-    tracked = TrackedRun.join(run, task)
-    report = _report(task, run, tracked)
+    tracked = TrackedRun.find(run, task)
+    records = tracked.records()
+    if not records:
+        raise ReportError(
+            f"MLflow has no records of run {run} in {tracked.artifact_uri}/records: wait until its first step "
+            "has ended; or, if FEDEDGE_HOME was moved, move it back, since MLflow keeps absolute paths"
+        )
+    report = _report(task, run, tracked, records)
+    _refuse_loss(path, report.facts)
     _write(report, tracked, path)
     return report
 
@@ -41,25 +61,50 @@ def end_run(task: FederatedTask, run: str, path: str | Path, state: str, error: 
         error: the platform's message, if it failed.
 
     Raises:
-        TrackingError: MLflow cannot be reached. `path` then holds a report that says so.
+        TrackingError: MLflow cannot be reached. `path` then holds a report that says so, unless one with
+            more was there.
+        ReportError: the page at `path` shows more than there is now. That page stays as it is.
         StorageError: `path` cannot be written.
     """
     try:
         tracked = TrackedRun.join(run, task)
         with tracked.step(STEP) as step:
-            step.record(ENDING, {"state": state, "error": error})
+            step.record(ENDING, Ending(state=state, error=error))
             tracked.status(state)
-            report = _report(task, run, tracked)
+            report = _report(task, run, tracked, tracked.records())
     except TrackingError as untracked:
-        facts = read({ENDING: {"state": "FAILED", "error": str(untracked)}})
-        storage.write(str(path), render(report_of(task, run, "not reached", facts)))
+        facts = read({ENDING: Ending(state="FAILED", error=str(untracked)).to_content()})
+        with contextlib.suppress(ReportError):  # a page that shows more is worth more than this one
+            _refuse_loss(path, facts)
+            storage.write(str(path), render(report_of(task, run, "not reached", facts)))
         raise
+    _refuse_loss(path, report.facts)
     _write(report, tracked, path)
     return report
 
 
-def _report(task: FederatedTask, run: str, tracked: TrackedRun) -> Report:
-    return report_of(task, run, tracked.url, read(tracked.records(), device_reports(task.name)))
+def _report(task: FederatedTask, run: str, tracked: TrackedRun, records: Mapping[str, Any]) -> Report:
+    return report_of(task, run, tracked.url, read(records, *device_reports(task.name)))
+
+
+def _refuse_loss(path: str | Path, facts: Facts) -> None:
+    """Raise ReportError if the page at `path` shows more of anything than there is in `facts`."""
+    if not storage.exists(str(path)):
+        return
+    head = storage.read(str(path), PAGE_LIMIT)[:2000].decode(errors="replace")
+    counts = SHOWS.search(head)
+    shown = dict(each.split("=") for each in counts[1].split(" ")) if counts else {}
+    lost = [
+        f"{name.replace('_', ' ')} {shown[name]}, now {count}"
+        for name, count in facts.counts.items()
+        if int(shown.get(name, 0)) > count
+    ]
+    if lost:
+        raise ReportError(
+            f"{path} shows more than can be read now ({'; '.join(lost)}), so it is left as it is. Set FEDEDGE_HOME, "
+            "FEDEDGE_STORAGE and MLFLOW_TRACKING_URI as they were for that run, or move the page away and write "
+            "the report again"
+        )
 
 
 def _write(report: Report, tracked: TrackedRun, path: str | Path) -> None:

@@ -4,13 +4,14 @@ A server that does not answer is named within seconds; MLflow itself would retry
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
+
+from filelock import FileLock
 
 from fededge import settings
 from fededge.errors import TrackingError
@@ -30,6 +31,13 @@ def connect() -> "MlflowClient":
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    try:
+        urlsplit(settings.tracking_uri())
+    except ValueError as error:
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI {public_uri()} is not a URL: {error}. Correct it, or unset it for a SQLite "
+            "file on this machine"
+        ) from error
     with translated("connect to"):
         from mlflow import MlflowClient
 
@@ -42,22 +50,24 @@ def connect() -> "MlflowClient":
 
 @contextlib.contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Turn what MLflow and its transports raise into a one-line TrackingError."""
+    """Turn what MLflow, its transports and its database raise into a one-line TrackingError."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, RequestException, ImportError, OSError) as error:
+    except (MlflowException, RequestException, SQLAlchemyError, ImportError, OSError) as error:
         raise TrackingError(
-            f"cannot {action} MLflow at {public_uri()}: {_reason(error)}. Start that server, or correct "
-            "or unset MLFLOW_TRACKING_URI (unset: a SQLite file on this machine)"
+            f"cannot {action} MLflow at {public_uri()}: {_reason(error)}. {_remedy()}"
         ) from error
 
 
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
-    """Let one process of this machine at a time set up a SQLite store; a server needs no lock.
+    """Let one thread of this machine at a time set up or change a SQLite store; a server needs no lock.
+
+    It may be nested.
 
     Raises:
         TrackingError: the store's folder cannot be written.
@@ -69,29 +79,42 @@ def exclusive() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(database.with_name(database.name + ".lock").open("w"))
+            stack.enter_context(FileLock(f"{database}.lock", is_singleton=True))
         except OSError as error:
             raise TrackingError(
                 f"cannot write the MLflow store {database}: {error}. Free space, fix permissions or set "
                 "FEDEDGE_HOME to a folder that can be written"
             ) from error
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def sqlite_file() -> Path | None:
     """The database file where the store is SQLite, else None."""
     scheme, _, path = settings.tracking_uri().partition(":///")
-    return Path(path.partition("?")[0]) if scheme.split("+")[0] == "sqlite" else None
+    return Path(unquote(path.partition("?")[0])) if scheme.split("+")[0] == "sqlite" else None
+
+
+def is_missing() -> bool:
+    """Whether the store is a SQLite file that nobody made yet: then nothing was tracked, and to ask would make it."""
+    database = sqlite_file()
+    return database is not None and not database.exists()
 
 
 def public_uri() -> str:
     """The tracking URI without a user name or password."""
-    uri = settings.tracking_uri()
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    scheme, separator, rest = settings.tracking_uri().partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _remedy() -> str:
+    database = sqlite_file()
+    if database is None:
+        return "Start that server, or correct or unset MLFLOW_TRACKING_URI (unset: a SQLite file on this machine)"
+    return (
+        f"Free space or fix permissions; if {database} is damaged, put a copy in its place or move it away, and "
+        "an empty one is made"
+    )
 
 
 def _reason(error: BaseException) -> str:
@@ -102,7 +125,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, ConnectionError | Timeout):
             return "nobody answers there"
         cause = cause.__cause__ or cause.__context__
-    return " ".join(str(error).split()).replace(settings.tracking_uri(), public_uri())[:300]
+    said = getattr(error, "orig", None) or error  # the database's own words, without the statement
+    return " ".join(str(said).split()).replace(settings.tracking_uri(), public_uri())[:300]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ Every step of a pipeline is a process of its own and joins the same MLflow run, 
 import contextlib
 import json
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,25 +15,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fededge import settings
+from fededge.documents import Document, Evaluation, GateDecision, Measurement, RoundRecord, StepRecord
 from fededge.errors import TrackingError
 from fededge.processes import ended_by_exception
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, public_uri, sqlite_file, translated
+from fededge.tracking.description import COMMIT, IDENTITY, TASK, describe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 RUN = "fededge.run"
-TASK = "fededge.task_digest"
-COMMIT = "mlflow.source.git.commit"
 PARENT = "mlflow.parentRunId"
 JOINED = "fededge.joined"
-LONGEST = 6000  # characters of a parameter that MLflow keeps
-MOST = 100  # parameters in one request
 
 
 class TrackedRun:
@@ -51,7 +48,9 @@ class TrackedRun:
 
         Found by its tag; else the run that MLFLOW_RUN_ID names (or its outermost parent: Kubeflow
         Pipelines gives each step a nested run) is joined; else one is created in the experiment
-        named after the task.
+        named after the task. A run goes on with the same task, or with one that differs in its
+        operation or delivery alone: then the task file and what parameters MLflow lacks are logged
+        anew; MLflow keeps the first value of a parameter that changed.
 
         Raises:
             TrackingError: MLflow cannot be reached or refuses; `run` was tracked for another task.
@@ -59,15 +58,35 @@ class TrackedRun:
         with translated("join a run of"), exclusive():
             client = connect()
             found = _tagged(client, run) or _injected(client, run) or _created(client, run, task)
-            described = found.data.tags.get(TASK)
-            if described is None:
-                _describe(client, found.info.run_id, task)
-            elif described != task.digest:
-                raise TrackingError(
-                    f"pipeline run {run} was started with task {described}, not {task.digest}: "
-                    "start a new run for a changed task"
-                )
+            _refuse_other(found, run, task)
+            if found.data.tags.get(TASK) != task.digest:
+                describe(client, found, task)
             return cls(client, client.get_run(found.info.run_id))
+
+    @classmethod
+    def find(cls, run: str, task: FederatedTask | None = None) -> "TrackedRun":
+        """The MLflow run that tracks pipeline run `run`, which is there already: nothing is created.
+
+        Args:
+            run: id of the pipeline run.
+            task: that it must have learned, if that matters.
+
+        Raises:
+            TrackingError: MLflow cannot be reached, or has no such run; `run` was tracked for another task.
+        """
+        database = sqlite_file()
+        quotable = "'" not in run  # MLflow's filters have no way to escape it
+        if quotable and (database is None or database.is_file()):
+            with translated("find a run of"):
+                client = connect()
+                if found := _tagged(client, run):
+                    if task is not None:
+                        _refuse_other(found, run, task)
+                    return cls(client, found)
+        raise TrackingError(
+            f"MLflow at {public_uri()} has no run of pipeline run {run}: set MLFLOW_TRACKING_URI, or FEDEDGE_HOME, "
+            "to what it was when that run was started"
+        )
 
     @property
     def url(self) -> str:
@@ -83,6 +102,26 @@ class TrackedRun:
         return str(self._run.info.artifact_uri)
 
     @property
+    def parameters(self) -> dict[str, str]:
+        """The task's parameters, as they were logged."""
+        return dict(self._run.data.params)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each metric when the run was joined or found."""
+        return dict(self._run.data.metrics)
+
+    def points(self, metric: str) -> list[tuple[int, float]]:
+        """The values of a metric by round, each round's last.
+
+        Raises:
+            TrackingError: MLflow cannot be reached.
+        """
+        with translated("read metrics of"):
+            history = self._client.get_metric_history(self.run_id, metric)
+        return sorted({point.step: point.value for point in history}.items())
+
+    @property
     def git_commit(self) -> str:
         """Commit of the code that started the run."""
         return str(self._run.data.tags.get(COMMIT, "unknown"))
@@ -90,27 +129,30 @@ class TrackedRun:
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator["Step"]:
         """Track one step: its start, seconds and outcome, as record `steps/<name>`."""
-        outcome = {"step": name, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        started = datetime.now(UTC)
         begun = time.monotonic()
         try:
             with ended_by_exception():
                 yield Step(self)
         except BaseException as error:
             message = " ".join(str(error).split()) or type(error).__name__
-            failed = {"seconds": time.monotonic() - begun, "status": "failed", "error": message}
+            seconds = time.monotonic() - begun
+            failed = StepRecord(step=name, started=started, seconds=seconds, status="failed", error=message)
             try:
-                self._record(f"steps/{name}", outcome | failed)
+                self._record(f"steps/{name}", failed)
             except TrackingError as untracked:
                 error.add_note(f"not tracked: {untracked}")
             raise
-        done = {"seconds": time.monotonic() - begun, "status": "succeeded", "error": None}
-        self._record(f"steps/{name}", outcome | done)
+        seconds = time.monotonic() - begun
+        self._record(
+            f"steps/{name}", StepRecord(step=name, started=started, seconds=seconds, status="succeeded")
+        )
 
     def records(self) -> dict[str, Any]:
-        """All records so far by name; step outcomes under `steps/<step>`.
+        """All records so far by name; step outcomes under `steps/<step>`. One that is no JSON is None.
 
         Raises:
-            TrackingError: MLflow cannot be reached, or a record is damaged.
+            TrackingError: MLflow cannot be reached.
         """
         from mlflow.artifacts import download_artifacts
 
@@ -126,12 +168,7 @@ class TrackedRun:
                 )
             )
             files = {f.relative_to(root).with_suffix("").as_posix(): f for f in sorted(root.rglob("*.json"))}
-            try:
-                return {name: json.loads(file.read_bytes()) for name, file in files.items()}
-            except ValueError as error:
-                raise TrackingError(
-                    f"a record of MLflow run {self.run_id} is damaged: {error}. Run that step again"
-                ) from error
+            return {name: _parsed(file.read_bytes()) for name, file in files.items()}
 
     def keep(self, folder: Path, under: str) -> str:
         """Copy `folder` into the run's artifacts as `under`; its artifact URI.
@@ -154,12 +191,9 @@ class TrackedRun:
             if JOINED not in self._run.data.tags:
                 self._client.set_terminated(self.run_id, endings.get(text.upper(), "FAILED"))
 
-    def _record(self, name: str, content: Any) -> None:
-        text = json.dumps(content, indent=1, default=lambda value: value.tolist())
+    def _record(self, name: str, document: Document) -> None:
         with translated("write a record to"):
-            self._client.log_text(self.run_id, text, f"records/{name}.json")
-            if isinstance(content, Mapping) and isinstance(content.get("digest"), str):
-                self._client.set_tag(self.run_id, f"fededge.digest.{name}", content["digest"])
+            self._client.log_text(self.run_id, document.to_bytes().decode(), f"records/{name}.json")
 
     def _log(self, values: Mapping[str, float], step: int, at: float) -> None:
         from mlflow.entities import Metric
@@ -182,39 +216,61 @@ class Step:
         """Use `TrackedRun.step` instead."""
         self._tracked = run
 
-    def record(self, name: str, content: Any) -> None:
-        """Keep JSON `content` as record `name`, in place of an earlier one.
-
-        Its "digest", where it has one, also becomes the tag `fededge.digest.<name>`.
-        """
-        self._tracked._record(name, content)
+    def record(self, name: str, document: Document) -> None:
+        """Keep `document` as record `name`, in place of an earlier one."""
+        self._tracked._record(name, document)
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics at round `step`; a point that is already there is not logged twice."""
         self._tracked._log(values, step, time.time())
 
-    def round(self, record: Mapping[str, Any]) -> None:
-        """Log a round's training metrics, at the time (`at`, Unix seconds) when it was made."""
-        measured = {f"train/{name}": record.get(name) for name in ("loss", "accuracy")}
-        values = {name: value for name, value in measured.items() if value is not None}
-        self._tracked._log(values, record["round"], record["at"])
+    def round(self, record: RoundRecord) -> None:
+        """Log the metrics of a round, at the time when it was committed."""
+        values = {
+            "train/loss": record.loss,
+            "train/accuracy": record.accuracy,
+            "round/cohort": len(record.cohort),
+            "round/reported": len(record.reported),
+            "round/seconds": record.seconds,
+            "round/bytes_sent": record.bytes_sent,
+            "round/bytes_received": record.bytes_received,
+        }
+        if record.score is not None:
+            values |= {"federated/accuracy": record.score.accuracy, "federated/loss": record.score.loss}
+        self._tracked._log(values, record.round, record.at)
+
+    def clients(self, evaluation: Evaluation) -> None:
+        """Log how the model does at the clients: the lowest, middle and highest accuracy among them."""
+        accuracies = [client.accuracy for client in evaluation.clients if client.examples]
+        values: dict[str, float] = {"clients/failed": len(evaluation.failed)}
+        if accuracies:
+            values |= {
+                "clients/accuracy_min": min(accuracies),
+                "clients/accuracy_median": statistics.median(accuracies),
+                "clients/accuracy_max": max(accuracies),
+            }
+        self.metrics(values, evaluation.round)
+
+    def variant(self, measured: Measurement) -> None:
+        """Log what a variant was measured at, as `variant/KIND/...`."""
+        names = ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500")
+        self.metrics({f"variant/{measured.kind}/{name}": getattr(measured, name) for name in names}, 0)
+
+    def gate(self, decision: GateDecision, step: int) -> None:
+        """Log a decision after round `step`: whether it passed, and the accuracies that were held against it."""
+        values: dict[str, float] = {"gate/passed": decision.passed, "gate/accuracy": decision.accuracy}
+        if decision.centralized is not None:
+            values["gate/centralized"] = decision.centralized
+        if decision.champion is not None and decision.champion.accuracy is not None:
+            values["gate/champion"] = decision.champion.accuracy
+        self.metrics(values, step)
 
 
-def parameters(task: FederatedTask) -> dict[str, str]:
-    """The task as flat MLflow parameters: `learning.client.epochs`, `variants.int8.max_bytes` ..."""
-    return {name: value[:LONGEST] for name, value in _flat("", task.model_dump(mode="json"))}
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
-        value = {item.get("kind") or item["name"]: item for item in value}
-    elif isinstance(value, list):
-        value = ", ".join(map(str, value))
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from _flat(f"{prefix}.{key}" if prefix else str(key), child)
-    elif value is not None:
-        yield prefix, str(value)
+def _parsed(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _tagged(client: "MlflowClient", run: str) -> "Run | None":
@@ -226,11 +282,28 @@ def _tagged(client: "MlflowClient", run: str) -> "Run | None":
     return runs[0] if runs else None
 
 
+def _refuse_other(found: "Run", run: str, task: FederatedTask) -> None:
+    identity = found.data.tags.get(IDENTITY, task.identity)
+    if identity != task.identity:
+        raise TrackingError(
+            f"pipeline run {run} learns task {identity}, not {task.identity}: a change of what is "
+            "learned needs a new run (`fededge run --fresh`)"
+        )
+
+
 def _injected(client: "MlflowClient", run: str) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
     run_id = os.environ.get("MLFLOW_RUN_ID")
     if not run_id:
         return None
-    found = client.get_run(run_id)
+    try:
+        found = client.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLFLOW_RUN_ID {run_id} names no run of MLflow at {public_uri()}: {error.message} Unset it, or name "
+            "one that exists"
+        ) from error
     while parent := found.data.tags.get(PARENT):
         found = client.get_run(parent)
     tracked = found.data.tags.get(RUN)
@@ -272,16 +345,3 @@ def _experiment(client: "MlflowClient", name: str) -> str:
             f"{experiment.experiment_id}) or rename the task"
         )
     return str(experiment.experiment_id)
-
-
-def _describe(client: "MlflowClient", run_id: str, task: FederatedTask) -> None:
-    """Parameters, task file and commit; the task digest comes last and says that all are there."""
-    from mlflow.entities import Param
-
-    params = [Param(name, value) for name, value in parameters(task).items()]
-    for start in range(0, len(params), MOST):
-        client.log_batch(run_id, params=params[start : start + MOST])
-    document = yaml.safe_dump(task.model_dump(mode="json"), sort_keys=False)
-    client.log_text(run_id, document, "task.yaml")
-    client.set_tag(run_id, COMMIT, settings.git_commit())
-    client.set_tag(run_id, TASK, task.digest)

@@ -2,21 +2,24 @@
 
     prepare_data -> initialize_model
       -> [ select_cohort -> run_rounds -> evaluate_model ] x ceil(rounds / rounds_per_step)
-    prepare_data -> train_centralized
+    where the task compares: prepare_data -> train_centralized
       -> gate_model
     for each variant: build_variant -> measure_variant
       -> register_model (candidate; champion if the gate passes)
       -> if it passes: deploy_endpoint -> check_endpoint -> release_variants
     whatever happens: write_report
 
+Clients' examples go to run_rounds, evaluate_model and train_centralized alone.
+
 Kubeflow Pipelines has no loop that carries state, so the chunks of rounds are unrolled when the
-pipeline is compiled: it is compiled for one task. A model that fails its gate ends the run in order;
-the report says why. Caching is per run, since every step is given the run's id: it spares a repeated
-run its finished steps. Steps that touch the world outside their artifacts are never cached.
+pipeline is compiled: it is compiled for one task, and its first step refuses any other. A model that fails
+its gate ends the run in order; the report says why. Caching is per run, since every step is given the
+run's id: it spares a repeated run its finished steps. Steps that touch the world outside their artifacts
+are never cached.
 """
 
-import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,11 @@ STORAGE_ACCESS = "fededge-storage"
 """Optional secret with the credentials of an S3-compatible FEDEDGE_STORAGE."""
 SIGNING_KEY = "fededge-signing-key"
 """Secret with release.pem, mounted into release_variants alone."""
-SIGNING_KEY_FOLDER = "/var/run/secrets/fededge"
+CHECKPOINT_KEY = "fededge-checkpoint-key"
+"""Secret with checkpoint.key (at least 32 random bytes), mounted into run_rounds alone."""
+SECRETS = "/var/run/secrets/fededge"
+NOT_COMPARED = -1.0
+"""What gate_model is given where nothing was trained centrally."""
 
 # CPU request, CPU limit, memory request, memory limit of a step, by its image.
 RESOURCES = {
@@ -97,7 +104,7 @@ def compile_to(task: FederatedTask, path: str | Path) -> None:
     if len(text) > LARGEST:
         raise TaskError(
             f"the pipeline of {task.name} would be {len(text):,} bytes, more than the {LARGEST:,} that a "
-            f"cluster takes: raise learning.rounds_per_step (now {task.learning.rounds_per_step}) "
+            f"cluster takes: raise operation.rounds_per_step (now {task.operation.rounds_per_step}) "
             f"for its {task.learning.rounds} rounds"
         )
     storage.write(str(path), text)
@@ -105,60 +112,70 @@ def compile_to(task: FederatedTask, path: str | Path) -> None:
 
 def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     """Everything but the report."""
-    prepared = _step(prepare_data(task=task, run=RUN), images.WORKER)
-    data, test = prepared.outputs["data"], prepared.outputs["test"]
+    prepared = _step(prepare_data(task=task, compiled=spec.to_json(), run=RUN), images.WORKER)
+    population, data, test = (prepared.outputs[name] for name in ("population", "data", "test"))
+    clients = {"population": population, "data": data, "test": test}
     initial = _step(initialize_model(task=task, run=RUN).after(prepared), images.WORKER)
-    plan = initial.outputs["plan"]
-    state, evaluations = _learn(spec, task, data, test, plan, initial.outputs["state"])
-    evaluation = evaluations[-1].outputs["evaluation"]
-    centralized = _step(train_centralized(task=task, run=RUN, data=data, test=test), images.WORKER)
+    state, evaluations = _learn(spec, task, clients, initial.outputs["plan"], initial.outputs["state"])
+    evaluated = evaluations[-1].outputs
+    compared: Any = NOT_COMPARED
+    if spec.compare.centralized:
+        compared = _step(train_centralized(task=task, run=RUN, **clients), images.WORKER).outputs["Output"]
     gate = _step(
-        gate_model(task=task, run=RUN, evaluation=evaluation, centralized=centralized.outputs["centralized"]),
+        gate_model(task=task, run=RUN, evaluation=evaluated["evaluation"], state=state, centralized=compared),
         images.PLATFORM,
     ).after(*evaluations)
-    version = _register(spec, task, data, test, state, evaluation, gate.outputs["decision"])
+    registered = _register(spec, task, test, state, evaluated, gate.outputs["decision"])
     if spec.endpoint or spec.devices:
-        with dsl.If(gate.outputs["Output"] == "pass", name="passes the gate"):
-            _deliver(spec, task, test, version)
+        with dsl.If(registered.outputs["Output"] == "pass", name="passes the gate"):
+            _deliver(spec, task, test, registered.outputs["version"])
 
 
 def _learn(
-    spec: FederatedTask, task: Any, data: Any, test: Any, plan: Any, state: Any
+    spec: FederatedTask, task: Any, clients: Mapping[str, Any], plan: Any, state: Any
 ) -> tuple[Any, list[dsl.PipelineTask]]:
     """All rounds from `state` on, in chunks; the last state, and the evaluation after each chunk."""
     evaluations = []
-    chunk, total = spec.learning.rounds_per_step, spec.learning.rounds
-    for index in range(math.ceil(total / chunk)):
-        first, last = index * chunk + 1, min((index + 1) * chunk, total)
+    chunk, total = spec.operation.rounds_per_step, spec.learning.rounds
+    calibrated = any(variant.kind == "int8" for variant in spec.variants)
+    for first in range(1, total + 1, chunk):
+        last = min(first + chunk - 1, total)
         named = f"{first}" if first == last else f"{first} to {last}"
-        cohorts = _step(
-            select_cohort(task=task, run=RUN, data=data, state=state, rounds=last - first + 1),
+        selection = _step(
+            select_cohort(task=task, run=RUN, population=clients["population"], state=state),
             images.PLATFORM,
             name=f"select cohorts {named}",
-        ).outputs["cohorts"]
-        state = _step(
-            run_rounds(task=task, run=RUN, data=data, plan=plan, state=state, cohorts=cohorts),
+        ).outputs["selection"]
+        rounds = _step(
+            run_rounds(
+                task=task, run=RUN, until=last, plan=plan, state=state, selection=selection, **clients
+            ),
             images.WORKER,
             name=f"rounds {named}",
-        ).outputs["next_state"]
-        evaluated = evaluate_model(task=task, run=RUN, data=data, test=test, plan=plan, state=state)
+        )
+        _mount(rounds, CHECKPOINT_KEY, "checkpoint.key", "FEDEDGE_CHECKPOINT_KEY_FILE")
+        state = rounds.outputs["next_state"]
+        evaluated = evaluate_model(
+            task=task, run=RUN, calibrate=calibrated and last == total, plan=plan, state=state, **clients
+        )
         evaluations.append(_step(evaluated, images.WORKER, name=f"evaluate round {last}"))
     return state, evaluations
 
 
 def _register(
-    spec: FederatedTask, task: Any, data: Any, test: Any, state: Any, evaluation: Any, decision: Any
-) -> Any:
-    """All variants, built and measured side by side; the model version that holds them."""
+    spec: FederatedTask, task: Any, test: Any, state: Any, evaluated: Mapping[str, Any], decision: Any
+) -> dsl.PipelineTask:
+    """All variants, built and measured side by side, and the registration of the model version."""
+    evaluation, ranges = evaluated["evaluation"], evaluated["ranges"]
     with dsl.ParallelFor([variant.kind for variant in spec.variants], name="variants") as kind:
-        built = _step(build_variant(task=task, run=RUN, kind=kind, state=state, data=data), images.WORKER)
+        built = _step(build_variant(task=task, run=RUN, kind=kind, state=state, ranges=ranges), images.WORKER)
         measured = _step(
             measure_variant(
                 task=task, run=RUN, variant=built.outputs["variant"], test=test, evaluation=evaluation
             ),
             images.SERVING,
         )
-    registered = _step(
+    return _step(
         register_model(
             task=task,
             run=RUN,
@@ -170,27 +187,36 @@ def _register(
         ),
         images.PLATFORM,
     )
-    return registered.outputs["version"]
 
 
 def _deliver(spec: FederatedTask, task: Any, test: Any, version: Any) -> None:
-    """Endpoint and release of a model version that passed its gate."""
+    """Endpoint and release of the champion, after a model version passed its gate."""
     checked = None
     if spec.endpoint:
-        endpoint = _step(
-            deploy_endpoint(task=task, run=RUN, version=version), images.PLATFORM, cached=False
-        ).outputs["endpoint"]
+        deployed = _step(
+            deploy_endpoint(task=task, run=RUN, image=images.SERVING, version=version),
+            images.PLATFORM,
+            cached=False,
+        )
+        version = deployed.outputs["served"]
         checked = _step(
-            check_endpoint(task=task, run=RUN, endpoint=endpoint, version=version, test=test),
+            check_endpoint(
+                task=task, run=RUN, endpoint=deployed.outputs["endpoint"], version=version, test=test
+            ),
             images.SERVING,
             cached=False,
         )
     if spec.devices:
         released = _step(release_variants(task=task, run=RUN, version=version), images.PLATFORM, cached=False)
-        released.set_env_variable("FEDEDGE_SIGNING_KEY_FILE", f"{SIGNING_KEY_FOLDER}/release.pem")
-        kubernetes.use_secret_as_volume(released, SIGNING_KEY, SIGNING_KEY_FOLDER)
+        _mount(released, SIGNING_KEY, "release.pem", "FEDEDGE_SIGNING_KEY_FILE")
         if checked is not None:
             released.after(checked)
+
+
+def _mount(task: dsl.PipelineTask, secret: str, file: str, variable: str) -> None:
+    """Mount `secret` into `task` alone, and name its `file` there in an environment variable."""
+    task.set_env_variable(variable, f"{SECRETS}/{file}")
+    kubernetes.use_secret_as_volume(task, secret, SECRETS)
 
 
 def _step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = True) -> dsl.PipelineTask:

@@ -21,9 +21,10 @@ partition: {kind: dirichlet, alpha: 0.5, clients: 3}
 learning:
   engine: federated
   rounds: 2
-  rounds_per_step: 1
   client: {optimizer: sgd, learning_rate: 0.05, epochs: 1, batch_size: 32}
   cohort: {size: 2}
+operation: {rounds_per_step: 1}
+compare: {centralized: true}
 gate: {min_accuracy: 0.05, max_gap_to_centralized: 1.0}
 variants:
   - {kind: float32, max_accuracy_loss: 1.0}

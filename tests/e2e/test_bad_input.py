@@ -27,15 +27,26 @@ def message(ended: Ended) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("rounds: 2", "ruonds: 2", "learning.ruonds: unknown key"),
+        ("rounds: 2", "ruonds: 2", "learning.ruonds: unknown key; did you mean rounds?"),
+        ("rounds: 2", "rounds: 999999999999", "less than or equal to 1000000"),
+        ("rounds: 2", "rounds: 2\n  rounds_per_step: 1", "this key is now operation.rounds_per_step"),
         ("rounds: 2", "rounds: two", "learning.rounds"),
         ("clients: 3", "clients: 0", "partition.clients"),
         ("size: 2", "size: 4", "learning.cohort.size is 4 but the population has only 3"),
         ("seed: 7", "seed: [7", "is not YAML"),
+        ("seed: 7", "seed: 7\nseed: 8", "seed: given twice, first in line 2"),
     ],
 )
 def test_a_mistake_in_the_task_file(old: str, new: str, named: str, machine: Machine, task: Write) -> None:
-    assert named in message(machine.fededge("run", task((old, new))))
+    for verb in ("run", "check"):
+        assert named in message(machine.fededge(verb, task((old, new))))
+    assert not machine.home.exists()
+
+
+def test_a_mistake_in_a_change_is_told_as_its_place(machine: Machine, task: Write) -> None:
+    for verb in (["run"], ["check"], ["compile", "-o", "never.yaml"]):
+        said = message(machine.fededge(*verb, task(), "--set", "learning.rounds=x"))
+        assert "--set learning.rounds=x: learning.rounds" in said
     assert not machine.home.exists()
 
 
@@ -43,20 +54,26 @@ def test_a_missing_task_file(machine: Machine, tmp_path: Path) -> None:
     assert "none.yaml" in message(machine.fededge("run", tmp_path / "none.yaml"))
 
 
-@pytest.mark.parametrize("mistake", ["missing", "nan", "shape"])
-def test_bad_data(mistake: str, machine: Machine, task: Write, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mistake", ["missing", "nan", "shape", "labels"])
+def test_bad_data_end_a_run_before_its_first_step(
+    mistake: str, machine: Machine, task: Write, tmp_path: Path
+) -> None:
     x, y = np.zeros((60, 28, 28), np.float32), np.arange(60) % 10
     if mistake == "nan":
         x[3, 4, 5] = np.nan
     if mistake == "shape":
         x = x[:, :7]
+    if mistake == "labels":
+        y = np.full(60, 2**63 + 5, np.uint64)
     file = tmp_path / "data.npz"
     if mistake != "missing":
         np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
-    said = message(machine.fededge("run", task((DATA, f"{{source: npz, path: {file}}}"))))
-    assert {"missing": "data.npz", "nan": "finite", "shape": "shape"}[mistake] in said
-    assert "prepare-data" in said
-    assert not (machine.home / "storage" / "models").exists()
+    words = {"missing": "data.npz", "nan": "NaN", "shape": "shape", "labels": "label"}[mistake]
+    spec = task((DATA, f"{{source: npz, path: {file}}}"))
+    for verb in (["check", spec], ["run", spec], ["compile", spec, "-o", tmp_path / "never.yaml"]):
+        assert words in message(machine.fededge(*verb))
+    assert not machine.home.exists()
+    assert not (tmp_path / "never.yaml").exists()
 
 
 @pytest.mark.timeout(600)
@@ -67,7 +84,7 @@ def test_updates_of_diverged_clients_and_then_a_tampered_artifact(machine: Machi
     assert "site-" in said
     (run,) = (machine.home / "runs").iterdir()
     assert not list(run.glob("artifacts/*/run-rounds/next_state"))
-    (summary,) = run.glob("artifacts/*/prepare-data/data/population.json")
+    (summary,) = run.glob("artifacts/*/prepare-data/population")
     summary.write_text(summary.read_text().replace("site-0", "site-9"))
     said = message(machine.fededge("run", file))
     assert "digest" in said

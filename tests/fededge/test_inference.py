@@ -79,3 +79,10 @@ def test_a_file_that_is_no_model_is_refused(data: bytes) -> None:
 def test_an_unknown_runtime_is_refused() -> None:
     with pytest.raises(VariantError, match="unknown runtime 'onnx'"):
         load_runtime(b"", kind="onnx")
+
+
+def test_examples_on_which_the_model_fails_are_told_and_do_no_harm() -> None:
+    picky = load_runtime((FIXTURES / "tiny_picky.tflite").read_bytes())
+    with pytest.raises(VariantError, match="fails on these examples"):
+        picky.predict(np.ones((2, *SHAPE), np.float32))
+    assert picky.predict(np.zeros((2, *SHAPE), np.float32)).shape == (2, 10)

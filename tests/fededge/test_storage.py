@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,36 @@ def test_local_files_and_file_urls_are_the_same_place(tmp_path: Path, prefix: st
     assert storage.exists(f"{prefix}{tmp_path}/a/b")
     assert storage.names(f"{prefix}{tmp_path}/a") == ["b"]
     assert storage.names(f"{prefix}{tmp_path}/none") == []
+
+
+@pytest.mark.parametrize("name", ["with space", "a#b", "a?b=c", "100%41", "josé", "a&b+c;d'e", "-", "ü/%/#"])
+def test_any_folder_is_a_store_by_its_url(tmp_path: Path, name: str) -> None:
+    root = (tmp_path / name).as_uri()
+    url = storage.join(root, "models", f"{name} blob")
+    storage.write(url, b"x")
+    assert (tmp_path / name / "models" / f"{name} blob").read_bytes() == b"x"
+    assert storage.read(url) == b"x"
+    assert storage.local_path(url) == tmp_path / name / "models" / f"{name} blob"
+    assert storage.join(str(tmp_path), name) == str(tmp_path / name)
+
+
+def test_what_is_special_in_other_urls_is_part_of_a_file_s_name(tmp_path: Path) -> None:
+    storage.write(f"file://{tmp_path}/a#b?c", b"x")
+    assert (tmp_path / "a#b?c").read_bytes() == b"x"
+    assert storage.read(f"file://localhost{tmp_path}/a%23b%3Fc") == b"x"
+
+
+@pytest.mark.parametrize("url", ["http://[x", "s3://[x/y", "nosuch://x/y"])
+@pytest.mark.parametrize("ask", [storage.read, storage.exists, storage.names, storage.remove])
+def test_what_is_no_url_of_a_store_is_named(url: str, ask: Callable[[str], object]) -> None:
+    with pytest.raises(StorageError, match=re.escape(url)) as caught:
+        ask(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_on_another_machine_is_refused() -> None:
+    with pytest.raises(StorageError, match="begins with file:///"):
+        storage.write("file://home/me/x", b"x")
 
 
 def test_a_failing_write_leaves_what_was_there_and_no_litter(
@@ -85,11 +116,6 @@ def test_a_blob_beyond_the_limit_or_absent_is_refused(tmp_path: Path, prefix: st
         storage.read(url, limit=4)
     with pytest.raises(StorageError, match="cannot read"):
         storage.read(url + "-none")
-
-
-def test_an_unknown_scheme_is_named() -> None:
-    with pytest.raises(StorageError, match="nosuch"):
-        storage.read("nosuch://x/y")
 
 
 def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path: Path) -> None:

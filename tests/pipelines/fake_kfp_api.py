@@ -65,6 +65,9 @@ class FakeKubeflow:
                 return self._add(self.experiments, "experiment_id", json.loads(body))
             case ("POST", "runs"):
                 return self._add(self.runs, "run_id", self._runnable(json.loads(body)) | {"state": "PENDING"})
+            case ("POST", "runs", action) if action.endswith(":terminate"):
+                self.runs[action.removesuffix(":terminate")]["state"] = "CANCELED"
+                return {}
             case ("GET", "runs"):
                 return _page("runs", self.runs, query)
             case ("POST", "recurringruns"):

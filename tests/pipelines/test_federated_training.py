@@ -39,7 +39,9 @@ def task(**changes: Any) -> FederatedTask:
     content = {
         "name": "digits",
         "data": {"source": "digits"},
-        "learning": {"rounds": 5, "rounds_per_step": 2},
+        "learning": {"rounds": 5},
+        "operation": {"rounds_per_step": 2},
+        "compare": {"centralized": True},
         "variants": [{"kind": "float32"}, {"kind": "int8"}],
         "devices": [{"name": "gateway"}],
         "endpoint": {"name": "digits"},
@@ -80,8 +82,36 @@ def test_rounds_are_unrolled_in_chunks(spec: Spec) -> None:
     expected = {f"{name}{n}" for name in ("select-cohort", "run-rounds", "evaluate-model") for n in chunks}
     expected |= {"prepare-data", "initialize-model", "train-centralized", "gate-model", "register-model"}
     assert {name for name in body if not name.startswith(("condition", "for-loop"))} == expected
-    rounds = [body[f"select-cohort{n}"]["inputs"]["parameters"]["rounds"] for n in chunks]
-    assert [chunk["runtimeValue"]["constant"] for chunk in rounds] == [2, 2, 1]
+    last = [body[f"run-rounds{n}"]["inputs"]["parameters"]["until"] for n in chunks]
+    assert [chunk["runtimeValue"]["constant"] for chunk in last] == [2, 4, 5]
+    calibrated = [body[f"evaluate-model{n}"]["inputs"]["parameters"]["calibrate"] for n in chunks]
+    assert [chunk["runtimeValue"]["constant"] for chunk in calibrated] == [False, False, True]
+
+
+def test_clients_examples_go_to_training_and_evaluation_alone(spec: Spec) -> None:
+    receivers = set()
+    for tasks in (
+        dag(spec, "exit-handler"),
+        dag(spec, "exit-handler", "for-loop"),
+        dag(spec, "exit-handler", "condition"),
+    ):
+        for name, step in tasks.items():
+            for given in step.get("inputs", {}).get("artifacts", {}).values():
+                source = given.get("taskOutputArtifact", {})
+                if (source.get("producerTask"), source.get("outputArtifactKey")) == ("prepare-data", "data"):
+                    receivers.add(name.rstrip("-0123456789"))
+    assert receivers == {"run-rounds", "evaluate-model", "train-centralized"}
+
+
+def test_nothing_is_trained_centrally_unless_the_task_compares(tmp_path: Path) -> None:
+    body = dag(compiled(task(compare={}), tmp_path)[0], "exit-handler")
+    assert "train-centralized" not in body
+    assert body["gate-model"]["inputs"]["parameters"]["centralized"]["runtimeValue"]["constant"] == -1.0
+
+
+def test_the_pipeline_carries_the_task_it_was_compiled_for(spec: Spec) -> None:
+    given = dag(spec, "exit-handler")["prepare-data"]["inputs"]["parameters"]["compiled"]
+    assert given["runtimeValue"]["constant"] == task().to_json()
 
 
 def test_the_state_is_handed_from_chunk_to_chunk(spec: Spec) -> None:
@@ -95,17 +125,18 @@ def test_the_state_is_handed_from_chunk_to_chunk(spec: Spec) -> None:
     assert source("run-rounds-2", "state") == ("run-rounds", "next_state")
     assert source("run-rounds-3", "state") == ("run-rounds-2", "next_state")
     assert source("select-cohort-3", "state") == ("run-rounds-2", "next_state")
-    assert source("run-rounds-3", "cohorts") == ("select-cohort-3", "cohorts")
+    assert source("run-rounds-3", "selection") == ("select-cohort-3", "selection")
     assert source("evaluate-model-3", "state") == ("run-rounds-3", "next_state")
     assert source("gate-model", "evaluation") == ("evaluate-model-3", "evaluation")
-    assert source("gate-model", "centralized") == ("train-centralized", "centralized")
+    compared = body["gate-model"]["inputs"]["parameters"]["centralized"]["taskOutputParameter"]
+    assert compared["producerTask"] == "train-centralized"
     assert "prepare-data" in body["initialize-model"]["dependentTasks"]
 
 
-def test_delivery_depends_on_the_gate(spec: Spec) -> None:
+def test_delivery_depends_on_the_decision_that_counted_at_registration(spec: Spec) -> None:
     (condition,) = [t for n, t in dag(spec, "exit-handler").items() if n.startswith("condition")]
     assert condition["triggerPolicy"]["condition"] == (
-        "inputs.parameter_values['pipelinechannel--gate-model-Output'] == 'pass'"
+        "inputs.parameter_values['pipelinechannel--register-model-Output'] == 'pass'"
     )
     delivery = dag(spec, "exit-handler", "condition")
     assert set(delivery) == {"deploy-endpoint", "check-endpoint", "release-variants"}
@@ -167,7 +198,7 @@ def test_steps_that_touch_the_world_are_not_cached(spec: Spec) -> None:
     assert {name for name, cache in cached.items() if not cache} == UNCACHED
 
 
-def test_every_step_is_configured_by_secrets_and_one_holds_the_signing_key(documents: list[Spec]) -> None:
+def test_every_step_is_configured_by_secrets_and_two_hold_a_key(documents: list[Spec]) -> None:
     assert kubernetes.__name__ == "kfp.kubernetes"
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert set(executors) == set(documents[0]["deploymentSpec"]["executors"])
@@ -177,7 +208,8 @@ def test_every_step_is_configured_by_secrets_and_one_holds_the_signing_key(docum
         assert names == {"MLFLOW_TRACKING_URI", "FEDEDGE_STORAGE"}, name
         assert secrets["fededge-storage"]["optional"] is True, name
         mounts = [volume["secretName"] for volume in executor.get("secretAsVolume", [])]
-        assert mounts == (["fededge-signing-key"] if name == "exec-release-variants" else []), name
+        keys = {"release-variants": ["fededge-signing-key"], "run-rounds": ["fededge-checkpoint-key"]}
+        assert mounts == keys.get(name.removeprefix("exec-").rstrip("-0123456789"), []), name
 
 
 def test_a_task_without_endpoint_or_devices_has_no_steps_for_them(tmp_path: Path) -> None:
@@ -189,15 +221,15 @@ def test_a_task_without_endpoint_or_devices_has_no_steps_for_them(tmp_path: Path
 
 def test_a_chunk_of_rounds_costs_little(tmp_path: Path) -> None:
     def size(rounds: int) -> int:
-        compile_to(task(learning={"rounds": rounds, "rounds_per_step": 5}), tmp_path / "p.yaml")
+        compile_to(task(learning={"rounds": rounds}, operation={"rounds_per_step": 5}), tmp_path / "p.yaml")
         return (tmp_path / "p.yaml").stat().st_size
 
     assert (size(50) - size(25)) / 5 < 25_000
 
 
 def test_refuses_a_pipeline_that_a_cluster_would_refuse(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"raise learning\.rounds_per_step"):
-        compile_to(task(learning={"rounds": 80, "rounds_per_step": 1}), tmp_path / "p.yaml")
+    with pytest.raises(TaskError, match=r"raise operation\.rounds_per_step"):
+        compile_to(task(learning={"rounds": 80}, operation={"rounds_per_step": 1}), tmp_path / "p.yaml")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 from kfp.local import config, subprocess_task_handler
 
-from fededge.errors import DataError, EnvironmentMissing, StorageError
+from fededge.documents import Steps
+from fededge.errors import DataError, DocumentError, EnvironmentMissing, StorageError
+from fededge.task import parse
 from pipelines.environments import interpreter_folder
 from pipelines.local import ROOT, StepFailed, run_local
 
 Compiled = Callable[[str], Path]
+TASK = parse("name: digits\ndata: {source: digits}\n")
 
 
 @pytest.fixture
@@ -44,8 +47,9 @@ def test_runs_conditions_loops_collected_artifacts_and_the_exit_handler(
     logs = tmp_path / "runs" / "r1" / "logs"
     assert {log.name for log in logs.glob("double*")} == {f"double.{n}.log" for n in (1, 2, 3)}
     assert "counted 1" in (logs / "count.log").read_text()
-    steps = json.loads((tmp_path / "runs" / "r1" / "steps.json").read_bytes())
-    assert Path(steps["count"]["total"]).read_text() == "1 r1"
+    steps = Steps.read(tmp_path / "runs" / "r1" / "steps.json").steps
+    assert Path(steps["count"].artifacts["total"]).read_text() == "1 r1"
+    assert {step.status for step in steps.values()} == {"succeeded"}
 
 
 def test_goes_on_after_the_steps_that_finished(
@@ -70,8 +74,8 @@ def test_a_step_whose_artifact_is_gone_runs_again(
 ) -> None:
     package = compiled("whole")
     run_local(package, {"folder": str(folder)}, "r1", tmp_path, environments=environments)
-    steps = json.loads((tmp_path / "runs" / "r1" / "steps.json").read_bytes())
-    Path(steps["count"]["total"]).unlink()
+    steps = Steps.read(tmp_path / "runs" / "r1" / "steps.json").steps
+    Path(steps["count"].artifacts["total"]).unlink()
     run_local(package, {"folder": str(folder)}, "r1", tmp_path, environments=environments)
     assert (folder / "count").read_text() == "2"
 
@@ -91,8 +95,12 @@ def test_any_other_error_shows_the_end_of_the_log(
     compiled: Compiled, folder: Path, environments: Path, tmp_path: Path
 ) -> None:
     (folder / "fail").write_text("odd")
-    with pytest.raises(StepFailed, match="KeyError: 'odd'"):
+    with pytest.raises(StepFailed) as caught:
         run_local(compiled("whole"), {"folder": str(folder)}, "r1", tmp_path, environments=environments)
+    first, *rest = str(caught.value).splitlines()
+    assert first == "step gather failed: KeyError: 'odd'"
+    assert "Traceback (most recent call last):" in rest
+    assert Steps.read(tmp_path / "runs" / "r1" / "steps.json").steps["gather"].status == "failed"
 
 
 def test_after_a_failure_only_the_exit_handler_starts(
@@ -144,6 +152,46 @@ def test_a_run_folder_that_cannot_be_made_is_named(
     (tmp_path / "runs").write_text("in the way")
     with pytest.raises(StorageError, match="cannot keep the files of run r1"):
         run_local(compiled("inspect"), {"folder": str(folder)}, "r1", tmp_path, environments=environments)
+
+
+def test_a_damaged_list_of_steps_is_named_before_anything_runs(
+    compiled: Compiled, folder: Path, environments: Path, tmp_path: Path
+) -> None:
+    steps = tmp_path / "runs" / "r1" / "steps.json"
+    steps.parent.mkdir(parents=True)
+    steps.write_text('{"count": ')
+    with pytest.raises(DocumentError, match=r"steps\.json is not JSON, or cut short\. Start a new run"):
+        run_local(compiled("whole"), {"folder": str(folder)}, "r1", tmp_path, environments=environments)
+    assert list(folder.iterdir()) == []
+
+
+def test_temporary_files_of_a_killed_step_lie_with_the_run_and_go_with_its_end(
+    compiled: Compiled, folder: Path, environments: Path, tmp_path: Path
+) -> None:
+    leftover = tmp_path / "runs" / "r1" / "tmp" / "of-an-earlier-try"
+    leftover.mkdir(parents=True)
+    with pytest.raises(StepFailed):
+        run_local(compiled("littering"), {"folder": str(folder)}, "r1", tmp_path, environments=environments)
+    made = Path((folder / "made").read_text())
+    assert made.parent == leftover.parent
+    assert list(leftover.parent.iterdir()) == []
+
+
+def test_any_path_will_do_as_home(compiled: Compiled, environments: Path, tmp_path: Path) -> None:
+    home = tmp_path / "josé's #1 home? 100%25"
+    folder = home / "shared"
+    folder.mkdir(parents=True)
+    run_local(compiled("whole"), {"folder": str(folder)}, "r1", home, environments=environments)
+    assert (folder / "gathered").read_text() == "aa bb cc"
+    assert (folder / "status").read_text() == "SUCCEEDED"
+    run_local(compiled("whole"), {"folder": str(folder)}, "r1", home, environments=environments)
+    assert (folder / "count").read_text() == "1"
+    run_local(compiled("stored"), {"task": TASK.to_json()}, "r2", home, environments=environments)
+    assert (home / "storage" / "some where" / "blob #1").read_bytes() == b"kept"
+    assert (home / "mlflow.db").is_file()
+    assert list((home / "mlartifacts").rglob("records/steps/keep.json"))
+    beside = {path.name for path in tmp_path.iterdir()}
+    assert beside == {home.name, environments.name, "whole.yaml", "stored.yaml"}
 
 
 def test_puts_back_what_kfp_changes_in_this_process(

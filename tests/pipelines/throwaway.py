@@ -102,6 +102,32 @@ def settings(folder: str):
     (Path(folder) / "settings").write_text(json.dumps({**os.environ, "executable": sys.executable}))
 
 
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def litter(folder: str):
+    """Make a temporary folder, say where, and be killed."""
+    import os
+    import tempfile
+    from pathlib import Path
+
+    (Path(folder) / "made").write_text(tempfile.mkdtemp())
+    os.kill(os.getpid(), 9)
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def keep(task: str):
+    """Store a blob, and track that."""
+    from fededge import settings, storage
+    from fededge.documents import Ending
+    from fededge.task import FederatedTask
+    from fededge.tracking.run import TrackedRun
+
+    with TrackedRun.join("r2", FederatedTask.from_json(task)).step("keep") as step:
+        storage.write(storage.join(settings.storage(), "some where", "blob #1"), b"kept")
+        step.record("ending", Ending(state="SUCCEEDED"))
+        step.metrics({"x": 1.0}, step=1)
+    assert TrackedRun.join("r2", FederatedTask.from_json(task)).records()["ending"]["state"] == "SUCCEEDED"
+
+
 @dsl.pipeline(name="whole")
 def whole(folder: str):
     """A condition, a loop with collected artifacts, retries and an exit handler."""
@@ -115,6 +141,18 @@ def whole(folder: str):
                 part = double(item=item, total=counted.outputs["total"])
             gathered = gather(folder=folder, parts=dsl.Collected(part.outputs["doubled"]))
             gathered.set_retry(5, backoff_duration="60s")
+
+
+@dsl.pipeline(name="littering")
+def littering(folder: str):
+    """One step that leaves a temporary folder behind."""
+    litter(folder=folder)
+
+
+@dsl.pipeline(name="stored")
+def stored(task: str):
+    """One step that uses the blob store and tracking."""
+    keep(task=task)
 
 
 @dsl.pipeline(name="endless")

@@ -8,6 +8,7 @@ import pytest
 from fededge import storage
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints.local import LocalEndpoint
+from fededge.documents import VariantFile
 
 TINY = Path(__file__).parent / "fixtures" / "tiny.tflite"
 
@@ -19,7 +20,12 @@ def tiny() -> bytes:
 
 
 @pytest.fixture(scope="session")
-def server(tiny: bytes) -> Iterator[LocalEndpoint]:
-    variant = {"kind": "float16", "url": str(TINY), "digest": storage.digest(tiny)}
+def variant(tiny: bytes) -> VariantFile:
+    """The tiny model's file."""
+    return VariantFile(kind="float16", url=str(TINY), digest=storage.digest(tiny), bytes=len(tiny))
+
+
+@pytest.fixture(scope="session")
+def server(variant: VariantFile) -> Iterator[LocalEndpoint]:
     yield local_endpoint.start("tiny", variant, 3)
     local_endpoint.stop("tiny")

@@ -52,6 +52,16 @@ def test_bytes_without_a_dtype_are_pixels_scaled_to_one(pixels: np.ndarray) -> N
         np.testing.assert_array_equal(found, pixels.astype(np.float32) / np.float32(255))
 
 
+@given(pixels=PIXELS)
+def test_bytes_may_say_their_shape(pixels: np.ndarray) -> None:
+    message = {
+        "binData": base64.b64encode(pixels.tobytes()).decode(),
+        "meta": {"tags": {"shape": list(pixels.shape)}},
+    }
+    for found, _ in (payloads.from_json(message, SHAPE), payloads.from_proto(proto(message), SHAPE)):
+        assert found.shape == pixels.shape
+
+
 @given(outputs=arrays(np.float32, (3, 4), elements=FLOATS))
 def test_answers_in_bytes_tell_dtype_and_shape(outputs: np.ndarray) -> None:
     answer, tags = payloads.to_json(outputs, "binData")
@@ -128,6 +138,11 @@ MISTAKES: list[tuple[Any, str]] = [
     ({"binData": b64(6), "meta": {"tags": {"dtype": "float32"}}}, "WRONG_SHAPE"),
     ({"binData": b64(6), "meta": {"tags": {"dtype": "int4"}}}, "WRONG_TYPE"),
     ({"binData": b64(6), "meta": {"tags": {"dtype": ["uint8"]}}}, "WRONG_TYPE"),
+    ({"binData": b64(6), "meta": {"tags": 3}}, "WRONG_TYPE"),
+    ({"binData": b64(6), "meta": {"tags": {"shape": [1, 2, 3, 1]}}}, "WRONG_SHAPE"),
+    ({"binData": b64(12), "meta": {"tags": {"shape": [1, *SHAPE]}}}, "WRONG_SHAPE"),
+    ({"binData": b64(6), "meta": {"tags": {"shape": None}}}, "WRONG_SHAPE"),
+    ({"binData": b64(6), "meta": {"tags": {"shape": "1,3,2,1"}}}, "WRONG_SHAPE"),
     ({"binData": NAN, "meta": {"tags": {"dtype": "float32"}}}, "NOT_FINITE"),
 ]
 
@@ -163,6 +178,8 @@ def test_lists_deeper_than_numpy_goes_are_refused() -> None:
         ({"data": {"tensor": {"shape": [2], "values": [1.0]}}}, "WRONG_SHAPE"),
         ({"binData": b64(5)}, "WRONG_SHAPE"),
         ({"binData": b64(6), "meta": {"tags": {"dtype": 3}}}, "WRONG_TYPE"),
+        ({"binData": b64(6), "meta": {"tags": {"shape": [1, 2, 3, 1]}}}, "WRONG_SHAPE"),
+        ({"binData": b64(6), "meta": {"tags": {"shape": 6}}}, "WRONG_SHAPE"),
     ],
 )
 def test_a_mistake_in_protobuf_is_named(message: dict[str, Any], reason: str) -> None:

@@ -17,29 +17,38 @@ def check_endpoint(
 ) -> None:
     """Ask an endpoint over REST and gRPC, and compare with the answers of the model file itself.
 
+    Where another run replaced what is served, with the champion of now, that one is checked.
+
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
         endpoint: the endpoint document.
-        version: the model-version document.
+        version: the model-version document of what was deployed.
         test: held-out examples.
-        check: largest differences and times as JSON.
+        check: the endpoint-check document: largest differences and times.
     """
-    import json
-    from pathlib import Path
-
-    from fededge import lineage, settings
+    from fededge import examples, lineage
+    from fededge.delivery import registry
     from fededge.delivery.endpoints import check as endpoint_check
-    from fededge.delivery.variants.measurement import held_out
+    from fededge.documents import Endpoint, ModelVersion
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("check_endpoint") as step:
         lineage.verify(endpoint, version, test)
-        served, registered = (json.loads(Path(each.path).read_bytes()) for each in (endpoint, version))
-        patience = 0.0 if settings.platform() == "local" else 300.0
-        found = endpoint_check.check(served, registered, held_out(Path(test.path))[0], patience)
-        Path(check.path).write_text(json.dumps(found, indent=1))
-        lineage.seal(check, parents=[endpoint, version, test])
+        served = ModelVersion.read(version.path)
+        found = endpoint_check.check(
+            Endpoint.read(endpoint.path),
+            served,
+            lambda: registry.champion_document(served.name),
+            examples.read(test.path)[0],
+        )
+        found.write(check.path)
+        for transport, asked in (("rest", found.rest), ("grpc", found.grpc)):
+            check.log_metric(f"{transport}_max_abs_difference", asked.max_abs_difference)
+            check.log_metric(f"{transport}_milliseconds", asked.milliseconds)
+        lineage.seal(check, parents=[endpoint, version, test], version=found.version)
         step.record("endpoint_check", found)
+        if found.version != served.version:
+            print(f"fededge: {registry.superseded(served.version, found.version)}, and was checked instead")

@@ -1,4 +1,4 @@
-"""Serve a model version."""
+"""Serve the champion."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Model, Output
@@ -7,30 +7,58 @@ from components.images import PLATFORM
 
 
 @dsl.component(base_image=PLATFORM, install_kfp_package=False)
-def deploy_endpoint(task: str, run: str, version: Input[Model], endpoint: Output[Artifact]) -> None:
-    """Serve the endpoint's variant of a model version: by Seldon on a cluster, as a process locally.
+def deploy_endpoint(
+    task: str,
+    run: str,
+    image: str,
+    version: Input[Model],
+    endpoint: Output[Artifact],
+    served: Output[Model],
+) -> None:
+    """Serve the endpoint's variant of the champion: by Seldon on a cluster, as a process locally.
 
-    A retry with the same version changes nothing.
+    The champion is the given version, unless another took its place or someone rolled back meanwhile; then
+    that one is served, as its own task says. A retry with the same champion changes nothing.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        version: the model-version document.
-        endpoint: where it answers, what it serves, and its SeldonDeployment, as JSON.
+        image: of the model server, for a cluster.
+        version: the model-version document of this run's model.
+        endpoint: the endpoint document: where it answers, what it serves, and its SeldonDeployment.
+        served: the model-version document of what is served.
     """
-    import json
-    from pathlib import Path
-
-    from components.images import SERVING
     from fededge import lineage
-    from fededge.delivery.endpoints import deployment as endpoints
+    from fededge.delivery import registry
+    from fededge.delivery.endpoints import deployment
+    from fededge.documents import Endpoint, ModelVersion
+    from fededge.errors import EndpointError
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("deploy_endpoint") as step:
         lineage.verify(version)
-        document = endpoints.deploy(spec, json.loads(Path(version.path).read_bytes()), SERVING)
-        Path(endpoint.path).write_text(json.dumps(document, indent=1))
-        lineage.seal(endpoint, parents=[version], rest=document["rest"], grpc=document["grpc"])
+        registered = ModelVersion.read(version.path)
+
+        def serve(champion: ModelVersion) -> Endpoint:
+            other = champion.version != registered.version
+            wanted = registry.task_of(champion) if other else spec
+            section = wanted.endpoint or spec.endpoint
+            if section is None:
+                raise EndpointError(
+                    f"task {spec.name} has no endpoint: add `endpoint: {{name: {spec.name}}}` to it"
+                )
+            if other:
+                print(f"fededge: {registry.superseded(registered.version, champion.version)}")
+            return deployment.deploy(section, wanted.operation.replicas, champion, image)
+
+        champion, document = registry.for_champion(spec.name, serve)
+        if champion.version != registered.version:
+            document = document.model_copy(update={"instead_of": registered.version})
+        champion.write(served.path)
+        document.write(endpoint.path)
+        lineage.seal(served, parents=[version], round=champion.round, version=champion.version)
+        lineage.seal(endpoint, parents=[version, served], rest=document.rest, grpc=document.grpc)
         step.record("endpoint", document)
+        print(f"fededge: endpoint {document.name} serves version {document.version}, {document.variant}")

@@ -1,7 +1,7 @@
 """Decide whether a trained model may go on."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Metrics, Output
+from kfp.dsl import Artifact, Input, Metrics, Model, Output
 
 from components.images import PLATFORM
 
@@ -11,49 +11,47 @@ def gate_model(
     task: str,
     run: str,
     evaluation: Input[Metrics],
-    centralized: Input[Metrics],
+    state: Input[Model],
+    centralized: float,
     decision: Output[Artifact],
 ) -> str:
     """Compare a trained model with the task's gate, centralized training and the present champion.
 
-    Reads only; a retry decides the same unless another run became champion meanwhile.
+    Reads only. register_model takes the decision again where the champion has changed by then.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        evaluation: of the federated model on held-out data.
-        centralized: the same evaluation after training on all data in one place.
-        decision: JSON with `decision`, `reasons` and the accuracies compared.
+        evaluation: of the federated model on held-out examples.
+        state: the evaluated model.
+        centralized: accuracy of the same model after training on all examples in one place; below 0 where the
+            task compares with nothing.
+        decision: the gate-decision document.
 
     Returns:
         `pass` or `fail`.
     """
-    import json
-    from pathlib import Path
-
-    from fededge import lineage
+    from fededge import lineage, weights
     from fededge.delivery import gates, registry
+    from fededge.documents import Evaluation
+    from fededge.learning import state as states
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("gate_model") as step:
-        lineage.verify(evaluation, centralized)
-        reached, alternative = (
-            float(json.loads(Path(found.path).read_bytes())["accuracy"])
-            for found in (evaluation, centralized)
-        )
+        lineage.verify(evaluation, state)
         champion = registry.champion(spec.name)
-        best = champion.accuracy if champion else None
-        outcome = gates.judge_model(spec.gate, reached, alternative, best)
-        content = {
-            "decision": outcome.word,
-            "reasons": outcome.reasons,
-            "accuracy": reached,
-            "centralized": alternative,
-            "champion": {"version": champion.version, "accuracy": best} if champion else None,
-        }
-        Path(decision.path).write_text(json.dumps(content))
-        lineage.seal(decision, parents=[evaluation, centralized], decision=outcome.word)
-        step.record("gate", content)
-    return outcome.word
+        judged = gates.judge_model(
+            spec.gate,
+            Evaluation.read(evaluation.path).accuracy,
+            None if centralized < 0 else centralized,
+            champion.champion if champion else None,
+            weights.digest_of(states.load(state.path).weights),
+        )
+        judged.write(decision.path)
+        lineage.seal(decision, parents=[evaluation, state], decision=judged.decision)
+        step.record("gate", judged)
+        for reason in judged.reasons:
+            print(f"fededge: {reason}")
+    return judged.decision

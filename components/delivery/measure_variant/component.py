@@ -26,14 +26,12 @@ def measure_variant(
         variant: the LiteRT file.
         test: held-out examples.
         evaluation: of the model that the variant was built from, on the same examples.
-        measurement: JSON with the figures, `passed` and `reasons`.
+        measurement: the measurement document.
     """
-    import json
-    from pathlib import Path
-
-    from fededge import lineage, storage
+    from fededge import examples, lineage, storage
     from fededge.delivery import gates
-    from fededge.delivery.variants import measurement as measuring
+    from fededge.delivery.variants.measurement import measure
+    from fededge.documents import Evaluation
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
@@ -41,13 +39,12 @@ def measure_variant(
     kind = variant.metadata["kind"]
     with TrackedRun.join(run, spec).step(f"measure_variant-{kind}") as step:
         lineage.verify(variant, test, evaluation)
-        reference = float(json.loads(Path(evaluation.path).read_bytes())["accuracy"])
-        x, y = measuring.held_out(Path(test.path))
-        figures = measuring.measure(storage.read(variant.path), kind, x, y, reference)
-        outcome = gates.judge_variant(gates.variant_gate(spec, kind), figures)
-        figures |= {"passed": outcome.passed, "reasons": outcome.reasons}
-        Path(measurement.path).write_text(json.dumps(figures))
+        reference = Evaluation.read(evaluation.path).accuracy
+        x, y = examples.read(test.path)
+        figures = measure(storage.read(variant.path), kind, x, y, reference)
+        judged = gates.judge_variant(gates.variant_gate(spec, kind), figures)
+        judged.write(measurement.path)
         for name in ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500"):
-            measurement.log_metric(name, figures[name])
+            measurement.log_metric(name, getattr(judged, name))
         lineage.seal(measurement, parents=[variant, test, evaluation], kind=kind)
-        step.record(f"variant-{kind}", figures)
+        step.record(f"variant-{kind}", judged)

@@ -16,50 +16,71 @@ def register_model(
     variants: Input[list[Model]],
     measurements: Input[list[Metrics]],
     version: Output[Model],
-) -> None:
+) -> str:
     """Publish the variants that passed their gates and register the model version in MLflow.
 
-    The version gets the alias `candidate`, then `champion` where the decision is `pass`. A retry
-    gives the same version.
+    Where the champion is another than the decision was taken against, the decision is taken again first. The
+    version gets the alias `candidate`, then `champion` where the decision is `pass`. A retry gives the same
+    version and decision, and moves no alias.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
         state: the trained global model.
-        evaluation: of the model on held-out data.
+        evaluation: of the model on held-out examples.
         decision: of the model's gate.
         variants: all variants that were built.
         measurements: of all variants, in any order.
         version: the model-version document: variants by URL and digest, and which device class
             gets which.
+
+    Returns:
+        The decision that counts: `pass` or `fail`.
     """
-    import json
     from pathlib import Path
 
-    from fededge import lineage, storage
-    from fededge.delivery import registry
+    from fededge import lineage, storage, weights
+    from fededge.delivery import registration
+    from fededge.documents import Evaluation, GateDecision, Measurement
+    from fededge.learning import state as states
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     tracked = TrackedRun.join(run, spec)
     with tracked.step("register_model") as step:
-        lineage.verify(state, evaluation, decision, *variants, *measurements)
-        document = registry.register(
+        parents = [state, evaluation, decision, *variants, *measurements]
+        lineage.verify(*parents)
+        trained = states.load(state.path)
+        given = GateDecision.read(decision.path)
+        registered, final = registration.register(
             spec,
             run,
             tracked,
-            registry.Trained(
+            registration.Trained(
                 state=Path(state.path),
                 digest=state.metadata["digest"],
-                round=int(state.metadata["round"]),
-                accuracy=float(json.loads(Path(evaluation.path).read_bytes())["accuracy"]),
+                weights_digest=weights.digest_of(trained.weights),
+                round=trained.round,
+                accuracy=Evaluation.read(evaluation.path).accuracy,
             ),
             {variant.metadata["kind"]: storage.read(variant.path) for variant in variants},
-            [json.loads(Path(measurement.path).read_bytes()) for measurement in measurements],
-            passed=json.loads(Path(decision.path).read_bytes())["decision"] == "pass",
+            [Measurement.read(measurement.path) for measurement in measurements],
+            given,
         )
-        Path(version.path).write_text(json.dumps(document))
-        parents = [state, evaluation, decision, *variants, *measurements]
-        lineage.seal(version, parents=parents, round=document["round"], version=document["version"])
-        step.record("version", document)
+        registered.write(version.path)
+        lineage.seal(
+            version,
+            parents=parents,
+            round=registered.round,
+            version=registered.version,
+            decision=final.decision,
+        )
+        step.record("version", registered)
+        step.record("gate", final)
+        if final != given:
+            print(
+                f"fededge: another version became champion meanwhile, and against that the gate says {final.decision}"
+            )
+        print(f"fededge: version {registered.version} is registered")
+    return final.decision

@@ -1,4 +1,4 @@
-"""Release a model version to the devices."""
+"""Release the champion to the devices."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Model, Output
@@ -8,19 +8,20 @@ from components.images import PLATFORM
 
 @dsl.component(base_image=PLATFORM, install_kfp_package=False)
 def release_variants(task: str, run: str, version: Input[Model], release: Output[Artifact]) -> None:
-    """Sign a release manifest (device class -> variant) and publish it for the agents.
+    """Sign a release of the champion (device class to variant) and publish it for the agents.
 
-    Each model file is checked against its digest first. A retry publishes nothing new.
+    The champion is the given version, unless another took its place or someone rolled back meanwhile. Each
+    model file is checked against its digest first. A retry publishes nothing new.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        version: the model-version document.
-        release: the signed manifest, as published.
+        version: the model-version document of what is served, or else of this run's model.
+        release: the signed release, as published.
     """
-    from pathlib import Path
-
-    from fededge import lineage, settings
+    from fededge import lineage, settings, storage
+    from fededge.delivery import registry
+    from fededge.documents import ModelVersion
     from fededge.fleet import release as releases
     from fededge.signing import SigningKey
     from fededge.task import FederatedTask
@@ -29,9 +30,13 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("release_variants") as step:
         lineage.verify(version)
-        key = SigningKey.for_releases()
-        manifest = releases.build(spec, Path(version.path).read_bytes())
-        manifest, envelope = releases.publish(settings.storage(), manifest, key)
-        Path(release.path).write_bytes(envelope)
-        lineage.seal(release, parents=[version], version=manifest.version, key=key.public.id)
-        step.record("release", {**manifest.model_dump(mode="json"), "key": key.public.id})
+        key, given = SigningKey.for_releases(), ModelVersion.read(version.path)
+        champion, (published, envelope) = registry.for_champion(
+            given.name, lambda found: releases.publish(settings.storage(), releases.build(found), key)
+        )
+        storage.write(release.path, envelope)
+        lineage.seal(release, parents=[version], version=published.version, key=key.public.id)
+        step.record("release", published)
+        if champion.version != given.version:
+            print(f"fededge: {registry.superseded(given.version, champion.version)}, and is released instead")
+        print(f"fededge: version {published.version} is released to {len(published.devices)} device classes")

@@ -1,7 +1,7 @@
-"""Select the clients of the coming rounds."""
+"""Select from whom the cohorts of the coming rounds come, and how."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Input, Model, Output
 
 from components.images import PLATFORM
 
@@ -10,35 +10,32 @@ from components.images import PLATFORM
 def select_cohort(
     task: str,
     run: str,
-    data: Input[Dataset],
+    population: Input[Artifact],
     state: Input[Model],
-    rounds: int,
-    cohorts: Output[Artifact],
+    selection: Output[Artifact],
 ) -> None:
-    """Select a cohort for each of the next rounds, by the task's policy.
+    """Decide the pool, the policy and the seed by which each coming round's cohort is selected.
 
-    Depends only on the task's seed, the round numbers and the population: a retry selects the same.
+    The cohort itself is chosen when its round begins, from the clients that are there. Depends only on
+    the task and the population: a retry decides the same.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        data: its population.json lists the clients.
+        population: the clients and how many examples they hold.
         state: the rounds after the one in its metadata are selected for.
-        rounds: how many; none beyond the task's last round.
-        cohorts: JSON object, round number -> sorted list of client ids.
+        selection: the selection document.
     """
-    import json
-    from pathlib import Path
-
     from fededge import lineage
-    from fededge.fleet import selection
+    from fededge.documents import Population
+    from fededge.fleet.selection import select
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     done = int(state.metadata["round"])
     with TrackedRun.join(run, spec).step(f"select_cohort-{done + 1:04d}"):
-        lineage.verify(data, state)
-        selected = selection.schedule(spec, done, int(rounds), selection.read_population(data.path))
-        Path(cohorts.path).write_text(json.dumps(selected))
-        lineage.seal(cohorts, parents=[data, state], round=done)
+        lineage.verify(population, state)
+        chosen = select(spec.learning.cohort, spec.seed, Population.read(population.path))
+        chosen.write(selection.path)
+        lineage.seal(selection, parents=[population, state], round=done)

@@ -10,54 +10,70 @@ from components.images import WORKER
 def evaluate_model(
     task: str,
     run: str,
+    calibrate: bool,
+    population: Input[Artifact],
     data: Input[Dataset],
     test: Input[Dataset],
     plan: Input[Artifact],
     state: Input[Model],
     evaluation: Output[Metrics],
     classification: Output[ClassificationMetrics],
+    ranges: Output[Artifact],
 ) -> None:
     """Evaluate the global model on held-out examples, and at each client on that client's own.
 
-    In the federated engine a client evaluates where its data is and sends back counts only.
+    A client evaluates where its data is, and hands in counts and ranges only.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        data: one folder a client.
+        calibrate: whether clients also measure the ranges that an int8 variant is calibrated with.
+        population: the clients and how many examples they hold.
+        data: a folder for each simulated client.
         test: held-out examples.
         plan: what clients execute.
         state: the global model.
-        evaluation: JSON with accuracy, loss, per_class, confusion, clients and failed.
+        evaluation: the evaluation document.
         classification: the confusion matrix, for the Kubeflow UI.
+        ranges: with `calibrate`, the calibration ranges, merged over clients; else nothing.
     """
-    import json
+    from contextlib import closing
     from pathlib import Path
 
-    from fededge import lineage, storage
+    from fededge import examples, lineage
+    from fededge.documents import Plan, Population
+    from fededge.learning import calibration
     from fededge.learning import evaluation as measures
     from fededge.learning import state as states
+    from fededge.learning.engines import open_runtime
+    from fededge.learning.frameworks import model_spec
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     current = states.load(state.path)
     with TrackedRun.join(run, spec).step(f"evaluate_model-{current.round:04d}") as step:
-        lineage.verify(data, test, plan, state)
-        result = measures.evaluate_state(spec, current, Path(data.path), Path(test.path), Path(plan.path))
-        storage.write(evaluation.path, json.dumps(result).encode())
-        evaluation.log_metric("accuracy", result["accuracy"])
-        evaluation.log_metric("loss", result["loss"])
-        lineage.seal(evaluation, parents=[state, data, test], round=current.round)
-        classification.log_confusion_matrix(
-            [str(row["label"]) for row in result["per_class"]], result["confusion"]
-        )
-        step.metrics(
-            {"federated/accuracy": result["accuracy"], "federated/loss": result["loss"]}, step=current.round
-        )
+        lineage.verify(population, data, test, plan, state)
+        clients = Population.read(population.path)
+        x, y = examples.read(test.path, clients.example.shape, clients.example.label.classes)
+        deadline = spec.operation.evaluation_deadline_seconds
+        model = model_spec(spec.model)
+        with closing(open_runtime(spec.learning.engine, Path(plan.path), Path(data.path))) as runtime:
+            result = measures.evaluate_state(model, current, x, y, clients, runtime, deadline)
+            if calibrate:
+                everybody = sorted(client.id for client in clients.clients)
+                names = Plan.read(Path(plan.path) / "plan.json").activations
+                reports = runtime.ranges(current.weights, everybody, deadline)
+                merged = calibration.merge(reports, names, clients, spec.privacy)
+                merged.write(ranges.path)
+                lineage.seal(ranges, parents=[state, population], round=current.round)
+        result.write(evaluation.path)
+        evaluation.log_metric("accuracy", result.accuracy)
+        evaluation.log_metric("loss", result.loss)
+        lineage.seal(evaluation, parents=[state, population, data, test], round=current.round)
+        labels = [row.label for row in result.per_class]
+        classification.log_confusion_matrix(labels, result.confusion)
         step.record(f"evaluation-{current.round:04d}", result)
-        for client, reason in result["failed"].items():
+        for client, reason in result.failed.items():
             print(f"fededge: {client} did not evaluate the model: {reason}")
-        print(
-            f"fededge: after round {current.round}: accuracy {result['accuracy']:.4f}, loss {result['loss']:.4f}"
-        )
+        print(f"fededge: after round {current.round}: accuracy {result.accuracy:.4f}, loss {result.loss:.4f}")

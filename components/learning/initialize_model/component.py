@@ -21,15 +21,15 @@ def initialize_model(task: str, run: str, plan: Output[Artifact], state: Output[
     from pathlib import Path
 
     from fededge import lineage
-    from fededge.learning.frameworks.keras import models
+    from fededge.learning.frameworks import model_spec
     from fededge.learning.state import State
-    from fededge.learning.tff import plan as engine_plan
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("initialize_model"):
-        State(task=spec.digest, round=0, weights=models.initial_weights(spec), server=[]).save(state.path)
+        model = model_spec(spec.model)
+        State(spec.identity, round=0, weights=model.initial_weights(spec.seed), server=[]).save(state.path)
         lineage.seal(state, round=0)
-        engine_plan.export(spec, Path(plan.path))
+        model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
         lineage.seal(plan)

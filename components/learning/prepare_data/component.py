@@ -1,21 +1,31 @@
-"""Load a task's examples and spread them over clients."""
+"""Load a task's examples and spread them over simulated clients."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Output
+from kfp.dsl import Artifact, Dataset, Output
 
 from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def prepare_data(task: str, run: str, data: Output[Dataset], test: Output[Dataset]) -> None:
+def prepare_data(
+    task: str,
+    compiled: str,
+    run: str,
+    population: Output[Artifact],
+    data: Output[Dataset],
+    test: Output[Dataset],
+) -> None:
     """Load the task's examples and spread them over clients, each in its own folder.
 
-    The same task gives the same files. A retry writes them again.
+    As the first step of a pipeline it refuses another task than the pipeline was compiled for. The same
+    task gives the same files. A retry writes them again.
 
     Args:
         task: the task as canonical JSON.
+        compiled: the task that the pipeline was compiled for.
         run: id of the pipeline run.
-        data: population.json and one folder a client.
+        population: the clients and how many examples they hold, never the examples.
+        data: a folder for each simulated client: for run_rounds, evaluate_model and train_centralized alone.
         test: held-out examples, x.npy and y.npy, that no client sees.
     """
     from pathlib import Path
@@ -26,10 +36,13 @@ def prepare_data(task: str, run: str, data: Output[Dataset], test: Output[Datase
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
+    spec.refuse_other(compiled)
     with TrackedRun.join(run, spec).step("prepare_data") as step:
-        population = folders.prepare(spec, Path(data.path), Path(test.path))
-        lineage.seal(data, clients=len(population["clients"]))
+        clients = folders.prepare(spec.data, spec.partition, spec.seed, Path(data.path), Path(test.path))
+        lineage.seal(data, clients=len(clients.clients))
         lineage.seal(test)
-        step.record(
-            "data", population | {"digest": data.metadata["digest"], "test_digest": test.metadata["digest"]}
-        )
+        digests = {"data_digest": data.metadata["digest"], "test_digest": test.metadata["digest"]}
+        clients = clients.model_copy(update=digests)
+        clients.write(population.path)
+        lineage.seal(population, parents=[data, test])
+        step.record("data", clients)

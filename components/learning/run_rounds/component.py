@@ -10,55 +10,86 @@ from components.images import WORKER
 def run_rounds(
     task: str,
     run: str,
+    until: int,
+    population: Input[Artifact],
     data: Input[Dataset],
+    test: Input[Dataset],
     plan: Input[Artifact],
     state: Input[Model],
-    cohorts: Input[Artifact],
+    selection: Input[Artifact],
     next_state: Output[Model],
 ) -> None:
     """Run one federated round after another, and hand on the state after the last.
 
-    Every committed round is saved in the blob store before it is reported: a retry goes on after it.
+    A round's cohort is selected when it begins. Every committed round is saved as a checkpoint before it is
+    reported: a retry goes on after the last good one.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        data: one folder a client.
+        until: number of the last round.
+        population: the clients and how many examples they hold.
+        data: a folder for each simulated client.
+        test: held-out examples, on which each round's weights are scored.
         plan: what clients execute.
         state: the state to start from.
-        cohorts: JSON, client ids by round number.
+        selection: from whom and how cohorts are selected.
         next_state: the state after the last round; metadata round, digest, parents.
     """
-    import json
     from pathlib import Path
 
-    from fededge import lineage, settings, storage
-    from fededge.learning import rounds
+    from fededge import examples, lineage, settings, storage
+    from fededge.documents import Population, RoundRecord, Rounds, Selection
+    from fededge.fleet.selection import Selector
+    from fededge.learning import evaluation, rounds
     from fededge.learning import state as states
+    from fededge.learning.checkpoints import Checkpoints, run_key
     from fededge.learning.engines import open_engine
+    from fededge.learning.frameworks import model_spec
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    chosen = {int(number): clients for number, clients in json.loads(Path(cohorts.path).read_text()).items()}
-    first = f"{min(chosen):04d}"
+    begin = states.load(state.path)
+    first = f"{begin.round + 1:04d}"
     with TrackedRun.join(run, spec).step(f"run_rounds-{first}") as step:
-        lineage.verify(data, plan, state, cohorts)
-        done: list[rounds.Record] = []
+        lineage.verify(population, data, test, plan, state, selection)
+        done: list[RoundRecord] = []
 
-        def report(record: rounds.Record) -> None:
+        def report(record: RoundRecord) -> None:
             done.append(record)
             step.round(record)
-            print(
-                f"fededge: round {record['round']}/{spec.learning.rounds}: {len(record['reported'])} of "
-                f"{len(record['cohort'])} clients, loss {record['loss']:.4f}, accuracy {record['accuracy']:.4f}, "
-                f"{record['seconds']:.1f} s",
-                flush=True,
-            )
+            print(f"fededge: {rounds.line(record, spec.learning.rounds)}", flush=True)
 
-        checkpoint = storage.join(settings.storage(), "checkpoints", run, f"rounds-{first}.safetensors")
-        with open_engine(spec, Path(data.path), Path(plan.path)) as engine:
-            end = rounds.run_rounds(spec, engine, states.load(state.path), chosen, checkpoint, report)
+        def arrived(client: str, failure: str | None) -> None:
+            if failure is not None:
+                print(f"fededge: {client} has no usable report: {failure}", flush=True)
+
+        schema = Population.read(population.path).example
+        x, y = examples.read(test.path, schema.shape, schema.label.classes)
+        folder = storage.join(settings.storage(), "checkpoints", run)
+        pool = Selection.read(selection.path)
+        with open_engine(
+            spec.model,
+            spec.learning,
+            spec.operation,
+            spec.seed,
+            Path(plan.path),
+            Path(data.path),
+            pool.pool,
+            arrived,
+        ) as engine:
+            end = rounds.run_rounds(
+                engine,
+                Selector(pool),
+                begin,
+                until,
+                Checkpoints(folder, run, run_key(run)),
+                score=evaluation.scorer(model_spec(spec.model), x, y),
+                on_round=report,
+                on_passed_over=lambda line: print(f"fededge: {line}", flush=True),
+            )
         end.save(next_state.path)
-        lineage.seal(next_state, parents=[state, data, plan, cohorts], round=end.round)
-        step.record(f"rounds-{first}", done)
+        parents = [state, population, data, test, plan, selection]
+        lineage.seal(next_state, parents=parents, round=end.round)
+        step.record(f"rounds-{first}", Rounds(rounds=done))

@@ -1,48 +1,62 @@
 """Train the same model on the pooled data, for comparison."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Metrics, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Output
 
 from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
 def train_centralized(
-    task: str, run: str, data: Input[Dataset], test: Input[Dataset], centralized: Output[Metrics]
-) -> None:
+    task: str,
+    run: str,
+    population: Input[Artifact],
+    data: Input[Dataset],
+    test: Input[Dataset],
+    centralized: Output[Metrics],
+) -> float:
     """Train the task's model on all clients' data together, with as many sample passes.
 
-    Only where the data may be pooled, as in simulation: this is the yardstick for the federated model.
+    Only in a simulated population, whose data lies in one place anyhow, and only where the task asks for it
+    (compare.centralized): what federated learning is held against.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        data: one folder a client.
+        population: must be simulated.
+        data: a folder for each simulated client.
         test: held-out examples.
-        centralized: JSON with accuracy, loss, per_class, confusion and samples.
+        centralized: the evaluation document, with the scores after each pass.
+
+    Returns:
+        Accuracy on the held-out examples.
     """
-    import json
     from pathlib import Path
 
-    from fededge import lineage, storage
+    from fededge import lineage
+    from fededge.documents import Evaluation, Population
     from fededge.learning.frameworks.keras import centralized as training
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("train_centralized") as step:
-        lineage.verify(data, test)
+        lineage.verify(population, data, test)
 
-        def report(number: int, result: dict) -> None:  # type: ignore[type-arg]
-            metrics = {"centralized/accuracy": result["accuracy"], "centralized/loss": result["loss"]}
-            step.metrics(metrics, step=number)
+        def report(result: Evaluation) -> None:
+            metrics = {"centralized/accuracy": result.accuracy, "centralized/loss": result.loss}
+            step.metrics(metrics, step=result.round)
             print(
-                f"fededge: centralized pass {number}/{spec.learning.rounds}: accuracy {result['accuracy']:.4f}"
+                f"fededge: centralized pass {result.round}/{spec.learning.rounds}: accuracy {result.accuracy:.4f}"
             )
 
-        result = training.train(spec, Path(data.path), Path(test.path), report)
-        storage.write(centralized.path, json.dumps(result).encode())
-        centralized.log_metric("accuracy", result["accuracy"])
-        centralized.log_metric("loss", result["loss"])
-        lineage.seal(centralized, parents=[data, test])
+        clients = Population.read(population.path)
+        result = training.train(
+            spec.model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
+        )
+        result.write(centralized.path)
+        centralized.log_metric("accuracy", result.accuracy)
+        centralized.log_metric("loss", result.loss)
+        lineage.seal(centralized, parents=[population, data, test])
         step.record("centralized", result)
+    return result.accuracy

@@ -1,89 +1,148 @@
-"""Whether an endpoint answers as its model does, over REST and gRPC, by Seldon's own client."""
+"""Whether an endpoint answers as its model does, over REST and gRPC, by Seldon's own client.
+
+Between its deployment and its check, another run may replace what an endpoint serves. Since only the
+champion is ever deployed, the check takes either of two answers: those of the version that was deployed, or
+those of the version that is the champion now. So no run waits for another, and a run that is killed in
+between holds nothing up.
+"""
 
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fededge import storage
+from fededge import settings, storage
+from fededge.delivery.endpoints.deployment import standing
 from fededge.delivery.endpoints.prediction import to_uint8
+from fededge.documents import (
+    Endpoint,
+    EndpointCheck,
+    ModelVersion,
+    PublishedVariant,
+    TransportCheck,
+    check_model,
+)
 from fededge.errors import EndpointError
 from fededge.inference import load_runtime
 
-MODEL_LIMIT = 1 << 30
 SAMPLES = 100
 ANSWER_SECONDS = 60.0
+PATIENCE = {"local": 30.0, "kubernetes": 300.0}
+"""Seconds in which an endpoint that does not answer, or serves neither version, is asked again."""
 POLL = 2.0
 TOLERANCE = 1e-3  # of a probability: an int8 model may round otherwise with another number of threads
 
 
+class _NotYet(EndpointError):
+    """It does not answer, or serves another model: it may be replaced just now."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What an endpoint said over one transport."""
+
+    version: str
+    variant: str
+    digest: str
+    values: np.ndarray
+    milliseconds: float
+
+
 def check(
-    endpoint: Mapping[str, Any], version: Mapping[str, Any], x: np.ndarray, patience: float = 0.0
-) -> dict[str, Any]:
+    endpoint: Endpoint, served: ModelVersion, champion: Callable[[], ModelVersion], x: np.ndarray
+) -> EndpointCheck:
     """Ask an endpoint, and hold its answers against those of the model file.
 
     Args:
-        endpoint: endpoint document.
-        version: model-version document, which names the variant's URL and digest.
+        endpoint: as it was deployed.
+        served: the version that was deployed.
+        champion: gives the version that is the champion now.
         x: float32 [n, height, width, channels] examples in [0, 1]; the first 100 are sent, rounded to
             256 levels.
-        patience: seconds in which an endpoint that does not answer, or still serves another version, is
-            asked again. A cluster takes its time to replace what it served.
 
     Returns:
-        variant, digest, version, examples, and for `rest` and `grpc` the largest absolute difference
-        and the milliseconds of the call.
+        What it serves, and how it answered over REST and gRPC.
 
     Raises:
         EndpointError: it does not answer, answers otherwise, or serves another model.
         IntegrityError: the model file is not the one that was registered.
     """
-    variant = next((each for each in version["variants"] if each["kind"] == endpoint["variant"]), None)
-    if variant is None:
-        raise EndpointError(f"the model version has no variant {endpoint['variant']}: deploy it again")
-    model = load_runtime(storage.read_verified(variant["url"], variant["digest"], limit=MODEL_LIMIT))
     images = to_uint8(x[:SAMPLES])
-    expected = model.predict(np.divide(images, np.float32(255), dtype=np.float32))
-    tags = {"model_version": str(version["version"]), "variant": variant["kind"], "digest": variant["digest"]}
-    return {
-        "variant": variant["kind"],
-        "digest": variant["digest"],
-        "version": version["version"],
-        "examples": len(images),
-        **{
-            transport: _ask_until(time.monotonic() + patience, endpoint, transport, images, expected, tags)
-            for transport in ("rest", "grpc")
-        },
-    }
-
-
-def _ask_until(end: float, *question: Any) -> dict[str, float]:
+    end = time.monotonic() + PATIENCE[settings.platform()]
     while True:
         try:
-            return _ask(*question)
-        except EndpointError:
+            return _check_now(standing(endpoint), served, champion, images)
+        except _NotYet as error:
             if time.monotonic() > end:
-                raise
+                raise EndpointError(str(error)) from error
             time.sleep(POLL)
 
 
-def _ask(
-    endpoint: Mapping[str, Any],
-    transport: str,
-    images: np.ndarray,
-    expected: np.ndarray,
-    promised: Mapping[str, str],
-) -> dict[str, float]:
+def _check_now(
+    endpoint: Endpoint, served: ModelVersion, champion: Callable[[], ModelVersion], images: np.ndarray
+) -> EndpointCheck:
+    rest = _ask(endpoint, "rest", images)
+    version = served if rest.version == str(served.version) else champion()
+    kind = endpoint.variant if version is served else rest.variant
+    variant = version.variant(kind)
+    if variant is None:
+        raise _NotYet(
+            f"endpoint {endpoint.name} serves {kind}, no variant of version {version.version}: deploy it again"
+        )
+    answers = {"rest": rest, "grpc": _ask(endpoint, "grpc", images)}
+    places = {
+        transport: f"endpoint {endpoint.name} over {transport} ({getattr(endpoint, transport)})"
+        for transport in answers
+    }
+    promised = {"version": str(version.version), "variant": variant.kind, "digest": variant.digest}
+    for transport, answer in answers.items():
+        for name, value in promised.items():
+            if (told := getattr(answer, name)) != value:
+                raise _NotYet(f"{places[transport]} serves {name} {told}, not {value}: deploy it again")
+    expected = _expected(variant, images)
+    checks = {
+        transport: _compare(places[transport], answer, expected) for transport, answer in answers.items()
+    }
+    return EndpointCheck(
+        variant=variant.kind,
+        digest=variant.digest,
+        version=version.version,
+        examples=len(images),
+        **checks,
+    )
+
+
+def _expected(variant: PublishedVariant, images: np.ndarray) -> np.ndarray:
+    """What the model file answers: float32 [n, classes]."""
+    data = storage.read(variant.url, variant.bytes)
+    check_model(variant, data)
+    return load_runtime(data).predict(np.divide(images, np.float32(255), dtype=np.float32))
+
+
+def _compare(where: str, answer: _Answer, expected: np.ndarray) -> TransportCheck:
+    values = answer.values
+    if values.size != expected.size:
+        raise EndpointError(f"{where} gives {values.size} values where {expected.size} are expected")
+    difference = float(np.abs(values.reshape(expected.shape) - expected).max(initial=0))
+    if not difference <= TOLERANCE:
+        raise EndpointError(
+            f"{where} differs from its model by {difference:.2g}, more than {TOLERANCE:g}: deploy it again"
+        )
+    return TransportCheck(max_abs_difference=difference, milliseconds=answer.milliseconds)
+
+
+def _ask(endpoint: Endpoint, transport: str, images: np.ndarray) -> _Answer:
     from seldon_core.seldon_client import SeldonClient
 
-    _reach(endpoint["rest"])
-    address = endpoint[transport].removeprefix("http://")
+    _reach(endpoint.rest)
+    address = {"rest": endpoint.rest, "grpc": endpoint.grpc}[transport].removeprefix("http://")
     client = SeldonClient(gateway="seldon", transport=transport, gateway_endpoint=address)
-    where = f"endpoint {endpoint['name']} over {transport} ({address})"
+    where = f"endpoint {endpoint.name} over {transport} ({address})"
     answers: list[Any] = []
     begun = time.perf_counter()
     asking = threading.Thread(
@@ -94,26 +153,16 @@ def _ask(
     asking.join(ANSWER_SECONDS)  # Seldon's client knows no time limit
     milliseconds = 1000 * (time.perf_counter() - begun)
     if not answers:
-        raise EndpointError(
-            f"{where} gave no answer (time limit {ANSWER_SECONDS:g} s). Deploy the endpoint again"
-        )
+        raise _NotYet(f"{where} gave no answer (time limit {ANSWER_SECONDS:g} s). Deploy the endpoint again")
     (answer,) = answers
     if not answer.success or answer.response is None:
-        raise EndpointError(f"{where} does not answer: {' '.join(str(answer.msg).split())[:300]}")
+        raise _NotYet(f"{where} does not answer: {' '.join(str(answer.msg).split())[:300]}")
     tags = answer.response.meta.tags
-    told = {name: tags[name].string_value if name in tags else "nothing" for name in promised}
-    for name, value in promised.items():
-        if told[name] != value:
-            raise EndpointError(f"{where} serves {name} {told[name]}, not {value}: deploy it again")
-    values = np.frombuffer(answer.response.binData, "<f4")
-    if values.size != expected.size:
-        raise EndpointError(f"{where} gives {values.size} values where {expected.size} are expected")
-    difference = float(np.abs(values.reshape(expected.shape) - expected).max(initial=0))
-    if not difference <= TOLERANCE:
-        raise EndpointError(
-            f"{where} differs from its model by {difference:.2g}, more than {TOLERANCE:g}: deploy it again"
-        )
-    return {"max_abs_difference": difference, "milliseconds": milliseconds}
+    version, variant, digest = (
+        tags[name].string_value if name in tags else "nothing"
+        for name in ("model_version", "variant", "digest")
+    )
+    return _Answer(version, variant, digest, np.frombuffer(answer.response.binData, "<f4"), milliseconds)
 
 
 def _reach(url: str) -> None:
@@ -122,4 +171,4 @@ def _reach(url: str) -> None:
         with urllib.request.urlopen(f"{url}/ready", timeout=10):
             return
     except (urllib.error.URLError, OSError) as error:
-        raise EndpointError(f"nobody answers at {url}: {error}. Deploy the endpoint again") from error
+        raise _NotYet(f"nobody answers at {url}: {error}. Deploy the endpoint again") from error

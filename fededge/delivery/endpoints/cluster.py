@@ -8,13 +8,10 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION
 from fededge.errors import EndpointError
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
 
 MANAGER = "fededge"
 TIMEOUT = (5, 30)  # seconds to connect and to answer
@@ -30,6 +27,7 @@ class Cluster:
 
     def __init__(self) -> None:
         from kubernetes import client, config
+        from kubernetes.dynamic import DynamicClient, Resource
 
         settings = client.Configuration()
         file = os.environ.get("KUBECONFIG")
@@ -42,7 +40,17 @@ class Cluster:
             ) from error
         settings.retries = 1
         self._host: str = settings.host
-        self._client: ApiClient = client.ApiClient(settings)
+        # Nothing is discovered: that asks for every resource of the cluster, and the one we need is known.
+        connection = DynamicClient(client.ApiClient(settings), discoverer=lambda *_: None)
+        self._deployments = Resource(
+            prefix="apis",
+            group=GROUP,
+            api_version=VERSION,
+            kind="SeldonDeployment",
+            name=PLURAL,
+            namespaced=True,
+            client=connection,
+        )
 
     def get(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The SeldonDeployment that stands, or None.
@@ -54,9 +62,10 @@ class Cluster:
 
         with self._translated(f"read {namespace}/{name} from"):
             try:
-                return self._call("GET", namespace, name)
+                found = self._deployments.get(name=name, namespace=namespace, _request_timeout=TIMEOUT)
+                return dict(found.to_dict())
             except ApiException as error:
-                if error.status == 404 and PLURAL in (error.body or ""):
+                if error.status == 404 and PLURAL in str(error.body):
                     return None
                 raise
 
@@ -69,7 +78,9 @@ class Cluster:
         _readable(manifest)
         metadata = manifest["metadata"]
         with self._translated(f"apply {metadata['namespace']}/{metadata['name']} to"):
-            self._call("PATCH", metadata["namespace"], metadata["name"], manifest)
+            self._deployments.server_side_apply(
+                body=dict(manifest), field_manager=MANAGER, force_conflicts=True, _request_timeout=TIMEOUT
+            )
 
     def wait(self, namespace: str, name: str, deadline: float = 600.0) -> None:
         """Return when the deployment is available.
@@ -90,24 +101,6 @@ class Cluster:
                     f"kubectl -n {namespace} describe sdep {name}"
                 )
             time.sleep(POLL)
-
-    def _call(self, method: str, namespace: str, name: str, body: Any = None) -> dict[str, Any]:
-        headers = {"Accept": "application/json"}
-        query: list[tuple[str, str]] = []
-        if method == "PATCH":
-            headers["Content-Type"] = "application/apply-patch+yaml"
-            query = [("fieldManager", MANAGER), ("force", "true")]
-        found, *_ = self._client.call_api(
-            f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}/{name}",
-            method,
-            query_params=query,
-            header_params=headers,
-            body=body,
-            response_type="object",
-            auth_settings=["BearerToken"],
-            _request_timeout=TIMEOUT,
-        )
-        return found
 
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:

@@ -3,7 +3,8 @@
 Each endpoint has a folder, <home>/endpoints/<name>/, with `state.json` (what runs, and where), the log
 of its server and, while one starts, `starting.json`: who starts it may be killed, and the next to come
 ends what is left. The server's processes hold a lock on that log through their own output, so
-the kernel itself says whether any of them lives; no process id can be mistaken for another's.
+the kernel itself says whether any of them lives; no process id can be mistaken for another's. It is
+no FileLock, which belongs to the process that takes it: this one is handed on to the server's processes.
 """
 
 import contextlib
@@ -19,15 +20,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fededge import settings, storage
 from fededge.delivery.endpoints.ports import Ports
 from fededge.delivery.endpoints.seldon import ENVIRONMENT, SERVER
+from fededge.documents import VariantFile
 from fededge.errors import EndpointError, EnvironmentMissing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,9 +63,9 @@ class LocalEndpoint(BaseModel):
         """host:port of the gRPC endpoint."""
         return f"127.0.0.1:{self.ports.grpc}"
 
-    def serves(self, variant: Mapping[str, Any], version: int) -> bool:
+    def serves(self, variant: VariantFile, version: int) -> bool:
         """Whether it serves this variant of this version."""
-        return (self.digest, self.variant, self.version) == (variant["digest"], variant["kind"], version)
+        return (self.digest, self.variant, self.version) == (variant.digest, variant.kind, version)
 
     @property
     def running(self) -> bool:
@@ -73,7 +75,7 @@ class LocalEndpoint(BaseModel):
 
 def start(
     name: str,
-    variant: Mapping[str, Any],
+    variant: VariantFile,
     version: int,
     ports: Ports | None = None,
     deadline: float = READY_SECONDS,
@@ -85,7 +87,7 @@ def start(
 
     Args:
         name: of the endpoint.
-        variant: `kind`, `url` and `digest`.
+        variant: its file.
         version: of the model.
         ports: default FEDEDGE_ENDPOINT_PORTS, else free ones.
         deadline: seconds to become ready.
@@ -138,6 +140,15 @@ def stop(name: str) -> bool:
         return left or endpoint is not None
 
 
+def find(name: str) -> LocalEndpoint | None:
+    """The endpoint `name`, or None where none runs. While one starts or ends, this waits for the outcome."""
+    folder = _folder(name)
+    if not folder.is_dir():
+        return None
+    with _exclusive(folder):
+        return _read(folder / STATE)
+
+
 def running() -> list[LocalEndpoint]:
     """The endpoints that run on this machine, by name."""
     files = sorted((settings.home() / "endpoints").glob(f"*/{STATE}"))
@@ -151,13 +162,13 @@ def names() -> list[str]:
 
 
 def _launch(
-    name: str, variant: Mapping[str, Any], version: int, ports: Ports
+    name: str, variant: VariantFile, version: int, ports: Ports
 ) -> tuple[LocalEndpoint, subprocess.Popen]:
     log = _folder(name) / f"server-{ports.rest}.log"
     parameters = [
-        {"name": "model_url", "value": variant["url"], "type": "STRING"},
-        {"name": "model_digest", "value": variant["digest"], "type": "STRING"},
-        {"name": "variant", "value": variant["kind"], "type": "STRING"},
+        {"name": "model_url", "value": variant.url, "type": "STRING"},
+        {"name": "model_digest", "value": variant.digest, "type": "STRING"},
+        {"name": "variant", "value": variant.kind, "type": "STRING"},
         {"name": "model_version", "value": str(version), "type": "STRING"},
         {"name": "threads", "value": str(len(os.sched_getaffinity(0))), "type": "INT"},
     ]
@@ -181,14 +192,20 @@ def _launch(
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=log.parent,
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"},
+            env={
+                **os.environ,
+                **ENVIRONMENT,
+                "PYTHONPATH": path,
+                "PYTHONWARNINGS": "ignore",
+                "SELDON_DEPLOYMENT_ID": name,
+            },
             start_new_session=True,
         )
     endpoint = LocalEndpoint(
         name=name,
         version=version,
-        variant=variant["kind"],
-        digest=variant["digest"],
+        variant=variant.kind,
+        digest=variant.digest,
         ports=ports,
         pid=process.pid,
         log=str(log),
@@ -306,10 +323,9 @@ def _exclusive(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context((folder / ".lock").open("w"))
+            stack.enter_context(FileLock(folder / ".lock"))
         except OSError as error:
             raise EndpointError(
                 f"cannot write {folder}: {error.strerror}. Free space, fix permissions or set FEDEDGE_HOME"
             ) from error
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield

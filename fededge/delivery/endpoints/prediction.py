@@ -2,6 +2,7 @@
 
 import base64
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -9,12 +10,36 @@ import requests
 from fededge.errors import EndpointError, RequestError
 
 PATH = "/api/v1.0/predictions"
+METADATA = "/api/v1.0/metadata"
 TIMEOUT = (5, 60)  # seconds to connect and to answer
 
 
 def to_uint8(x: np.ndarray) -> np.ndarray:
     """uint8 images [n, ...] of float32 images in [0, 1], rounded to the nearest of 256 levels."""
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def input_shape(url: str) -> tuple[int, ...]:
+    """Shape of one example that an endpoint takes, such as (28, 28, 1), by its metadata.
+
+    Args:
+        url: of the endpoint, such as http://127.0.0.1:9000.
+
+    Raises:
+        EndpointError: the URL is malformed, or the endpoint cannot be reached or does not tell a shape.
+    """
+    content = _ask("GET", url, METADATA)
+    try:
+        # A server of its own tells its inputs; Seldon's executor before it, those of its graph.
+        (source,) = content.get("inputs") or content["graphinputs"]
+        shape = source["shape"][1:]
+        if not shape or not all(type(size) is int and size > 0 for size in shape):
+            raise ValueError(f"shape {shape}")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EndpointError(
+            f"{url} does not tell the shape of its input ({error}): is it a FedEdge endpoint? Deploy it again"
+        ) from error
+    return tuple(shape)
 
 
 def predict(url: str, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -25,31 +50,57 @@ def predict(url: str, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         images: uint8 [n, height, width, channels].
 
     Returns:
-        float32 [n, classes], and the answer's tags: model_version, variant, digest.
+        float32 [n, classes], and what answered: model_version, variant, digest.
 
     Raises:
         RequestError: the endpoint refuses the images.
-        EndpointError: it cannot be reached or gives no usable answer.
+        EndpointError: the URL is malformed, or the endpoint cannot be reached or gives no usable answer.
     """
     if images.dtype != np.uint8:
         raise RequestError(f"images are {images.dtype}: send uint8, 0 to 255", "WRONG_TYPE")
     body = {
         "binData": base64.b64encode(images.tobytes()).decode(),
-        "meta": {"tags": {"dtype": "uint8"}},
+        "meta": {"tags": {"dtype": "uint8", "shape": list(images.shape)}},
     }
+    content = _ask("POST", url, PATH, body)
     try:
-        answer = requests.post(url.rstrip("/") + PATH, json=body, timeout=TIMEOUT)
+        tags = {name: content["meta"]["tags"][name] for name in ("model_version", "variant", "digest")}
+        values = np.frombuffer(base64.b64decode(content["binData"]), "<f4").astype(np.float32)
+        if not values.size:
+            raise ValueError("no values")
+        return values.reshape(len(images), -1), tags
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_answer(url, error) from error
+
+
+def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The JSON that an endpoint answers."""
+    if not _is_address(url):
+        raise EndpointError(f"{url!r} is not the URL of an endpoint: give one such as http://127.0.0.1:9000")
+    try:
+        answer = requests.request(method, url.rstrip("/") + path, json=body, timeout=TIMEOUT)
         content = answer.json()
         if 400 <= answer.status_code < 500:
             status = content["status"]
             raise RequestError(f"{url} refuses: {status['info']}", status["reason"], answer.status_code)
         answer.raise_for_status()
-        tags = content["meta"]["tags"]
-        values = np.frombuffer(base64.b64decode(content["binData"]), "<f4").astype(np.float32)
-        return values.reshape([int(size) for size in tags["shape"]]), tags
+        return content
     except requests.ConnectionError as error:
         raise EndpointError(f"nobody answers at {url}: deploy the endpoint, or correct the URL") from error
-    except (requests.RequestException, KeyError, TypeError, ValueError) as error:
-        raise EndpointError(
-            f"{url} gives no usable answer ({' '.join(str(error).split())[:200]}): is it a FedEdge endpoint?"
-        ) from error
+    except (requests.RequestException, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _no_answer(url, error) from error
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        address = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    return bool(address) and url.isprintable() and not (parts.query or parts.fragment or " " in url)
+
+
+def _no_answer(url: str, error: Exception) -> EndpointError:
+    return EndpointError(
+        f"{url} gives no usable answer ({' '.join(str(error).split())[:200]}): is it a FedEdge endpoint?"
+    )

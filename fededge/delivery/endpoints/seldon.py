@@ -7,14 +7,20 @@ operator then fails later, or routes to nowhere. `check` refuses such a manifest
 from collections.abc import Mapping
 from typing import Any
 
+from fededge.documents import ModelVersion, PublishedVariant
 from fededge.errors import EndpointError
-from fededge.task import FederatedTask
+from fededge.task import Endpoint
 
 GROUP, VERSION, PLURAL = "machinelearning.seldon.io", "v1", "seldondeployments"
 MAIN, CANARY = "main", "canary"
 CONTAINER = "model"
 SERVER = "serving.model_server.ModelServer"
-ENVIRONMENT = {"GUNICORN_THREADS": "4", "INCLUDE_METRICS_IN_CLIENT_RESPONSE": "false"}
+ENVIRONMENT = {
+    "INCLUDE_METRICS_IN_CLIENT_RESPONSE": "false",
+    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),  # give the memory of large requests back to the system
+    "SETUPTOOLS_USE_DISTUTILS": "stdlib",  # Seldon imports distutils; setuptools' own takes much longer
+}
+POD_ENVIRONMENT = {**ENVIRONMENT, "FEDEDGE_ENDPOINT_HOST": "0.0.0.0"}
 STORAGE_SECRET = "fededge-storage"
 USER = 10001
 GRPC_BYTES = str(16 << 20)
@@ -25,27 +31,26 @@ ENDPOINT_TYPES = {"REST", "GRPC"}
 PARAMETER_TYPES = {"INT", "FLOAT", "DOUBLE", "STRING", "BOOL"}
 
 
-def chosen_variant(task: FederatedTask, version: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry of the variant that the task's endpoint serves, from a model-version document.
+def chosen_variant(endpoint: Endpoint, version: ModelVersion) -> PublishedVariant:
+    """The variant of a model version that an endpoint serves.
 
     Raises:
-        EndpointError: the task has no endpoint, or the version has no such variant.
+        EndpointError: the version has no such variant.
     """
-    if task.endpoint is None:
-        raise EndpointError(f"task {task.name} has no endpoint: add `endpoint: {{name: {task.name}}}` to it")
-    for variant in version["variants"]:
-        if variant["kind"] == task.endpoint.variant:
-            return dict(variant)
-    kinds = ", ".join(variant["kind"] for variant in version["variants"]) or "none"
+    variant = version.variant(endpoint.variant)
+    if variant is not None:
+        return variant
+    kinds = ", ".join(variant.kind for variant in version.variants) or "none"
     raise EndpointError(
-        f"version {version['version']} of {version['name']} has no variant {task.endpoint.variant} that "
+        f"version {version.version} of {version.name} has no variant {endpoint.variant} that "
         f"passed its gate (it has {kinds}): name one of those in endpoint.variant, or loosen its gate"
     )
 
 
 def build_seldon_deployment(
-    task: FederatedTask,
-    version: Mapping[str, Any],
+    endpoint: Endpoint,
+    replicas: int,
+    version: ModelVersion,
     image: str,
     current: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -55,8 +60,9 @@ def build_seldon_deployment(
     predictor stays and the new version takes `canary_percent` of the traffic beside it.
 
     Args:
-        task: with an endpoint.
-        version: model-version document.
+        endpoint: the task's section.
+        replicas: servers of the new version.
+        version: of the model.
         image: of the model server.
         current: the SeldonDeployment that stands, if any.
 
@@ -66,13 +72,11 @@ def build_seldon_deployment(
     Raises:
         EndpointError: no such variant, or a manifest that Seldon would not run.
     """
-    variant = chosen_variant(task, version)
-    endpoint = task.endpoint
-    assert endpoint is not None
-    predictor = _predictor(MAIN, image, variant, version, endpoint.replicas)
+    variant = chosen_variant(endpoint, version)
+    predictor = _predictor(MAIN, image, variant, version, replicas)
     predictors = [predictor]
     standing = _standing(current)
-    if endpoint.canary_percent and standing and _digest(standing) != variant["digest"]:
+    if endpoint.canary_percent and standing and _digest(standing) != variant.digest:
         canary = _predictor(CANARY, image, variant, version, 1)
         predictors = [
             {**standing, "traffic": 100 - endpoint.canary_percent},
@@ -87,7 +91,7 @@ def build_seldon_deployment(
             "labels": {
                 "app.kubernetes.io/name": endpoint.name,
                 "app.kubernetes.io/managed-by": "fededge",
-                "app.kubernetes.io/part-of": task.name,
+                "app.kubernetes.io/part-of": version.name,
             },
         },
         "spec": {
@@ -151,21 +155,21 @@ def _one_of(where: str, found: str, known: set[str]) -> None:
 
 
 def _predictor(
-    name: str, image: str, variant: Mapping[str, Any], version: Mapping[str, Any], replicas: int
+    name: str, image: str, variant: PublishedVariant, version: ModelVersion, replicas: int
 ) -> dict[str, Any]:
     parameters = {
-        "model_url": variant["url"],
-        "model_digest": variant["digest"],
-        "variant": variant["kind"],
-        "model_version": str(version["version"]),
+        "model_url": variant.url,
+        "model_digest": variant.digest,
+        "variant": variant.kind,
+        "model_version": str(version.version),
     }
     return {
         "name": name,
         "replicas": replicas,
         "traffic": 100,
         "labels": {
-            "fededge.io/model-version": str(version["version"]),
-            "fededge.io/variant": variant["kind"],
+            "fededge.io/model-version": str(version.version),
+            "fededge.io/variant": variant.kind,
         },
         "graph": {
             "name": CONTAINER,
@@ -195,7 +199,7 @@ def _pod(image: str) -> dict[str, Any]:
                 "name": CONTAINER,
                 "image": image,
                 "command": ["seldon-core-microservice", SERVER, "--service-type", "MODEL"],
-                "env": [{"name": key, "value": value} for key, value in ENVIRONMENT.items()],
+                "env": [{"name": key, "value": value} for key, value in POD_ENVIRONMENT.items()],
                 "envFrom": [{"secretRef": {"name": STORAGE_SECRET, "optional": True}}],
                 "readinessProbe": probe("/ready", periodSeconds=2, failureThreshold=3),
                 "livenessProbe": probe("/live", initialDelaySeconds=10, periodSeconds=10, failureThreshold=3),

@@ -5,65 +5,69 @@
 | float32 | float32 | float32 | float32 |
 | float16 | float16 | float32 | float32 |
 | dynamic-int8 | int8 | float32, quantized while running where the kernel gains by it | float32 |
-| int8 | int8 | int8, ranges from representative samples | float32 |
+| int8 | int8 | int8, ranges measured by clients | float32 |
 
-int8 is the post-training scheme of Jacob et al. 2018, "Quantization and Training of Neural Networks
-for Efficient Integer-Arithmetic-Only Inference". Its representative samples are drawn from what the
-training clients say about their own data: mean, deviation and range of each pixel. Neither a
-client's examples nor the held-out examples are read.
-
-Noise that is independent from pixel to pixel calibrates a convolutional network badly: its filters
-average such noise away, so the ranges come out too small and real strokes saturate. The samples
-therefore deviate from the mean in smooth fields of several coarsenesses.
+int8 is the post-training scheme of Jacob, Kligys, Chen, Zhu, Tang, Howard, Adam and Kalenichenko 2018,
+Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, section 2. The
+ranges of its activations are no statistics of examples in one place: clients measure them on their own
+examples, and a merged low and high end of each tensor is all that comes here (`fededge.learning.calibration`).
+They enter the model as fake quantization (section 3 there), which the converter turns into int8.
 """
 
 import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
 
-from fededge import storage, weights
+from fededge.documents import CalibrationRanges
 from fededge.errors import DataError, VariantError
 
-SAMPLES = 256
-GRIDS = (4, 7, 14, 28)  # nodes a side of the smooth fields, coarse to fine
-SPREAD = 2.0  # standard deviations at a node
-STATISTICS = ("mean", "std", "min", "max")
+CALIBRATED = "int8"
+"""The kind that needs calibration ranges."""
+NARROWEST = 1e-6
+"""Width of the narrowest range that can be quantized."""
 
 
-def build(model: tf.keras.Model, kind: str, samples: np.ndarray) -> bytes:
+Layers = Mapping[str, tf.keras.layers.Layer]
+
+
+def build(
+    model: tf.keras.Model, kind: str, layers: Layers | None = None, ranges: CalibrationRanges | None = None
+) -> bytes:
     """`model` converted to a LiteRT file of `kind`.
 
     Args:
         model: Keras model, float32 [b, ...] to float32 [b, classes].
         kind: float32, float16, dynamic-int8 or int8.
-        samples: float32 [n, ...] representative inputs; read for int8 only.
+        layers: of the model, by the names that `ranges` has for their outputs; needed for int8 only.
+        ranges: of the input and of each layer's output; needed for int8 only.
 
     Raises:
+        DataError: the ranges are missing, or those of another model.
         VariantError: an unknown kind, a model that the converter refuses, or a result that takes
             only one example at a time.
     """
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    if kind not in ("float32", "float16", "dynamic-int8", CALIBRATED):
+        raise VariantError(f"unknown variant kind {kind!r}: use float32, float16, dynamic-int8 or int8")
+    converter = tf.lite.TFLiteConverter.from_keras_model(
+        _with_ranges(model, layers or {}, ranges) if kind == CALIBRATED else model
+    )
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    elif kind == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
-    elif kind not in ("float32", "dynamic-int8"):
-        raise VariantError(f"unknown variant kind {kind!r}: use float32, float16, dynamic-int8 or int8")
     try:
         with _quiet():
             built: bytes = converter.convert()
-    except (ValueError, RuntimeError, TypeError, tf.errors.OpError) as error:
+    except (ValueError, RuntimeError, TypeError, tf.errors.OpError, ConverterError) as error:
         raise VariantError(
             f"cannot convert the model to {kind}: {' '.join(str(error).split())[:300]}. "
             "Remove this kind from the task's variants"
@@ -72,51 +76,41 @@ def build(model: tf.keras.Model, kind: str, samples: np.ndarray) -> bytes:
     return built
 
 
-def representative_samples(data: Path, seed: int, count: int = SAMPLES) -> np.ndarray:
-    """Inputs as the training clients see them, drawn from their summaries.
+class _Ranged(tf.keras.layers.Wrapper):
+    """A layer whose output is quantized to 8 bits within a range."""
 
-    Clients take turns. A sample is `mean + SPREAD * z * std` of one client, clipped to that client's
-    range; z is normal at the nodes of a grid and bilinear between them. The same folder and seed
-    give the same samples.
+    def __init__(self, layer: tf.keras.layers.Layer, low: float, high: float) -> None:
+        super().__init__(layer, name=layer.name)
+        self._range = {"min": low, "max": high}
 
-    Args:
-        data: the data artifact, with clients/<id>/summary.safetensors.
-        seed: the task's seed.
-        count: number of samples.
-
-    Returns:
-        float32 [count, height, width, channels].
-
-    Raises:
-        DataError: no client, or a summary that is malformed.
-    """
-    summaries = [_summary(file) for file in sorted(data.glob("clients/*/summary.safetensors"))]
-    if not summaries:
-        raise DataError(f"no clients/<id>/summary.safetensors in {data}: run prepare_data again")
-    random = np.random.default_rng([seed, SAMPLES])
-    drawn = []
-    for index in range(count):
-        turn, client = divmod(index, len(summaries))
-        mean, std, low, high = summaries[client]
-        height, width, channels = mean.shape
-        grid = GRIDS[turn % len(GRIDS)]
-        nodes = random.standard_normal((grid, grid, channels), dtype=np.float32)
-        field = tf.image.resize(nodes, (height, width)).numpy()
-        drawn.append(np.clip(mean + SPREAD * field * std, low, high))
-    return np.stack(drawn).astype(np.float32)
+    def call(self, *inputs: Any, **options: Any) -> tf.Tensor:
+        """The layer's output."""
+        return tf.quantization.fake_quant_with_min_max_args(self.layer(*inputs, **options), **self._range)
 
 
-def _summary(file: Path) -> list[np.ndarray]:
-    tensors = weights.from_bytes(storage.read(str(file), limit=1 << 28))
-    found = weights.shapes(tensors)
-    if sorted(found) != sorted(STATISTICS) or len({*found.values()}) != 1 or len(found["mean"]) != 3:
+def _with_ranges(model: tf.keras.Model, layers: Layers, ranges: CalibrationRanges | None) -> tf.keras.Model:
+    """`model` with its input and each layer's output quantized within `ranges`, holding the same weights."""
+    found = {
+        r.name: (min(r.low, 0.0), max(r.high, 0.0, NARROWEST)) for r in (ranges.ranges if ranges else [])
+    }
+    if sorted(found) != sorted(["input", *layers]):
         raise DataError(
-            f"{file} must hold {', '.join(STATISTICS)}, each (height, width, channels), not {found}: "
-            "prepare that client's data again"
+            f"calibration ranges of {sorted(found)} where the model has input, {', '.join(layers)}: run "
+            "evaluate_model again (`fededge run --fresh`)"
         )
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-        raise DataError(f"{file} holds values that are not finite: check that client's data")
-    return [tensors[name] for name in STATISTICS]
+
+    def ranged(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        (name,) = (name for name, each in layers.items() if each is layer)
+        return _Ranged(layer.__class__.from_config(layer.get_config()), *found[name])
+
+    inside = tf.keras.models.clone_model(model, clone_function=ranged)
+    inside.set_weights(model.get_weights())
+    image = tf.keras.Input(model.input_shape[1:], name="image")
+    low, high = found["input"]
+    quantized = tf.keras.layers.Lambda(
+        lambda x: tf.quantization.fake_quant_with_min_max_args(x, min=low, max=high)
+    )
+    return tf.keras.Model(image, inside(quantized(image)))
 
 
 def _check_signature(built: bytes, kind: str) -> None:

@@ -3,13 +3,12 @@
 import gzip
 import statistics
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from fededge import storage
-from fededge.errors import DataError, VariantError
+from fededge.documents import Measurement
+from fededge.errors import VariantError
 from fededge.inference import Runtime, load_runtime
 
 REPEATS = {1: 200, 500: 11}
@@ -17,7 +16,7 @@ WARM_UP = 3
 BATCH = 500
 
 
-def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: float) -> dict[str, Any]:
+def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: float) -> Measurement:
     """Measure a variant on one thread of this machine.
 
     Args:
@@ -28,9 +27,7 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
         reference: accuracy of the model that the variant was built from, on the same examples.
 
     Returns:
-        kind, digest, bytes, compressed_bytes (gzip), accuracy, accuracy_loss (reference - accuracy),
-        shape of an example, classes, latency_ms_1 and latency_ms_500 (milliseconds for 1 and for 500
-        examples at once: the median of repeats after a warm-up).
+        The measurement, not judged yet; a latency is the median of repeats after a warm-up.
 
     Raises:
         VariantError: the variant gives values that are not finite or not one row for each example.
@@ -44,37 +41,18 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
             "finite: build it again"
         )
     accuracy = float(np.mean(scores.argmax(axis=1) == y))
-    return {
-        "kind": kind,
-        "digest": storage.digest(model),
-        "bytes": len(model),
-        "compressed_bytes": len(gzip.compress(model, mtime=0)),
-        "accuracy": accuracy,
-        "accuracy_loss": reference - accuracy,
-        "shape": list(x.shape[1:]),
-        "classes": scores.shape[1],
-        **{f"latency_ms_{count}": _latency(runtime, x, count) for count in REPEATS},
-    }
-
-
-def held_out(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """x float32 [n, height, width, channels] and y int64 [n] in a test artifact.
-
-    Raises:
-        DataError: a file is missing or malformed, or there are no examples.
-    """
-    try:
-        x, y = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in "xy")
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(
-            f"cannot read held-out examples in {folder}: {error}. Prepare the data again"
-        ) from error
-    if x.dtype != np.float32 or x.ndim != 4 or y.dtype != np.int64 or y.shape != (len(x),) or len(x) == 0:
-        raise DataError(
-            f"{folder} holds {x.dtype} {x.shape} and {y.dtype} {y.shape} where float32 (n, height, width, "
-            "channels) and int64 (n,) are expected: prepare the data again"
-        )
-    return x, y
+    return Measurement(
+        kind=kind,
+        digest=storage.digest(model),
+        bytes=len(model),
+        compressed_bytes=len(gzip.compress(model, mtime=0)),
+        accuracy=accuracy,
+        accuracy_loss=reference - accuracy,
+        shape=list(x.shape[1:]),
+        classes=scores.shape[1],
+        latency_ms_1=_latency(runtime, x, 1),
+        latency_ms_500=_latency(runtime, x, 500),
+    )
 
 
 def _latency(runtime: Runtime, x: np.ndarray, count: int) -> float:

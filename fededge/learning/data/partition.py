@@ -5,24 +5,31 @@ import re
 import numpy as np
 
 from fededge.errors import DataError
-from fededge.task import FederatedTask
+from fededge.task import Partition
 
 ATTEMPTS = 1000
 
 
-def spread(task: FederatedTask, y: np.ndarray, owners: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def assign(
+    how: Partition, seed: int, y: np.ndarray, owners: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Client id to the indices of its examples; every example goes to exactly one client.
 
     Args:
-        task: gives kind, number of clients, alpha and seed; the same task gives the same spread.
+        how: kind, number of clients and alpha.
+        seed: of the task; the same seed gives the same shares.
         y: labels, int64 [n].
         owners: names [n], for kind natural.
 
     Raises:
         DataError: a client would get fewer than `partition.min_examples`.
     """
-    how = task.partition
-    rng = np.random.default_rng([task.seed, 2])
+    if how.kind != "natural" and how.clients * how.min_examples > len(y):
+        raise DataError(
+            f"{how.clients:,} clients with partition.min_examples {how.min_examples:,} each need more than the "
+            f"{len(y):,} training examples there are: use fewer clients or a smaller min_examples"
+        )
+    rng = np.random.default_rng([seed, 2])
     if how.kind == "natural":
         assert owners is not None
         shares = _by_owner(owners)
@@ -40,6 +47,11 @@ def spread(task: FederatedTask, y: np.ndarray, owners: np.ndarray | None = None)
             f"{how.min_examples}: use fewer clients, a larger alpha or a smaller min_examples"
         )
     return shares
+
+
+def held_out(examples: int, share: float) -> int:
+    """How many of a client's `examples` are kept for its own evaluation: at least one, and not all."""
+    return min(max(1, round(examples * share)), examples - 1)
 
 
 def _by_owner(owners: np.ndarray) -> dict[str, np.ndarray]:

@@ -3,16 +3,19 @@
 import io
 import zlib
 from dataclasses import dataclass
+from lzma import LZMAError
 from zipfile import BadZipFile
 
 import numpy as np
 
 from fededge import storage
 from fededge.errors import DataError
-from fededge.task import DigitsData, FederatedTask, FileData, KerasMnist
+from fededge.examples import MALFORMED
+from fededge.task import Data, DigitsData, FileData, KerasMnist
 
 LIMIT = 8 << 30
 SHAPE = (28, 28, 1)
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,19 @@ class Examples:
     owners: np.ndarray | None = None
 
 
-def load(task: FederatedTask) -> Examples:
-    """The examples that `task.data` names.
+def load(data: Data, seed: int) -> Examples:
+    """The examples that a task's section `data` names, split with the task's `seed`.
 
     Raises:
         DataError: missing, malformed, not finite, or of another shape than the model takes.
     """
-    data = task.data
     if isinstance(data, DigitsData):
-        return _hold_out(*_digits(), data.holdout, task.seed)
+        return _hold_out(*_digits(), data.holdout, seed)
     if isinstance(data, FileData):
         return _npz(data)
     if isinstance(data, KerasMnist):
         return _keras_mnist()
-    return _hold_out(*_synthetic(data.examples, task.seed), data.holdout, task.seed)
+    return _hold_out(*_synthetic(data.examples, seed), data.holdout, seed)
 
 
 def images(x: np.ndarray, source: str) -> np.ndarray:
@@ -78,12 +80,16 @@ def labels(y: np.ndarray, count: int, source: str) -> np.ndarray:
     """`y` as int64 [count].
 
     Raises:
-        DataError: not whole numbers, negative, or not one per example.
+        DataError: not whole numbers from 0 to 9, or not one per example.
     """
     if y.shape != (count,):
         raise DataError(f"{source}: labels have shape {y.shape} for {count} examples: give one label each")
     if not np.issubdtype(y.dtype, np.integer) or (count and y.min() < 0):
         raise DataError(f"{source}: labels must be whole numbers from 0, found {y.dtype}")
+    if count and int(y.max()) >= CLASSES:
+        raise DataError(
+            f"{source}: label {y.max()} found where the model tells {CLASSES} classes apart (0 to {CLASSES - 1})"
+        )
     return y.astype(np.int64)
 
 
@@ -118,16 +124,20 @@ def _synthetic(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _npz(data: FileData) -> Examples:
     raw = storage.read(data.path, LIMIT)
+    wanted = ["x_train", "y_train", "x_test", "y_test", *([data.key] if data.key else [])]
     try:
         with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise DataError(f"{data.path} is not an .npz file without pickled objects: {error}") from error
-    wanted = ["x_train", "y_train", "x_test", "y_test", *([data.key] if data.key else [])]
-    missing = [name for name in wanted if name not in arrays]
-    if missing:
-        raise DataError(f"{data.path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays))}")
-    return _examples(arrays, data.path, arrays[data.key].astype(str) if data.key else None)
+            missing = [name for name in wanted if name not in archive.files]
+            if missing:
+                raise DataError(
+                    f"{data.path} lacks {', '.join(missing)}; it has {sorted(archive.files)[:10]}"
+                )
+            arrays = {name: np.asarray(archive[name]) for name in wanted}  # bytes, where it is no .npy
+        owners = arrays[data.key].astype(str) if data.key else None
+    except (*MALFORMED, RuntimeError, BadZipFile, LZMAError, zlib.error) as error:
+        told = " ".join(str(error).split())[:200]
+        raise DataError(f"{data.path} is not an .npz file without pickled objects: {told}") from error
+    return _examples(arrays, data.path, owners)
 
 
 def _keras_mnist() -> Examples:
@@ -150,12 +160,7 @@ def _examples(arrays: dict[str, np.ndarray], source: str, owners: np.ndarray | N
         raise DataError(f"{source}: the key array must name one owner per training example")
     if not len(x) or not len(test_x):
         raise DataError(f"{source}: {len(x)} training and {len(test_x)} test examples; both are needed")
-    classes = int(max(y.max(), test_y.max())) + 1
-    if classes > 10:
-        raise DataError(
-            f"{source}: label {classes - 1} found where the model tells 10 classes apart (0 to 9)"
-        )
-    return Examples(x, y, test_x, test_y, 10, owners)
+    return Examples(x, y, test_x, test_y, CLASSES, owners)
 
 
 def _hold_out(x: np.ndarray, y: np.ndarray, share: float, seed: int) -> Examples:

@@ -1,0 +1,31 @@
+"""Frameworks that models come from: one folder each, with a model spec, a client and a plan."""
+
+from pathlib import Path
+
+from fededge.documents import Plan
+from fededge.errors import DataError
+from fededge.learning.interfaces import Client, ModelSpec
+from fededge.task import Model
+
+
+def model_spec(model: Model) -> ModelSpec:
+    """The model that a task names."""
+    from fededge.learning.frameworks.keras.spec import KerasModel
+
+    return KerasModel(model)
+
+
+def open_client(plan: Path, data: Path) -> Client:
+    """A client that executes the plan in `plan` on its own folder `data` (with train/ and test/).
+
+    Raises:
+        DataError: the plan is of a framework that is not installed here, or the examples are malformed.
+        StorageError: there is no plan.
+        DocumentError: plan.json is malformed, or of a newer format.
+    """
+    document = Plan.read(plan / "plan.json")
+    if document.framework != "keras":
+        raise DataError(f"the plan in {plan} is for the framework {document.framework!r}: install it here")
+    from fededge.learning.frameworks.keras.client import KerasClient
+
+    return KerasClient(plan, data, [variable.name for variable in document.variables])

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from fededge import storage
-from fededge.learning.runtimes import Counts, Reports
+from fededge.learning.interfaces import EvaluationReport, RangesReport, TrainingReport
 from fededge.processes import owned
 from fededge.weights import Weights, to_bytes
 
@@ -23,7 +24,10 @@ ALIVE_AT_ONCE = 4
 
 
 class LocalSites:
-    """Site processes over the client folders in `clients`, all executing the plan in `plan`."""
+    """Site processes over the client folders in `clients`, all executing the plan in `plan`.
+
+    See `fededge.learning.interfaces.ClientRuntime`.
+    """
 
     def __init__(self, plan: Path, clients: Path) -> None:
         self._plan = plan.resolve()
@@ -31,28 +35,40 @@ class LocalSites:
         self._sites: dict[str, _Site] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-sites-")
 
+    def available(self) -> list[str]:
+        """See ClientRuntime."""
+        return sorted(folder.name for folder in self._clients.iterdir() if folder.is_dir())
+
     def train(
-        self, task_seed: int, round_number: int, weights: Weights, cohort: list[str], deadline_seconds: float
-    ) -> Reports:
-        """See Runtime."""
-        files = {client: Path(self._folder.name) / f"update-{i}" for i, client in enumerate(cohort)}
+        self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
+    ) -> Iterator[TrainingReport]:
+        """See ClientRuntime."""
+        files = {client: Path(self._folder.name) / f"update-{i}" for i, client in enumerate(sorted(cohort))}
         for file in files.values():
             file.unlink(missing_ok=True)
         requests = {
-            client: {"do": "train", "seed": task_seed, "round": round_number, "update": str(file)}
+            client: {"do": "train", "seed": seed, "round": round_number, "update": str(file)}
             for client, file in files.items()
         }
-        answers = self._ask(requests, weights, deadline_seconds)
-        failed = {client: answer["error"] for client, answer in answers.items() if "error" in answer}
-        return Reports({c: f for c, f in files.items() if c not in failed}, failed)
+        for client, answer in self._ask(requests, weights, deadline_seconds):
+            failure = answer.get("error")
+            yield TrainingReport(client, None if failure else files[client], failure)
 
-    def evaluate(self, weights: Weights, clients: list[str], deadline_seconds: float) -> Counts:
-        """See Runtime."""
-        answers = self._ask({client: {"do": "evaluate"} for client in clients}, weights, deadline_seconds)
-        return Counts(
-            {client: answer["counts"] for client, answer in answers.items() if "counts" in answer},
-            {client: answer["error"] for client, answer in answers.items() if "error" in answer},
-        )
+    def evaluate(
+        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[EvaluationReport]:
+        """See ClientRuntime."""
+        requests = {client: {"do": "evaluate"} for client in clients}
+        for client, answer in self._ask(requests, weights, deadline_seconds):
+            yield EvaluationReport(client, answer.get("counts"), answer.get("error"))
+
+    def ranges(
+        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[RangesReport]:
+        """See ClientRuntime."""
+        requests = {client: {"do": "ranges"} for client in clients}
+        for client, answer in self._ask(requests, weights, deadline_seconds):
+            yield RangesReport(client, answer.get("ranges"), answer.get("error"))
 
     def close(self) -> None:
         """End all site processes."""
@@ -62,41 +78,49 @@ class LocalSites:
         self._folder.cleanup()
 
     def _ask(
-        self, requests: dict[str, dict[str, Any]], weights: Weights, deadline_seconds: float
-    ) -> dict[str, dict[str, Any]]:
+        self, requests: Mapping[str, dict[str, Any]], weights: Weights, deadline_seconds: float
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each client's answer as it comes; at most ALIVE_AT_ONCE work at the same time."""
         end = time.monotonic() + deadline_seconds
         path = Path(self._folder.name) / "weights"
         storage.write(str(path), to_bytes(weights))
-        answers: dict[str, dict[str, Any]] = {}
-        clients = list(requests)
-        with ThreadPoolExecutor(ALIVE_AT_ONCE) as threads:
-            for start in range(0, len(clients), ALIVE_AT_ONCE):
-                wave = clients[start : start + ALIVE_AT_ONCE]
-                self._make_room(wave)
-                waiting: dict[Future[dict[str, Any]], str] = {}
-                for client in wave:
-                    site = self._site(client)
-                    request = requests[client] | {"weights": str(path)}
-                    waiting[threads.submit(site.ask, request)] = client
-                wait(waiting, timeout=max(0.0, end - time.monotonic()))
-                for future, client in waiting.items():
-                    if not future.done():
-                        self._sites.pop(client).end()
-                        answers[client] = {"error": f"no report within {deadline_seconds:g} s"}
-                        continue
-                    answers[client] = future.result()
+        waiting = list(requests)
+        working: dict[Future[dict[str, Any]], str] = {}
+        threads = ThreadPoolExecutor(ALIVE_AT_ONCE)
+        try:
+            while waiting or working:
+                while waiting and len(working) < ALIVE_AT_ONCE:
+                    client = waiting.pop(0)
+                    site = self._site(client, working.values())
+                    working[threads.submit(site.ask, requests[client] | {"weights": str(path)})] = client
+                done, _ = wait(working, max(0.0, end - time.monotonic()), FIRST_COMPLETED)
+                for future in done:
+                    client = working.pop(future)
                     if not self._sites[client].alive:
                         self._sites.pop(client).end()
-        return answers
+                    yield client, future.result()
+                if not done:
+                    break
+            late = [*working.values(), *waiting]
+            self._abandon(working)
+            for client in late:
+                yield client, {"error": f"no report within {deadline_seconds:g} s"}
+        finally:
+            self._abandon(working)
+            threads.shutdown()
 
-    def _make_room(self, wave: list[str]) -> None:
-        for client in [name for name in self._sites if name not in wave]:
-            if len(self._sites.keys() | set(wave)) <= ALIVE_AT_ONCE:
-                return
+    def _abandon(self, working: dict[Future[dict[str, Any]], str]) -> None:
+        """End the sites that are still at work."""
+        for client in working.values():
             self._sites.pop(client).end()
+        working.clear()
 
-    def _site(self, client: str) -> "_Site":
+    def _site(self, client: str, busy: Collection[str]) -> "_Site":
         if client not in self._sites:
+            for idle in [name for name in self._sites if name not in busy]:
+                if len(self._sites) < ALIVE_AT_ONCE:
+                    break
+                self._sites.pop(idle).end()
             log = Path(self._folder.name) / f"{client}.log"
             self._sites[client] = _Site(self._plan, self._clients / client, log)
         return self._sites[client]

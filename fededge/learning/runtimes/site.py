@@ -11,11 +11,16 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fededge import storage
 from fededge.errors import FedEdgeError
+from fededge.learning.frameworks import open_client
+from fededge.learning.interfaces import Client
+from fededge.learning.seeds import seed_for
+from fededge.learning.update import UpdateFormat
 from fededge.weights import from_bytes, shapes
 
 
@@ -44,23 +49,21 @@ class Site:
     def __init__(self, plan: Path, data: Path) -> None:
         self._plan = plan
         self._data = data
-        self._client: Any = None
+        self._client: Client | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """{"do": "train" | "evaluate", "weights": path, ...} to {} | {"counts": ...} | {"error": text}."""
-        from fededge.learning.frameworks.keras.batches import seed_for
-        from fededge.learning.frameworks.keras.client import KerasClient
-        from fededge.learning.update import Layout
-
+        """A request ("do": train, evaluate or ranges; "weights": path; ...) to what came of it, or {"error": text}."""
         try:
             if self._client is None:
-                self._client = KerasClient(self._plan, self._data)
+                self._client = open_client(self._plan, self._data)
             weights = from_bytes(storage.read(request["weights"]))
             if request["do"] == "evaluate":
-                return {"counts": self._client.evaluate(weights)}
+                return {"counts": dict(self._client.evaluate(weights))}
+            if request["do"] == "ranges":
+                return {"ranges": asdict(self._client.ranges(weights))}
             seed = seed_for(request["seed"], request["round"], self._data.name)
             update = self._client.train(weights, seed)
-            storage.write(request["update"], Layout(shapes(weights)).encode(update))
+            storage.write(request["update"], UpdateFormat(shapes(weights)).encode(update))
         except FedEdgeError as error:
             return {"error": str(error)}
         return {}

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import Layout, Update
+from fededge.learning.update import Update, UpdateFormat
 from fededge.task import ServerOptimizer
 from fededge.weights import Weights
 
@@ -29,13 +29,13 @@ def server_optimizer(server: ServerOptimizer) -> tff.learning.optimizers.Optimiz
     return tff.learning.optimizers.build_sgdm(server.learning_rate, momentum=server.momentum or None)
 
 
-class Aggregator:
+class MeanAggregator:
     """A TFF computation from (state, weights, update files) to the next (state, weights)."""
 
-    def __init__(self, layout: Layout, server: ServerOptimizer, worker: Worker) -> None:
-        self._names = list(layout.shapes)
+    def __init__(self, form: UpdateFormat, server: ServerOptimizer, worker: Worker) -> None:
+        self._names = list(form.shapes)
         self._worker = worker
-        tensors = [tff.TensorType(np.float32, shape) for shape in layout.shapes.values()]
+        tensors = [tff.TensorType(np.float32, shape) for shape in form.shapes.values()]
         weights_type = tff.to_type(tff.learning.models.ModelWeights(tensors, []))
         mean = tff.aggregators.MeanFactory().create(weights_type.trainable, tff.TensorType(np.float32))
         finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
@@ -44,11 +44,11 @@ class Aggregator:
 
         @tff.tensorflow.computation(np.str_)
         def read_update(path):  # type: ignore[no-untyped-def]
-            body = tf.strings.substr(tf.io.read_file(path), layout.offset, layout.size - layout.offset)
+            body = tf.strings.substr(tf.io.read_file(path), form.offset, form.size - form.offset)
             numbers = tf.io.decode_raw(body, tf.float32)
-            sizes = [int(np.prod(shape)) for shape in layout.shapes.values()]
+            sizes = [int(np.prod(shape)) for shape in form.shapes.values()]
             *parts, examples, _, _ = tf.split(numbers, [*sizes, 1, 1, 1])
-            delta = [tf.reshape(p, s) for p, s in zip(parts, layout.shapes.values(), strict=True)]
+            delta = [tf.reshape(p, s) for p, s in zip(parts, form.shapes.values(), strict=True)]
             return delta, tf.reshape(examples, [])
 
         @tff.federated_computation

@@ -1,5 +1,6 @@
 """The simulation engine: whole rounds inside the TFF worker, which reads the clients' files itself."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,26 +10,44 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from fededge.errors import DivergedError
-from fededge.learning.data import folders
-from fededge.learning.engines import Outcome
 from fededge.learning.frameworks.keras import batches, models
+from fededge.learning.interfaces import RoundResult, ServerState
+from fededge.learning.seeds import seed_for
 from fededge.learning.tff.aggregation import server_optimizer
 from fededge.learning.tff.plan import LOOP, client_optimizer, tff_model
 from fededge.learning.tff.worker import Worker
-from fededge.task import FederatedTask
+from fededge.task import Learning, Model, Operation
 from fededge.weights import Weights
 
 
 class SimulationEngine:
-    """Federated averaging by TFF over the client folders in `data`."""
+    """Federated averaging by TFF over client folders of this machine.
 
-    def __init__(self, task: FederatedTask, data: Path) -> None:
-        self._task = task
-        self._clients = data.resolve() / "clients"
-        self._examples = {client["id"]: client["train"] for client in folders.population(data)["clients"]}
-        self._worker = Worker(task.learning.cohort.deadline_seconds)
-        self._names = sorted(models.initial_weights(task))
-        work = task.learning.client
+    Args:
+        model: what is trained.
+        learning: the algorithm.
+        operation: the time limit of the TFF worker.
+        seed: of the task.
+        clients: folder with one folder for each client.
+        examples: training examples by client.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        learning: Learning,
+        operation: Operation,
+        seed: int,
+        clients: Path,
+        examples: Mapping[str, int],
+    ) -> None:
+        self._seed = seed
+        self._clients = clients.resolve()
+        self._examples = examples
+        self._worker = Worker(operation.worker_timeout_seconds)
+        self._names = models.names(models.training_model(model))
+        self._epochs = learning.client.epochs
+        work = learning.client
 
         @tff.tensorflow.computation(np.str_)
         def client_data(client):  # type: ignore[no-untyped-def]
@@ -37,9 +56,9 @@ class SimulationEngine:
             return batches.training_batches(parts[0], seed, work.batch_size, work.epochs)
 
         process = tff.learning.algorithms.build_weighted_fed_avg(
-            model_fn=lambda: tff_model(models.training_model(task)),
+            model_fn=lambda: tff_model(models.training_model(model)),
             client_optimizer_fn=client_optimizer(work),
-            server_optimizer_fn=server_optimizer(task.learning.server),
+            server_optimizer_fn=server_optimizer(learning.server),
             loop_implementation=LOOP,
         )
         self._process = tff.simulation.compose_dataset_computation_with_learning_process(client_data, process)
@@ -54,37 +73,40 @@ class SimulationEngine:
     ) -> None:
         self._worker.close()
 
-    def initialize(self) -> list[np.ndarray]:
+    def available(self) -> list[str]:
+        """See Engine."""
+        return sorted(self._examples)
+
+    def initialize(self) -> ServerState:
         """See Engine."""
         return [np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(self._initial()))]
 
     def next(
-        self, weights: Weights, server: list[np.ndarray], round_number: int, cohort: list[str]
-    ) -> Outcome:
+        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
+    ) -> RoundResult:
         """See Engine."""
         template = self._initial()
         parts = tf.nest.pack_sequence_as(_server_parts(template), server)
-        model = models.names(models.training_model(self._task))
         state = tff.learning.templates.LearningAlgorithmState(
-            tff.learning.models.ModelWeights([weights[name] for name in model], []), *parts
+            tff.learning.models.ModelWeights([weights[name] for name in self._names], []), *parts
         )
         clients = [
-            f"{self._clients / client / 'train'}\t{batches.seed_for(self._task.seed, round_number, client)}"
+            f"{self._clients / client / 'train'}\t{seed_for(self._seed, round_number, client)}"
             for client in sorted(cohort)
         ]
         with self._worker.context(len(clients)):
             result = self._process.next(state, clients)
         metrics = result.metrics["client_work"]["train"]
         examples = float(metrics["num_examples"])
-        expected = sum(self._examples[client] for client in cohort) * self._task.learning.client.epochs
+        expected = sum(self._examples[client] for client in cohort) * self._epochs
         if examples != expected:  # TFF leaves a client out whose weights are no longer finite
             raise DivergedError(
                 f"round {round_number}: local training diverged to NaN or infinity at one client or more "
                 f"({examples:g} of {expected} samples count): lower learning.client.learning_rate"
             )
-        return Outcome(
+        return RoundResult(
             weights=dict(
-                zip(model, map(np.asarray, result.state.global_model_weights.trainable), strict=True)
+                zip(self._names, map(np.asarray, result.state.global_model_weights.trainable), strict=True)
             ),
             server=[np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(result.state))],
             reported=sorted(cohort),

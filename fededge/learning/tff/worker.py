@@ -49,11 +49,11 @@ class Worker:
     """A worker process and the contexts that run computations on it; use it with `with`.
 
     Args:
-        deadline_seconds: longest time one request to the worker may take.
+        timeout_seconds: longest time one request to the worker may take.
     """
 
-    def __init__(self, deadline_seconds: float) -> None:
-        self.deadline_seconds = deadline_seconds
+    def __init__(self, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
         self.process: subprocess.Popen[bytes] | None = None
         self._contexts: dict[int, Any] = {}
 
@@ -128,8 +128,9 @@ class Worker:
             if self.process:
                 self.process.kill()  # else TFF's own clean-up would wait for it again and again
             return WorkerStuck(
-                f"the TFF worker gave no answer within {self.deadline_seconds:g} s: raise "
-                "learning.cohort.deadline_seconds or give the step more CPU, then run again from the last round"
+                f"the TFF worker gave no answer within {self.timeout_seconds:g} s: raise "
+                "operation.worker_timeout_seconds or give the step more CPU, then run the same command again: it goes "
+                "on after the last round"
             )
         if code == grpc.StatusCode.UNAVAILABLE or (self.process and self.process.poll() is not None):
             status = self.process.poll() if self.process else None
@@ -184,7 +185,7 @@ class _Stub(remote_executor_stub.RemoteExecutorStub):
 
     def _call(self, method: str, request: Any) -> Any:
         try:
-            return getattr(self._stub, method)(request, timeout=self._worker.deadline_seconds)
+            return getattr(self._stub, method)(request, timeout=self._worker.timeout_seconds)
         except grpc.RpcError as error:
             raise self._worker.explain(error) from error
 
@@ -215,7 +216,7 @@ class _Stub(remote_executor_stub.RemoteExecutorStub):
     def _discard(self, method: str, request: Any) -> None:
         """Free something in the worker; a worker that is gone has freed it already."""
         try:
-            getattr(self._stub, method)(request, timeout=self._worker.deadline_seconds)
+            getattr(self._stub, method)(request, timeout=self._worker.timeout_seconds)
         except (grpc.RpcError, ValueError):  # ValueError: the channel is closed
             return
 

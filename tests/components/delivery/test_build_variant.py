@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Model
 
-from fededge import lineage, weights
+from fededge import lineage
+from fededge.documents import CalibrationRanges, TensorRange
 from fededge.errors import IntegrityError, VariantError
-from fededge.learning.frameworks.keras.models import inference_model, initial_weights
+from fededge.learning.frameworks.keras.models import activations, inference_model, initial_weights
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
@@ -25,19 +26,20 @@ TASK = FederatedTask.from_json(
 )
 
 
+WEIGHTS = initial_weights(TASK.model, TASK.seed)
+
+
 @pytest.fixture
 def inputs(artifact: Any) -> Any:
-    state, data = artifact(Model, "state"), artifact(Dataset, "data")
+    state, ranges = artifact(Model, "state"), artifact(Artifact, "ranges")
     server = [np.zeros(3, np.float32)]
-    State(task=TASK.digest, round=12, weights=initial_weights(TASK), server=server).save(state.path)
+    State(task=TASK.identity, round=0, weights=WEIGHTS, server=server).save(state.path)
     lineage.seal(state, round=12.0)
-    folder = Path(data.path) / "clients" / "site-0"
-    folder.mkdir(parents=True)
-    values = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0}
-    summary = {name: np.full((28, 28, 1), value, np.float32) for name, value in values.items()}
-    (folder / "summary.safetensors").write_bytes(weights.to_bytes(summary))
-    lineage.seal(data)
-    return state, data
+    names = ["input", *activations(inference_model(TASK.model))]
+    found = [TensorRange(name=name, low=0.0, high=1.0) for name in names]
+    CalibrationRanges(clients=3, examples=100, ranges=found).write(ranges.path)
+    lineage.seal(ranges)
+    return state, ranges
 
 
 def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inputs: Any) -> None:
@@ -49,7 +51,7 @@ def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inpu
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
-    np.testing.assert_allclose(found, inference_model(TASK, initial_weights(TASK))(x), atol=1e-5)
+    np.testing.assert_allclose(found, inference_model(TASK.model, WEIGHTS)(x), atol=1e-5)
 
 
 def test_a_variant_is_sealed_with_its_kind_parents_and_round(plain: Any, artifact: Any, inputs: Any) -> None:
@@ -70,12 +72,20 @@ def test_a_kind_that_the_task_does_not_list_is_refused(plain: Any, artifact: Any
         plain("delivery/build_variant")(TASK.to_json(), "run-1", "float16", *inputs, artifact(Model, "v"))
 
 
-def test_a_tampered_state_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
-    state, data = inputs
-    content = bytearray(Path(state.path).read_bytes())
+def test_only_int8_reads_the_ranges(plain: Any, artifact: Any, inputs: Any) -> None:
+    state, ranges = inputs
+    Path(ranges.path).unlink()
+    variant = artifact(Model, "variant")
+    plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", state, ranges, variant)
+    assert variant.metadata["parents"] == [state.metadata["digest"]]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["state", "ranges"])
+def test_a_tampered_input_is_refused(plain: Any, artifact: Any, inputs: Any, which: int) -> None:
+    content = bytearray(Path(inputs[which].path).read_bytes())
     content[-1] ^= 1
-    Path(state.path).write_bytes(content)
+    Path(inputs[which].path).write_bytes(content)
     variant = artifact(Model, "variant")
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", state, data, variant)
+        plain("delivery/build_variant")(TASK.to_json(), "run-1", "int8", *inputs, variant)
     assert not Path(variant.path).exists()

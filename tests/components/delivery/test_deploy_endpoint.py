@@ -1,7 +1,6 @@
 """deploy_endpoint, as a plain function and, with check_endpoint, through the local runner."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,21 @@ from kfp.dsl import Artifact, Dataset, Metrics, Model
 
 from components.delivery.check_endpoint.component import check_endpoint
 from components.delivery.deploy_endpoint.component import deploy_endpoint
-from fededge import lineage, settings, storage
+from fededge import examples, lineage, settings, storage
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints import prediction
-from fededge.errors import EndpointError, IntegrityError
-from fededge.task import FederatedTask
+from fededge.delivery.rollback import roll_back
+from fededge.documents import Endpoint, EndpointCheck, ModelVersion
+from fededge.errors import EndpointError, IntegrityError, ReleaseError
+from fededge.task import FederatedTask, parse
 from fededge.tracking.run import TrackedRun
 from pipelines import local
+from tests.registered_models import register_version
 
-TINY = Path(__file__).parents[2] / "serving" / "fixtures" / "tiny.tflite"
-VARIANT = {"kind": "float32", "url": str(TINY), "digest": storage.digest(TINY.read_bytes())}
-DOCUMENT = {"name": "tiny", "version": 1, "variants": [VARIANT]}
-TASK = FederatedTask.from_json('{"name": "tiny", "data": {"source": "digits"}, "endpoint": {"name": "tiny"}}')
+TINY = (Path(__file__).parents[2] / "serving" / "fixtures" / "tiny.tflite").read_bytes()
+TASK = parse(
+    "{name: tiny, data: {source: digits}, variants: [{kind: float32}], endpoint: {name: tiny}, devices: [{name: hub}]}"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,50 +36,137 @@ def _local(monkeypatch: pytest.MonkeyPatch, _home: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def version(artifact: Any) -> Any:
-    made = artifact(Model, "version")
-    Path(made.path).write_text(json.dumps(DOCUMENT))
-    lineage.seal(made)
-    return made
+def registered(artifact: Any) -> Callable[..., Any]:
+    """Registers a model as pipeline run `run` would; the artifact of its version."""
+
+    def call(run: str, task: FederatedTask = TASK, accuracy: float = 0.98) -> Any:
+        version, _ = register_version(task, run, {"float32": TINY}, weights=run.encode(), accuracy=accuracy)
+        made = artifact(Model, f"version-{run}")
+        version.write(made.path)
+        lineage.seal(made)
+        return made
+
+    return call
 
 
-def test_it_serves_and_says_where_and_a_retry_changes_nothing(
-    plain: Any, artifact: Any, version: Any
-) -> None:
-    documents = []
-    for name in ("endpoint", "again"):
-        endpoint = artifact(Artifact, name)
-        plain("delivery/deploy_endpoint")(TASK.to_json(), "run-1", version, endpoint)
-        documents.append(json.loads(Path(endpoint.path).read_bytes()))
-        lineage.verify(endpoint)
-        assert endpoint.metadata["parents"] == [version.metadata["digest"]]
-    assert documents[0] == documents[1] == TrackedRun.join("run-1", TASK).records()["endpoint"]
-    outputs, tags = prediction.predict(documents[0]["rest"], np.zeros((2, 28, 28, 1), np.uint8))
+@pytest.fixture
+def deploy(plain: Any, artifact: Any) -> Callable[..., tuple[Endpoint, Any, Any]]:
+    """Runs the component for `run`; the endpoint, its artifact and that of what is served."""
+
+    def call(run: str, version: Any, task: FederatedTask = TASK) -> tuple[Endpoint, Any, Any]:
+        endpoint, served = artifact(Artifact, f"endpoint-{run}"), artifact(Model, f"served-{run}")
+        plain("delivery/deploy_endpoint")(task.to_json(), run, "image", version, endpoint, served)
+        return Endpoint.read(endpoint.path), endpoint, served
+
+    return call
+
+
+def serving() -> list[tuple[int, str]]:
+    return [(endpoint.version, endpoint.variant) for endpoint in local_endpoint.running()]
+
+
+def test_it_serves_and_says_where_and_a_retry_changes_nothing(registered: Any, deploy: Any) -> None:
+    version = registered("run-1")
+    for _ in range(2):
+        document, endpoint, served = deploy("run-1", version)
+        lineage.verify(endpoint, served)
+        assert ModelVersion.read(served.path) == ModelVersion.read(version.path)
+        assert served.metadata["parents"] == [version.metadata["digest"]]
+        assert (document.version, document.instead_of) == (1, None)
+        assert Endpoint.from_content(TrackedRun.join("run-1", TASK).records()["endpoint"]) == document
+        running = local_endpoint.running()[0]
+        assert document.rest == running.rest
+    outputs, tags = prediction.predict(document.rest, np.zeros((2, 28, 28, 1), np.uint8))
     assert outputs.shape == (2, 10)
-    assert tags["digest"] == VARIANT["digest"]
+    assert tags["digest"] == storage.digest(TINY)
 
 
-def test_a_version_without_the_variant_leaves_nothing(plain: Any, artifact: Any, version: Any) -> None:
-    Path(version.path).write_text(json.dumps({**DOCUMENT, "variants": []}))
-    lineage.seal(version)
-    endpoint = artifact(Artifact, "endpoint")
-    with pytest.raises(EndpointError, match="has no variant float32"):
-        plain("delivery/deploy_endpoint")(TASK.to_json(), "run-1", version, endpoint)
-    assert not Path(endpoint.path).exists()
+def test_an_older_run_that_is_resumed_leaves_the_newer_champion_where_it_is(
+    registered: Any, deploy: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = registered("run-1")  # and stopped
+    deploy("run-2", registered("run-2"))
+    pid = local_endpoint.running()[0].pid
+    document, endpoint, served = deploy("run-1", first)  # resumed
+    assert (document.version, document.instead_of) == (2, 1)
+    assert ModelVersion.read(served.path).version == served.metadata["version"] == 2
+    assert [running.pid for running in local_endpoint.running()] == [pid]
+    assert "version 1 is no longer the champion: version 2 is" in capsys.readouterr().out
+    recorded = Endpoint.from_content(TrackedRun.join("run-1", TASK).records()["endpoint"])
+    assert (recorded.version, recorded.instead_of) == (2, 1)
+
+
+def test_the_champion_of_another_run_is_served_as_its_own_task_says(registered: Any, deploy: Any) -> None:
+    first = registered("run-1")
+    canary = parse(TASK.to_json(), changes=["endpoint.namespace=models"])
+    deploy("run-2", registered("run-2", canary), canary)
+    assert deploy("run-1", first)[0].namespace == "models"
+
+
+def test_a_resumed_run_of_a_version_that_was_rolled_back_does_not_bring_it_back(
+    registered: Any, deploy: Any
+) -> None:
+    registered("run-1")
+    second = registered("run-2")
+    deploy("run-2", second)
+    roll_back("tiny", 1, "worse")
+    assert deploy("run-2", second)[0].version == 1
+    assert serving() == [(1, "float32")]
+
+
+def test_another_champion_between_reading_and_serving_is_served_in_the_end(
+    registered: Any, deploy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fededge.delivery.endpoints import deployment
+
+    first = registered("run-1")
+    whole = deployment.deploy
+    served = []
+
+    def late(wanted: Any, replicas: int, version: ModelVersion, image: str) -> Endpoint:
+        if not served:
+            registered("run-2")
+        served.append(version.version)
+        return whole(wanted, replicas, version, image)
+
+    monkeypatch.setattr(deployment, "deploy", late)
+    assert deploy("run-1", first)[0].version == 2
+    assert served == [1, 2]
+    assert serving() == [(2, "float32")]
+
+
+def test_a_version_without_the_variant_leaves_nothing(registered: Any, deploy: Any, tmp_path: Path) -> None:
+    asked = parse(
+        "{name: tiny, data: {source: digits}, variants: [{kind: float32}, {kind: int8}], "
+        "endpoint: {name: tiny, variant: int8}}"
+    )
+    version = registered("run-1")
+    with pytest.raises(EndpointError, match="has no variant int8"):
+        deploy("run-3", version, asked)
+    assert not (tmp_path / "artifacts" / "endpoint-run-3").exists()
     assert local_endpoint.running() == []
 
 
-def test_a_tampered_version_is_not_served(plain: Any, artifact: Any, version: Any) -> None:
-    Path(version.path).write_text(json.dumps({**DOCUMENT, "version": 2}))
+def test_nothing_but_the_champion_is_served(registered: Any, deploy: Any) -> None:
+    version = registered("run-1", accuracy=0.5)
+    with pytest.raises(ReleaseError, match="no version of tiny has the alias champion"):
+        deploy("run-1", version)
+    assert local_endpoint.running() == []
+
+
+def test_a_tampered_version_is_not_served(registered: Any, deploy: Any) -> None:
+    version = registered("run-1")
+    ModelVersion.read(version.path).model_copy(update={"version": 2}).write(version.path)
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("delivery/deploy_endpoint")(TASK.to_json(), "run-1", version, artifact(Artifact, "endpoint"))
+        deploy("run-1", version)
 
 
-def test_deployed_and_checked_through_the_local_runner(artifact: Any, version: Any, tmp_path: Path) -> None:
-    test = artifact(Dataset, "test")
-    Path(test.path).mkdir()
-    np.save(Path(test.path) / "x.npy", np.random.default_rng(2).random((12, 28, 28, 1), dtype=np.float32))
-    np.save(Path(test.path) / "y.npy", np.zeros(12, np.int64))
+def test_deployed_and_checked_through_the_local_runner(
+    registered: Any, artifact: Any, tmp_path: Path
+) -> None:
+    version, test = registered("run-2"), artifact(Dataset, "test")
+    x = np.random.default_rng(2).random((12, 28, 28, 1), dtype=np.float32)
+    examples.write(Path(test.path), x, np.zeros(12, np.int64))
     lineage.seal(test)
 
     def given(made: Any) -> Any:
@@ -86,10 +175,13 @@ def test_deployed_and_checked_through_the_local_runner(artifact: Any, version: A
     @dsl.pipeline(name="serve")
     def serve(task: str) -> Metrics:
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        registered = given(version)
-        deployed = deploy_endpoint(task=task, run=run, version=registered)
+        deployed = deploy_endpoint(task=task, run=run, image="serving:1", version=given(version))
         checked = check_endpoint(
-            task=task, run=run, endpoint=deployed.outputs["endpoint"], version=registered, test=given(test)
+            task=task,
+            run=run,
+            endpoint=deployed.outputs["endpoint"],
+            version=deployed.outputs["served"],
+            test=given(test),
         )
         return checked.outputs["check"]
 
@@ -97,6 +189,10 @@ def test_deployed_and_checked_through_the_local_runner(artifact: Any, version: A
     compiler.Compiler().compile(serve, str(package))
     local.run_local(package, {"task": TASK.to_json()}, "run-2", settings.home())
     records = TrackedRun.join("run-2", TASK).records()
-    assert records["endpoint"]["rest"] == local_endpoint.running()[0].rest
-    assert records["endpoint_check"]["grpc"]["max_abs_difference"] <= 1e-6
+    endpoint = Endpoint.from_content(records["endpoint"])
+    assert endpoint.rest == local_endpoint.running()[0].rest
+    assert endpoint.manifest["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0][
+        "image"
+    ].startswith("serving:1")
+    assert EndpointCheck.from_content(records["endpoint_check"]).grpc.max_abs_difference <= 1e-6
     assert records["steps/check_endpoint"]["status"] == "succeeded"

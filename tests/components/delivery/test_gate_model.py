@@ -1,98 +1,92 @@
 """gate_model: evaluation, centralized training and champion against the task's gate."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from kfp.dsl import Artifact, Metrics
+from kfp.dsl import Artifact, Metrics, Model
 
-from fededge import lineage, storage
-from fededge.delivery import registry
+from fededge import lineage, weights
+from fededge.documents import Champion, Evaluation, GateDecision
 from fededge.errors import IntegrityError
-from fededge.task import FederatedTask
+from fededge.learning.state import State
+from fededge.task import FederatedTask, parse
 from fededge.tracking.run import TrackedRun
+from tests.registered_models import register_version
 
-TASK = FederatedTask.from_json(
-    json.dumps(
-        {
-            "name": "tiny",
-            "data": {"source": "digits"},
-            "gate": {
-                "min_accuracy": 0.9,
-                "max_gap_to_centralized": 0.03,
-                "max_loss_against_champion": 0.01,
-            },
-        }
-    )
+GATE = "{min_accuracy: 0.9, max_loss_against_champion: 0.01"
+ALONE = parse(f"name: tiny\ndata: {{source: digits}}\ngate: {GATE}}}\n")
+COMPARED = parse(
+    f"name: tiny\ndata: {{source: digits}}\ncompare: {{centralized: true}}\n"
+    f"gate: {GATE}, max_gap_to_centralized: 0.03}}\n"
 )
+WEIGHTS = {"dense/kernel": np.arange(4, dtype=np.float32)}
+
+
+def evaluation(accuracy: float) -> Evaluation:
+    return Evaluation(
+        round=1, accuracy=accuracy, loss=0.1, examples=10, samples=100.0, per_class=[], confusion=[]
+    )
 
 
 @pytest.fixture
 def judge(plain: Any, artifact: Any) -> Any:
-    """Runs the component on two accuracies; the returned word and the decision artifact."""
+    """Runs the component on two accuracies; the returned word, the decision and its artifact."""
 
-    def call(accuracy: float, centralized: float) -> tuple[str, Any]:
-        inputs = artifact(Metrics, "evaluation"), artifact(Metrics, "centralized")
-        for made, reached in zip(inputs, (accuracy, centralized), strict=True):
-            Path(made.path).write_text(json.dumps({"accuracy": reached, "loss": 0.1}))
+    def call(task: FederatedTask, accuracy: float, centralized: float) -> tuple[str, GateDecision, Any]:
+        inputs = artifact(Metrics, "evaluation"), artifact(Model, "state")
+        evaluation(accuracy).write(inputs[0].path)
+        State(task=task.identity, round=0, weights=WEIGHTS, server=[]).save(inputs[1].path)
+        for made in inputs:
             lineage.seal(made)
         decision = artifact(Artifact, "decision")
-        return plain("delivery/gate_model")(TASK.to_json(), "run-1", *inputs, decision), decision
+        word = plain("delivery/gate_model")(task.to_json(), "run-1", *inputs, centralized, decision)
+        return word, GateDecision.read(decision.path), decision
 
     return call
 
 
-def test_a_model_that_reaches_its_gate_passes(judge: Any) -> None:
-    word, decision = judge(0.95, 0.97)
-    assert word == "pass"
-    content = json.loads(Path(decision.path).read_bytes())
-    assert content == {
-        "decision": "pass",
-        "reasons": [],
-        "accuracy": 0.95,
-        "centralized": 0.97,
-        "champion": None,
-    }
-    lineage.verify(decision)
-    assert len(decision.metadata["parents"]) == 2
-    assert TrackedRun.join("run-1", TASK).records()["gate"] == content
+def test_a_model_that_reaches_its_gate_passes_and_the_decision_says_what_was_compared(judge: Any) -> None:
+    word, decided, made = judge(COMPARED, 0.95, 0.97)
+    assert word == decided.decision == "pass"
+    assert (decided.accuracy, decided.centralized, decided.champion) == (0.95, 0.97, None)
+    assert decided.weights_digest == weights.digest_of(WEIGHTS)
+    assert decided.at > 0
+    lineage.verify(made)
+    assert len(made.metadata["parents"]) == 2
+    assert GateDecision.from_content(TrackedRun.join("run-1", COMPARED).records()["gate"]) == decided
 
 
 def test_a_model_too_far_behind_centralized_training_fails(judge: Any) -> None:
-    word, decision = judge(0.91, 0.97)
+    word, decided, _ = judge(COMPARED, 0.91, 0.97)
     assert word == "fail"
-    (reason,) = json.loads(Path(decision.path).read_bytes())["reasons"]
+    (reason,) = decided.reasons
     assert "max_gap_to_centralized" in reason
 
 
-def test_a_model_worse_than_the_champion_fails(judge: Any, tmp_path: Path) -> None:
-    (tmp_path / "state").write_bytes(b"weights")
-    measured = {"kind": "float32", "digest": storage.digest(b"model"), "shape": [2], "classes": 2}
-    measured |= dict.fromkeys(("bytes", "compressed_bytes", "latency_ms_1", "latency_ms_500"), 1)
-    measured |= {"accuracy": 0.99, "passed": True, "reasons": []}
-    registry.register(
-        TASK,
-        "run-0",
-        TrackedRun.join("run-0", TASK),
-        registry.Trained(tmp_path / "state", "sha256:aa", round=1, accuracy=0.99),
-        {"float32": b"model"},
-        [measured],
-        passed=True,
-    )
-    word, decision = judge(0.95, 0.95)
+def test_a_task_that_compares_with_nothing_has_no_gap(judge: Any) -> None:
+    word, decided, _ = judge(ALONE, 0.91, -1.0)
+    assert (word, decided.centralized) == ("pass", None)
+
+
+def test_a_comparison_that_the_task_asks_for_cannot_be_left_out(judge: Any) -> None:
+    assert judge(COMPARED, 0.95, -1.0)[0] == "fail"
+
+
+def test_a_model_worse_than_the_champion_fails(judge: Any) -> None:
+    register_version(ALONE, "run-0", accuracy=0.99)
+    word, decided, _ = judge(ALONE, 0.95, -1.0)
     assert word == "fail"
-    content = json.loads(Path(decision.path).read_bytes())
-    assert content["champion"] == {"version": 1, "accuracy": 0.99}
+    assert decided.champion == Champion(version=1, accuracy=0.99)
 
 
 def test_a_tampered_evaluation_is_refused(plain: Any, artifact: Any) -> None:
-    evaluation, decision = artifact(Metrics, "evaluation"), artifact(Artifact, "decision")
-    Path(evaluation.path).write_text('{"accuracy": 0.5}')
-    lineage.seal(evaluation)
-    Path(evaluation.path).write_text('{"accuracy": 0.9}')
+    given, decision = artifact(Metrics, "evaluation"), artifact(Artifact, "decision")
+    evaluation(0.5).write(given.path)
+    lineage.seal(given)
+    evaluation(0.9).write(given.path)
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("delivery/gate_model")(TASK.to_json(), "run-1", evaluation, evaluation, decision)
+        plain("delivery/gate_model")(ALONE.to_json(), "run-1", given, given, -1.0, decision)
     assert not Path(decision.path).exists()
-    outcome = TrackedRun.join("run-1", TASK).records()["steps/gate_model"]
-    assert outcome["status"] == "failed"
+    assert TrackedRun.join("run-1", ALONE).records()["steps/gate_model"]["status"] == "failed"

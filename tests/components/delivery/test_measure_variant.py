@@ -1,6 +1,5 @@
 """measure_variant: figures of a variant, held against its gate."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +8,15 @@ import pytest
 from kfp.dsl import Dataset, Metrics, Model
 
 from fededge import lineage
+from fededge.documents import Evaluation, Measurement
 from fededge.errors import IntegrityError
-from fededge.task import FederatedTask
+from fededge.task import parse
 from fededge.tracking.run import TrackedRun
 
 pytestmark = pytest.mark.environment("serving")
 
 BRIGHTEST = Path(__file__).parents[2] / "fededge" / "delivery" / "fixtures" / "brightest.tflite"
-TASK = FederatedTask.from_json(
-    json.dumps(
-        {
-            "name": "tiny",
-            "data": {"source": "digits"},
-            "variants": [{"kind": "float32", "max_accuracy_loss": 0.1}],
-        }
-    )
-)
+TASK = parse("{name: tiny, data: {source: digits}, variants: [{kind: float32, max_accuracy_loss: 0.1}]}")
 
 
 @pytest.fixture
@@ -46,7 +38,9 @@ def measure(plain: Any, artifact: Any, inputs: Any) -> Any:
 
     def call(reference: float) -> Any:
         evaluation, measurement = artifact(Metrics, "evaluation"), artifact(Metrics, "measurement")
-        Path(evaluation.path).write_text(json.dumps({"accuracy": reference}))
+        Evaluation(
+            round=12, accuracy=reference, loss=0.1, examples=4, samples=100.0, per_class=[], confusion=[]
+        ).write(evaluation.path)
         lineage.seal(evaluation)
         plain("delivery/measure_variant")(TASK.to_json(), "run-1", *inputs, evaluation, measurement)
         return measurement
@@ -56,19 +50,19 @@ def measure(plain: Any, artifact: Any, inputs: Any) -> Any:
 
 def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
     measurement = measure(0.8)
-    figures = json.loads(Path(measurement.path).read_bytes())
-    assert (figures["kind"], figures["passed"], figures["reasons"]) == ("float32", True, [])
-    assert figures["digest"] == inputs[0].metadata["digest"]
-    assert figures["accuracy"] == measurement.metadata["accuracy"] == 0.75
-    assert TrackedRun.join("run-1", TASK).records()["variant-float32"] == figures
+    figures = Measurement.read(measurement.path)
+    assert (figures.kind, figures.passed, figures.reasons) == ("float32", True, [])
+    assert figures.digest == inputs[0].metadata["digest"]
+    assert figures.accuracy == measurement.metadata["accuracy"] == 0.75
+    assert Measurement.from_content(TrackedRun.join("run-1", TASK).records()["variant-float32"]) == figures
     assert len(measurement.metadata["parents"]) == 3
     lineage.verify(measurement)
 
 
 def test_a_variant_that_loses_too_much_is_measured_and_fails_its_gate(measure: Any) -> None:
-    figures = json.loads(Path(measure(0.9).path).read_bytes())
-    assert not figures["passed"]
-    assert "max_accuracy_loss" in figures["reasons"][0]
+    figures = Measurement.read(measure(0.9).path)
+    assert not figures.passed
+    assert "max_accuracy_loss" in figures.reasons[0]
 
 
 def test_a_tampered_variant_is_not_loaded(measure: Any, inputs: Any) -> None:

@@ -9,7 +9,8 @@ import pytest
 from kfp import dsl, local
 
 from components.delivery.write_report.component import write_report
-from fededge.errors import TaskError
+from fededge.documents import Ending
+from fededge.errors import TaskError, TrackingError
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 
@@ -45,8 +46,22 @@ def test_a_retry_writes_the_report_of_the_same_run(plain: Any, artifact: Any) ->
     for _ in range(2):
         plain("delivery/write_report")(TASK.to_json(), "run-2", status("FAILED", "pod evicted"), report)
     assert "pod evicted" in Path(report.path).read_text()
-    records = TrackedRun.join("run-2", TASK).records()
-    assert records["ending"] == {"state": "FAILED", "error": "pod evicted"}
+    ending = Ending.from_content(TrackedRun.find("run-2", TASK).records()["ending"])
+    assert ending == Ending(state="FAILED", error="pod evicted")
+
+
+def test_a_retry_while_mlflow_is_out_of_reach_leaves_the_report(
+    plain: Any, artifact: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = artifact(dsl.HTML, "report")
+    with TrackedRun.join("run-3", TASK).step("prepare_data"):
+        pass
+    plain("delivery/write_report")(TASK.to_json(), "run-3", status("SUCCEEDED"), report)
+    good = Path(report.path).read_bytes()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(TrackingError):
+        plain("delivery/write_report")(TASK.to_json(), "run-3", status("SUCCEEDED"), report)
+    assert Path(report.path).read_bytes() == good
 
 
 def test_a_task_that_is_none_leaves_no_report(plain: Any, artifact: Any) -> None:
@@ -84,4 +99,5 @@ def test_a_pipeline_that_fails_still_has_its_report(tmp_path: Path, monkeypatch:
     text = page.read_text()
     assert "Step broken failed." in text
     assert "the disk is on fire" in text
-    assert TrackedRun.join("run-7", TASK).records()["ending"]["state"] == "FAILED"
+    ending = TrackedRun.find("run-7", TASK).records()["ending"]
+    assert Ending.from_content(ending).state == "FAILED"

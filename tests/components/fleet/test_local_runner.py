@@ -5,12 +5,21 @@ from pathlib import Path
 
 import pytest
 from kfp import dsl, local
-from kfp.dsl import Artifact, Dataset, Model
+from kfp.dsl import Artifact, Model
 
 from components.fleet.release_variants.component import release_variants
 from components.fleet.select_cohort.component import select_cohort
 from fededge import lineage, settings, storage
-from fededge.fleet import release
+from fededge.documents import (
+    ClientCounts,
+    Feature,
+    Label,
+    Population,
+    Release,
+    Schema,
+    Selection,
+    release_url,
+)
 from fededge.signing import TrustedKey, public_file
 from fededge.task import FederatedTask
 
@@ -35,24 +44,28 @@ def _runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact) -> None:
-    data, state = artifact(Dataset, "data"), artifact(Model, "state")
-    Path(data.path).mkdir()
-    clients = [{"id": f"site-{i}", "train": 10, "test": 1, "labels": [10]} for i in range(3)]
-    (Path(data.path) / "population.json").write_text(json.dumps({"clients": clients}))
+    population, state = artifact(Artifact, "population"), artifact(Model, "state")
+    Population(
+        clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(3)],
+        example=Schema(features=[Feature(name="x", dtype="float32", shape=[2])], label=Label(classes=2)),
+        examples=30,
+        simulated=True,
+    ).write(population.path)
     Path(state.path).write_bytes(b"weights")
-    lineage.seal(data)
+    lineage.seal(population)
     lineage.seal(state, round=0)
 
     @dsl.pipeline
     def steps(task: str) -> Artifact:
-        given = dsl.importer(artifact_uri=data.uri, artifact_class=Dataset, metadata=data.metadata)
+        given = dsl.importer(
+            artifact_uri=population.uri, artifact_class=Artifact, metadata=population.metadata
+        )
         start = dsl.importer(artifact_uri=state.uri, artifact_class=Model, metadata=state.metadata)
-        return select_cohort(task=task, run="run-1", data=given.output, state=start.output, rounds=2).output
+        return select_cohort(task=task, run="run-1", population=given.output, state=start.output).output
 
-    cohorts = steps(task=TASK.to_json()).output
-    selected = json.loads(Path(cohorts.path).read_text())
-    assert {number: len(cohort) for number, cohort in selected.items()} == {"1": 2, "2": 2}
-    lineage.verify(cohorts)
+    selection = steps(task=TASK.to_json()).output
+    assert Selection.read(selection.path).size == 2
+    lineage.verify(selection)
 
 
 def test_release_variants_runs_as_a_step(tmp_path: Path, artifact) -> None:
@@ -79,6 +92,6 @@ def test_release_variants_runs_as_a_step(tmp_path: Path, artifact) -> None:
 
     output = steps(task=TASK.to_json()).output
     trusted = TrustedKey.load(public_file(settings.signing_key_file()))
-    assert release.open_envelope(Path(output.path).read_bytes(), trusted, "tiny").version == 4
-    assert storage.read(release.address(settings.storage(), "tiny")) == Path(output.path).read_bytes()
+    assert Release.opened(Path(output.path).read_bytes(), trusted, "tiny").version == 4
+    assert storage.read(release_url(settings.storage(), "tiny")) == Path(output.path).read_bytes()
     lineage.verify(output)

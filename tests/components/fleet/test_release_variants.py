@@ -8,8 +8,8 @@ import pytest
 from kfp.dsl import Artifact, Model
 
 from fededge import lineage, settings, storage
+from fededge.documents import Release, release_url
 from fededge.errors import IntegrityError, StorageError
-from fededge.fleet import release
 from fededge.signing import TrustedKey, public_file
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
@@ -46,8 +46,8 @@ def test_a_version_is_released_signed_sealed_and_recorded(plain, artifact, versi
     output = artifact(Artifact, "release")
     plain("fleet/release_variants")(TASK.to_json(), "run-1", version, output)
     trusted = TrustedKey.load(public_file(settings.signing_key_file()))
-    envelope = storage.read(release.address(settings.storage(), "tiny"))
-    manifest = release.open_envelope(envelope, trusted, "tiny")
+    envelope = storage.read(release_url(settings.storage(), "tiny"))
+    manifest = Release.opened(envelope, trusted, "tiny")
     assert (manifest.version, manifest.round) == (4, 12)
     assert manifest.variant_for("camera").kind == "int8"
     assert Path(output.path).read_bytes() == envelope
@@ -70,7 +70,7 @@ def test_a_tampered_version_is_not_released(plain, artifact, version) -> None:
     Path(version.path).write_text(Path(version.path).read_text().replace("int8.tflite", "evil.tflite"))
     with pytest.raises(IntegrityError, match="was changed"):
         plain("fleet/release_variants")(TASK.to_json(), "run-1", version, artifact(Artifact, "release"))
-    assert not storage.exists(release.address(settings.storage(), "tiny"))
+    assert not storage.exists(release_url(settings.storage(), "tiny"))
 
 
 def test_a_tampered_model_is_not_released(plain, artifact, version) -> None:
@@ -78,7 +78,7 @@ def test_a_tampered_model_is_not_released(plain, artifact, version) -> None:
     storage.write(url, b"another file")
     with pytest.raises(IntegrityError, match="changed or damaged"):
         plain("fleet/release_variants")(TASK.to_json(), "run-1", version, artifact(Artifact, "release"))
-    assert not storage.exists(release.address(settings.storage(), "tiny"))
+    assert not storage.exists(release_url(settings.storage(), "tiny"))
 
 
 def test_on_a_cluster_without_the_key_nothing_is_released(
@@ -88,4 +88,4 @@ def test_on_a_cluster_without_the_key_nothing_is_released(
     with pytest.raises(StorageError, match="no signing key"):
         plain("fleet/release_variants")(TASK.to_json(), "run-1", version, artifact(Artifact, "release"))
     assert not settings.signing_key_file().exists()
-    assert not storage.exists(release.address(settings.storage(), "tiny"))
+    assert not storage.exists(release_url(settings.storage(), "tiny"))

@@ -1,77 +1,66 @@
-"""select_cohort: cohorts of the next rounds from population and state."""
+"""select_cohort: pool, policy and seed of the coming rounds, from population and state."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Artifact, Dataset, Model
+from kfp.dsl import Artifact, Model
 
 from fededge import lineage
+from fededge.documents import ClientCounts, Feature, Label, Population, Schema, Selection
 from fededge.errors import IntegrityError, TaskError
-from fededge.fleet import selection
 from fededge.task import FederatedTask
 
 
 def task_for(size: int) -> FederatedTask:
     learning = {"rounds": 6, "cohort": {"size": size}}
-    content = {
-        "name": "tiny",
-        "data": {"source": "digits"},
-        "partition": {"clients": 5},
-        "learning": learning,
-    }
-    return FederatedTask.from_json(json.dumps(content))
+    content = {"name": "tiny", "data": {"source": "digits"}, "partition": {"clients": 5}}
+    return FederatedTask.from_json(json.dumps({**content, "learning": learning}))
 
 
 @pytest.fixture
 def inputs(artifact) -> Any:
-    data, state = artifact(Dataset, "data"), artifact(Model, "state")
-    Path(data.path).mkdir()
-    clients = [{"id": f"site-{i}", "train": 10, "test": 1, "labels": [10]} for i in range(4)]
-    (Path(data.path) / "population.json").write_text(json.dumps({"clients": clients}))
-    lineage.seal(data)
+    population, state = artifact(Artifact, "population"), artifact(Model, "state")
+    Population(
+        clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(4)],
+        example=Schema(features=[Feature(name="x", dtype="float32", shape=[2])], label=Label(classes=2)),
+        examples=40,
+        simulated=True,
+    ).write(population.path)
+    lineage.seal(population)
     Path(state.path).write_bytes(b"weights")
     lineage.seal(state, round=3)
-    return data, state
+    return population, state
 
 
-def test_the_next_rounds_each_have_a_cohort(plain, artifact, inputs) -> None:
-    data, state = inputs
-    cohorts = artifact(Artifact, "cohorts")
-    task = task_for(2)
-    plain("fleet/select_cohort")(task.to_json(), "run-1", data, state, 2, cohorts)
-    selected = json.loads(Path(cohorts.path).read_text())
-    population = selection.read_population(data.path)
-    assert selected == {str(number): selection.cohort(task, number, population) for number in (4, 5)}
-    assert cohorts.metadata["parents"] == [data.metadata["digest"], state.metadata["digest"]]
-    assert cohorts.metadata["round"] == 3
-    lineage.verify(cohorts)
-
-
-def test_a_retry_selects_the_same_and_no_round_beyond_the_last(plain, artifact, inputs) -> None:
-    data, state = inputs
+def test_pool_policy_and_seed_are_handed_on_and_a_retry_decides_the_same(plain, artifact, inputs) -> None:
+    population, state = inputs
     state.metadata["round"] = 3.0  # as numbers may arrive from Kubeflow
     first, again = artifact(Artifact, "first"), artifact(Artifact, "again")
-    for cohorts in (first, again):
-        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", data, state, 50, cohorts)
+    for selection in (first, again):
+        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, state, selection)
+    chosen = Selection.read(first.path)
+    assert (chosen.policy, chosen.size, chosen.seed) == ("uniform", 2, 0)
+    assert [client.id for client in chosen.pool] == ["site-0", "site-1", "site-2", "site-3"]
+    assert first.metadata["parents"] == [population.metadata["digest"], state.metadata["digest"]]
+    assert first.metadata["round"] == 3
     assert first.metadata["digest"] == again.metadata["digest"]
-    assert list(json.loads(Path(first.path).read_text())) == ["4", "5", "6"]
+    lineage.verify(first)
 
 
 def test_a_tampered_population_is_refused(plain, artifact, inputs) -> None:
-    data, state = inputs
-    population = Path(data.path) / "population.json"
-    population.write_text(population.read_text().replace("site-3", "site-9"))
-    cohorts = artifact(Artifact, "cohorts")
+    population, state = inputs
+    file = Path(population.path)
+    file.write_text(file.read_text().replace("site-3", "site-9"))
+    selection = artifact(Artifact, "selection")
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", data, state, 2, cohorts)
-    assert not Path(cohorts.path).exists()
+        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, state, selection)
+    assert not Path(selection.path).exists()
 
 
 def test_a_cohort_larger_than_the_population_is_refused(plain, artifact, inputs) -> None:
-    data, state = inputs
-    cohorts = artifact(Artifact, "cohorts")
+    selection = artifact(Artifact, "selection")
     with pytest.raises(TaskError, match="only 4 clients"):
-        plain("fleet/select_cohort")(task_for(5).to_json(), "run-1", data, state, 2, cohorts)
-    assert not Path(cohorts.path).exists()
+        plain("fleet/select_cohort")(task_for(5).to_json(), "run-1", *inputs, selection)
+    assert not Path(selection.path).exists()

@@ -1,15 +1,17 @@
 """The learning components as plain functions: from a task to an evaluated model."""
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model
 
-from fededge.errors import IntegrityError
+from fededge.documents import CalibrationRanges, Evaluation, Population
+from fededge.errors import IntegrityError, TaskError
+from fededge.fleet.selection import select
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 
@@ -22,62 +24,104 @@ TASK = FederatedTask.from_json(
             "name": "small",
             "seed": 3,
             "data": {"source": "digits", "holdout": 0.5},
-            "learning": {"engine": "simulation", "rounds": 2, "client": {"batch_size": 100}},
+            "learning": {
+                "engine": "simulation",
+                "rounds": 2,
+                "client": {"batch_size": 100},
+                "cohort": {"size": 2},
+            },
         }
     )
 )
 
 
 @pytest.fixture
-def learn(plain: Callable[..., Any], artifact: Callable[..., Any], store: Path) -> Callable[..., Any]:
-    """`learn("prepare_data", data, test)` calls a component for TASK."""
-    return lambda name, *artifacts: plain(f"learning/{name}")(TASK.to_json(), "run-1", *artifacts)
+def learn(plain: Callable[..., Any], store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """`learn("run_rounds", plan=...)` calls a component for TASK on this machine."""
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
+    return lambda name, **given: plain(f"learning/{name}")(task=TASK.to_json(), run="run-1", **given)
+
+
+def selected(population: Any, artifact: Any) -> Any:
+    from fededge import lineage
+
+    selection = artifact(Artifact, "selection")
+    select(TASK.learning.cohort, TASK.seed, Population.read(population.path)).write(selection.path)
+    lineage.seal(selection)
+    return selection
 
 
 def test_from_a_task_to_an_evaluated_model(
     learn: Any, artifact: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = SimpleNamespace(
-        data=artifact(Dataset, "data"),
-        test=artifact(Dataset, "test"),
-        plan=artifact(Artifact, "plan"),
-        state=artifact(Model, "state"),
-        cohorts=artifact(Artifact, "cohorts"),
-        next_state=artifact(Model, "next_state"),
-        evaluation=artifact(Metrics, "evaluation"),
-        classification=artifact(ClassificationMetrics, "classification"),
-        centralized=artifact(Metrics, "centralized"),
-    )
-    learn("prepare_data", made.data, made.test)
-    learn("initialize_model", made.plan, made.state)
-    Path(made.cohorts.path).write_text(json.dumps({"1": ["site-0", "site-2"], "2": ["site-1"]}))
-    from fededge import lineage
-
-    lineage.seal(made.cohorts)
-    learn("run_rounds", made.data, made.plan, made.state, made.cohorts, made.next_state)
+    clients = {
+        "population": artifact(Artifact, "population"),
+        "data": artifact(Dataset, "data"),
+        "test": artifact(Dataset, "test"),
+    }
+    plan, state, after = artifact(Artifact, "plan"), artifact(Model, "state"), artifact(Model, "after")
+    evaluation, ranges = artifact(Metrics, "evaluation"), artifact(Artifact, "ranges")
+    centralized = artifact(Metrics, "centralized")
+    learn("prepare_data", compiled=TASK.to_json(), **clients)
+    learn("initialize_model", plan=plan, state=state)
+    selection = selected(clients["population"], artifact)
+    given = {**clients, "plan": plan, "state": state, "selection": selection}
+    learn("run_rounds", until=2, next_state=after, **given)
     learn(
         "evaluate_model",
-        *(made.data, made.test, made.plan, made.next_state, made.evaluation, made.classification),
+        calibrate=True,
+        plan=plan,
+        state=after,
+        evaluation=evaluation,
+        classification=artifact(ClassificationMetrics, "classification"),
+        ranges=ranges,
+        **clients,
     )
-    learn("train_centralized", made.data, made.test, made.centralized)
+    accuracy = learn("train_centralized", centralized=centralized, **clients)
 
-    assert made.next_state.metadata["round"] == 2
-    assert made.next_state.metadata["parents"][0] == made.state.metadata["digest"]
-    evaluation = json.loads(Path(made.evaluation.path).read_text())
-    assert evaluation["round"] == 2
-    assert made.evaluation.metadata["accuracy"] == evaluation["accuracy"]
-    assert [client["id"] for client in evaluation["clients"]] == ["site-0", "site-1", "site-2"]
-    assert sum(map(sum, evaluation["confusion"])) == evaluation["examples"] == 898
-    assert len(json.loads(Path(made.centralized.path).read_text())["passes"]) == 2
-    out = capfd.readouterr().out
-    assert "fededge: round 1/2: 2 of 2 clients" in out
+    assert after.metadata["round"] == 2
+    assert after.metadata["parents"][0] == state.metadata["digest"]
+    found = Evaluation.read(evaluation.path)
+    assert found.round == 2
+    assert evaluation.metadata["accuracy"] == found.accuracy
+    assert [client.id for client in found.clients] == ["site-0", "site-1", "site-2"]
+    assert sum(map(sum, found.confusion)) == found.examples == 898
+    assert CalibrationRanges.read(ranges.path).clients == 3
+    compared = Evaluation.read(centralized.path)
+    assert len(compared.passes) == 2
+    assert accuracy == compared.accuracy
+    assert "fededge: round 1/2: 2 of 2 clients" in capfd.readouterr().out
     records = TrackedRun.join("run-1", TASK).records()
-    assert [r["cohort"] for r in records["rounds-0001"]] == [["site-0", "site-2"], ["site-1"]]
-    assert records["data"]["digest"] == made.data.metadata["digest"]
-    assert records["evaluation-0002"]["accuracy"] == evaluation["accuracy"]
+    rounds = records["rounds-0001"]["rounds"]
+    assert [len(record["cohort"]) for record in rounds] == [2, 2]
+    assert rounds[-1]["score"]["accuracy"] == found.accuracy
+    assert records["data"]["data_digest"] == clients["data"].metadata["digest"]
+    assert records["evaluation-0002"]["accuracy"] == found.accuracy
     assert records["steps/run_rounds-0001"]["status"] == "succeeded"
 
-    image = Path(made.data.path) / "clients" / "site-0" / "train" / "x.npy"
+    image = Path(clients["data"].path) / "site-0" / "train" / "x.npy"
     image.write_bytes(image.read_bytes()[:-1] + b"\x01")
     with pytest.raises(IntegrityError, match="changed after the step"):
-        learn("run_rounds", made.data, made.plan, made.state, made.cohorts, artifact(Model, "again"))
+        learn("run_rounds", until=2, next_state=artifact(Model, "again"), **given)
+
+
+def test_the_first_step_refuses_another_task_than_the_pipeline_was_compiled_for(
+    learn: Any, artifact: Any
+) -> None:
+    changed = TASK.model_copy(update={"learning": TASK.learning.model_copy(update={"rounds": 6})})
+    outputs = {name: artifact(Dataset, name) for name in ("population", "data", "test")}
+    with pytest.raises(TaskError, match=r"compiled for another task.*learning\.rounds"):
+        learn("prepare_data", compiled=changed.to_json(), **outputs)
+    assert not any(Path(output.path).exists() for output in outputs.values())
+
+
+def test_the_key_of_a_runs_checkpoints_is_no_part_of_the_store(
+    learn: Any, artifact: Any, tmp_path: Path
+) -> None:
+    from fededge import settings
+    from fededge.learning.checkpoints import run_key
+
+    key = run_key("run-1")
+    file = settings.home() / "runs" / "run-1" / "checkpoint.key"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert run_key("run-1") == key != run_key("run-2")

@@ -22,9 +22,11 @@ from fededge import storage
 from fededge.device.agent import Agent, main
 from fededge.device.installation import Installation
 from fededge.device.samples import Samples
-from fededge.device.transport import BlobTransport, DeviceReport, collect
+from fededge.device.transport import BlobTransport
+from fededge.documents import DeviceReport
 from fededge.errors import IntegrityError, ReleaseError
 from fededge.fleet import release
+from fededge.fleet.reports import collect
 from fededge.signing import SigningKey, TrustedKey
 
 pytestmark = pytest.mark.environment("edge")
@@ -65,7 +67,7 @@ def device(fleet, tmp_path: Path, examples) -> Device:
 def test_a_release_is_followed_and_reported(fleet, device: Device) -> None:
     manifest = fleet.publish(1)
     report = device.start().poll()
-    assert collect(fleet.root, "tiny") == [report.model_dump(by_alias=True)]
+    assert collect(fleet.root, "tiny") == [report]
     assert (report.device, report.device_class, report.version) == ("camera-0", "camera", 1)
     assert (report.kind, report.digest) == ("float32", manifest.variant_for("camera").digest)
     assert (report.status, report.error, report.accuracy) == ("running", None, 1.0)
@@ -134,7 +136,7 @@ def keeps_the_first(device: Device, agent: Agent, message: str) -> None:
     for refused in (agent.poll(), device.restart().poll()):
         assert (refused.version, refused.status, refused.accuracy) == (1, "failed", 1.0)
         assert message in str(refused.error)
-    assert collect(device.fleet.root, "tiny")[0]["status"] == "failed"
+    assert collect(device.fleet.root, "tiny")[0].status == "failed"
     assert [name.split("-")[0] for name in device.installation.names()] == ["1"]
 
 
@@ -161,7 +163,7 @@ def test_a_truncated_manifest_is_refused(fleet, device: Device, agent: Agent) ->
 
 def test_a_release_by_a_wrong_key_is_refused(fleet, device: Device, agent: Agent) -> None:
     stranger = SigningKey(Ed25519PrivateKey.generate())
-    storage.write(fleet.url, stranger.sign(fleet.manifest(2, "second").model_dump(mode="json")))
+    storage.write(fleet.url, stranger.sign(fleet.manifest(2, "second").to_content()))
     keeps_the_first(device, agent, "is trusted here")
 
 
@@ -243,7 +245,7 @@ def test_two_releases_issued_at_one_moment_do_not_replace_each_other(
 ) -> None:
     issued = fleet.publish(1).issued
     twin = fleet.manifest(2, "second").model_copy(update={"issued": issued})
-    storage.write(fleet.url, fleet.key.sign(twin.model_dump(mode="json")))
+    storage.write(fleet.url, fleet.key.sign(twin.to_content()))
     keeps_the_first(device, agent, "issued no later")
 
 
@@ -317,8 +319,8 @@ def test_files_that_may_not_grow_keep_the_running_release(fleet, device: Device,
 
     assert exit_code(limited) == 0
     report = collect(fleet.root, "tiny")[0]
-    assert (report["version"], report["status"]) == (1, "failed")
-    assert "File too large" in report["error"]
+    assert (report.version, report.status) == (1, "failed")
+    assert "File too large" in str(report.error)
     assert agent.poll().version == 2
 
 
@@ -403,7 +405,7 @@ def test_a_lost_store_is_survived_and_the_report_handed_in_later(
     store.unlink()
     (tmp_path / "away").rename(store)
     assert agent.poll().status == "running"
-    assert collect(fleet.root, "tiny")[0]["status"] == "running"
+    assert collect(fleet.root, "tiny")[0].status == "running"
 
 
 def test_another_transport_serves_as_well_and_is_trusted_no_more(fleet, device: Device) -> None:
@@ -418,7 +420,7 @@ def test_another_transport_serves_as_well_and_is_trusted_no_more(fleet, device: 
         def fetch_release(self) -> bytes:
             return storage.read(fleet.url)
 
-        def fetch_model(self, variant: release.Variant) -> bytes:
+        def fetch_model(self, variant: VariantFile) -> bytes:
             return b"something else" if self.lies else storage.read(variant.url)
 
         def report(self, report: DeviceReport) -> None:
@@ -466,7 +468,7 @@ def test_the_command_polls_once_and_prints_the_report(
 ) -> None:
     fleet.publish(1)
     assert main([*options, "--once"]) == 0
-    assert json.loads(capsys.readouterr().out) == collect(fleet.root, "tiny")[0]
+    assert DeviceReport.from_bytes(capsys.readouterr().out.encode()) == collect(fleet.root, "tiny")[0]
 
 
 def test_the_command_fails_once_the_release_cannot_be_followed(fleet, options: list[str]) -> None:
@@ -517,13 +519,13 @@ def test_a_killed_command_goes_on_where_it_was(fleet, options: list[str]) -> Non
     fleet.publish(1)
     first = start(options)
     try:
-        until(lambda: [r["version"] for r in collect(fleet.root, "tiny")] == [1])
+        until(lambda: [r.version for r in collect(fleet.root, "tiny")] == [1])
         fleet.publish(2, "second")
     finally:
         first.kill()
         first.wait()
     assert main([*options, "--once"]) == 0
-    assert collect(fleet.root, "tiny")[0]["version"] == 2
+    assert collect(fleet.root, "tiny")[0].version == 2
 
 
 def test_a_terminated_command_ends_cleanly(fleet, options: list[str]) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from fededge import storage
-from fededge.device.transport import REPORT_LIMIT, BlobTransport, DeviceReport, collect
+from fededge.device.transport import BlobTransport
+from fededge.documents import DeviceReport
 from fededge.errors import StorageError
+from fededge.fleet.reports import collect
 
 pytestmark = pytest.mark.environment("platform", "edge")
 
@@ -30,8 +32,8 @@ def test_reports_come_back_sorted_by_device(tmp_path) -> None:
     for device in ("gateway-1", "camera-0", "gateway-0"):
         transport.report(DeviceReport(**{**CONTENT, "device": device}))
     reports = collect(str(tmp_path), "tiny")
-    assert [report["device"] for report in reports] == ["camera-0", "gateway-0", "gateway-1"]
-    assert reports[0] == CONTENT
+    assert [report.device for report in reports] == ["camera-0", "gateway-0", "gateway-1"]
+    assert reports[0] == DeviceReport(**CONTENT)
 
 
 def test_a_fleet_without_reports_is_empty(tmp_path) -> None:
@@ -40,7 +42,7 @@ def test_a_fleet_without_reports_is_empty(tmp_path) -> None:
 
 def test_reports_lie_by_device_in_any_storage() -> None:
     BlobTransport("memory://reports", "tiny").report(DeviceReport(**CONTENT))
-    assert collect("memory://reports", "tiny") == [CONTENT]
+    assert collect("memory://reports", "tiny") == [DeviceReport(**CONTENT)]
     assert storage.exists("memory://reports/fleet/tiny/devices/camera-0.json")
 
 
@@ -68,7 +70,15 @@ def test_a_report_out_of_bounds_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b'{"device": "camera-1"}', b"\xff\xfe", b" " * (REPORT_LIMIT + 1), b"[" * 10_000],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"device": "camera-1"}',
+        b"\xff\xfe",
+        b" " * (DeviceReport.LIMIT + 1),
+        b"[" * 10_000,
+    ],
 )
 def test_one_bad_report_does_not_hide_the_others(
     tmp_path, caplog: pytest.LogCaptureFixture, data: bytes
@@ -76,12 +86,12 @@ def test_one_bad_report_does_not_hide_the_others(
     BlobTransport(str(tmp_path), "tiny").report(DeviceReport(**CONTENT))
     storage.write(f"{tmp_path}/fleet/tiny/devices/camera-1.json", data)
     with caplog.at_level(logging.WARNING):
-        assert [report["device"] for report in collect(str(tmp_path), "tiny")] == ["camera-0"]
+        assert [report.device for report in collect(str(tmp_path), "tiny")] == ["camera-0"]
     assert "camera-1.json" in caplog.text
 
 
 def test_a_report_in_another_devices_name_is_left_out(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
-    data = DeviceReport(**CONTENT).model_dump_json(by_alias=True).encode()
+    data = DeviceReport(**CONTENT).to_bytes()
     storage.write(f"{tmp_path}/fleet/tiny/devices/camera-7.json", data)
     assert collect(str(tmp_path), "tiny") == []
     assert "it says it is from camera-0" in caplog.text

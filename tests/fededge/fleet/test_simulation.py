@@ -47,16 +47,16 @@ def test_devices_spread_over_classes_follow_a_release_and_the_next(fleet, data: 
     fleet.publish(1)
     with simulated(fleet, data, 4) as devices:
         reports = devices.wait(version=1, deadline=90)
-        assert [(report["device"], report["class"]) for report in reports] == [
+        assert [(report.device, report.device_class) for report in reports] == [
             ("camera-0", "camera"),
             ("gateway-0", "gateway"),
             ("gateway-1", "gateway"),
             ("sensor-hub-0", "sensor-hub"),
         ]
-        assert {report["accuracy"] for report in reports} == {1.0}
+        assert {report.accuracy for report in reports} == {1.0}
         fleet.publish(2, "second")
         later = devices.wait(version=2, deadline=90)
-        assert {report["digest"] for report in later} != {report["digest"] for report in reports}
+        assert {report.digest for report in later} != {report.digest for report in reports}
     assert all(process.returncode == 0 for process in devices._processes.values())
 
 

@@ -1,5 +1,6 @@
 """A small task with its data and plan, made once."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fededge.documents import Population
 from fededge.task import FederatedTask
 
 
@@ -17,29 +19,33 @@ def small_task(**changes: Any) -> FederatedTask:
         "seed": 3,
         "data": {"source": "digits", "holdout": 0.5},
         "model": {"name": "cnn", "dropout": changes.pop("dropout", 0.25)},
+        "operation": changes.pop("operation", {}),
         "learning": {"rounds": 3, "client": {"batch_size": 100}} | changes,
     }
-    import json
-
     return FederatedTask.from_json(json.dumps(content))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Folders that prepare_data and initialize_model would make."""
+    """What prepare_data and initialize_model would make: folders, and the population."""
 
-    data: Path
+    clients: Path
     test: Path
     plans: Path
-    clients: list[str]
+    population: Population
+
+    @property
+    def ids(self) -> list[str]:
+        """Of all clients."""
+        return [client.id for client in self.population.clients]
 
     def plan(self, task: FederatedTask) -> Path:
         """The exported plan of `task`."""
-        from fededge.learning.tff import plan as engine_plan
+        from fededge.learning.frameworks import model_spec
 
-        folder = self.plans / task.digest.removeprefix("sha256:")[:16]
+        folder = self.plans / task.identity.removeprefix("sha256:")[:16]
         if not (folder / "plan.json").exists():
-            engine_plan.export(task, folder)
+            model_spec(task.model).export_plan(task.learning.client, task.identity, folder)
         return folder
 
 
@@ -48,10 +54,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     from fededge.learning.data import folders
 
     root = tmp_path_factory.mktemp("prepared")
-    population = folders.prepare(small_task(), root / "data", root / "test")
-    return Prepared(
-        root / "data", root / "test", root / "plans", [client["id"] for client in population["clients"]]
-    )
+    task = small_task()
+    population = folders.prepare(task.data, task.partition, task.seed, root / "clients", root / "test")
+    return Prepared(root / "clients", root / "test", root / "plans", population)
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fededge import weights
+from fededge import examples
 from fededge.errors import DataError, StorageError
 from fededge.learning.data import folders, partition, sources
-from fededge.task import FederatedTask
+from fededge.task import FederatedTask, Partition
 
 pytestmark = pytest.mark.environment("worker")
 
@@ -41,16 +41,12 @@ def npz(folder: Path, **changes: np.ndarray) -> FederatedTask:
     seed=st.integers(0, 99),
 )
 def test_every_example_goes_to_exactly_one_client(kind: str, clients: int, alpha: float, seed: int) -> None:
-    spread_task = task(
-        seed=seed,
-        partition={"kind": kind, "clients": clients, "alpha": alpha, "min_examples": 2},
-        learning={"cohort": {"size": 1}},
-    )
+    how = Partition(kind=kind, clients=clients, alpha=alpha, min_examples=2)  # type: ignore[arg-type]
     y = np.random.default_rng(seed).integers(0, 10, 400)
-    shares = partition.spread(spread_task, y)
+    shares = partition.assign(how, seed, y)
     assert len(shares) == clients
     assert sorted(np.concatenate(list(shares.values()))) == list(range(400))
-    again = partition.spread(spread_task, y)
+    again = partition.assign(how, seed, y)
     assert all((shares[name] == again[name]).all() for name in shares)
 
 
@@ -58,7 +54,7 @@ def test_a_small_alpha_skews_labels_and_iid_does_not() -> None:
     y = np.repeat(np.arange(10), 100)
 
     def largest_share(how: dict[str, object]) -> float:
-        shares = partition.spread(task(partition={"clients": 5, **how}), y)
+        shares = partition.assign(task(partition={"clients": 5, **how}).partition, 0, y)
         counts = np.stack([np.bincount(y[indices], minlength=10) for indices in shares.values()])
         return float((counts.max(axis=0) / counts.sum(axis=0)).mean())
 
@@ -68,8 +64,10 @@ def test_a_small_alpha_skews_labels_and_iid_does_not() -> None:
 
 def test_too_few_examples_for_a_client_is_named() -> None:
     with pytest.raises(DataError, match="min_examples"):
-        partition.spread(
-            task(partition={"kind": "iid", "clients": 50, "min_examples": 10}), np.zeros(100, int)
+        partition.assign(
+            task(partition={"kind": "iid", "clients": 50, "min_examples": 10}).partition,
+            0,
+            np.zeros(100, int),
         )
 
 
@@ -78,8 +76,8 @@ def test_a_natural_key_makes_a_client_of_each_owner(tmp_path: Path) -> None:
     loaded = npz(tmp_path, owner=owners).model_copy(
         update={"partition": task().partition.model_copy(update={"kind": "natural"})}
     )
-    examples = sources.load(loaded)
-    shares = partition.spread(loaded, examples.y, examples.owners)
+    found = sources.load(loaded.data, loaded.seed)
+    shares = partition.assign(loaded.partition, loaded.seed, found.y, found.owners)
     assert {name: len(indices) for name, indices in shares.items()} == {"anna": 20, "ben": 20}
     assert (shares["anna"] == np.arange(0, 40, 2)).all()
 
@@ -88,11 +86,11 @@ def test_a_natural_key_makes_a_client_of_each_owner(tmp_path: Path) -> None:
 def test_owners_that_give_no_distinct_folder_are_refused(owners: list[str]) -> None:
     natural = task().model_copy(update={"partition": task().partition.model_copy(update={"kind": "natural"})})
     with pytest.raises(DataError, match="client name"):
-        partition.spread(natural, np.zeros(40, int), np.array(owners * 20))
+        partition.assign(natural.partition, 0, np.zeros(40, int), np.array(owners * 20))
 
 
 def test_digits_are_images_in_range_and_the_same_every_time() -> None:
-    first, second = sources.load(task()), sources.load(task())
+    first, second = (sources.load(task().data, 0) for _ in range(2))
     assert first.x.shape == (1438, 28, 28, 1)
     assert first.test_x.shape == (359, 28, 28, 1)
     assert first.x.dtype == np.float32
@@ -101,9 +99,9 @@ def test_digits_are_images_in_range_and_the_same_every_time() -> None:
 
 
 def test_uint8_images_are_scaled(tmp_path: Path) -> None:
-    examples = sources.load(npz(tmp_path))
-    assert examples.x.shape == (40, 28, 28, 1)
-    assert examples.x.max() <= 1
+    found = sources.load(npz(tmp_path).data, 0)
+    assert found.x.shape == (40, 28, 28, 1)
+    assert found.x.max() <= 1
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "npy"])
@@ -120,13 +118,13 @@ def test_a_damaged_file_is_named(damage: str, tmp_path: Path) -> None:
         with file.open("wb") as stream:
             np.save(stream, np.zeros(3))
     with pytest.raises(DataError, match=r"d\.npz is not an \.npz file"):
-        sources.load(spoilt)
+        sources.load(spoilt.data, 0)
 
 
 def test_mnist_from_a_file(shared: Path) -> None:
-    examples = sources.load(task(data={"source": "npz", "path": str(shared / "data" / "mnist.npz")}))
-    assert examples.x.shape == (7996, 28, 28, 1)
-    assert examples.test_x.shape == (5000, 28, 28, 1)
+    found = sources.load(task(data={"source": "npz", "path": str(shared / "data" / "mnist.npz")}).data, 0)
+    assert found.x.shape == (7996, 28, 28, 1)
+    assert found.test_x.shape == (5000, 28, 28, 1)
 
 
 @pytest.mark.parametrize(
@@ -147,43 +145,43 @@ def test_data_that_the_model_cannot_learn_from_is_named(
     tmp_path: Path, changes: dict[str, np.ndarray], words: str
 ) -> None:
     with pytest.raises(DataError, match=words):
-        sources.load(npz(tmp_path, **changes))
+        sources.load(npz(tmp_path, **changes).data, 0)
 
 
 def test_pickles_other_files_and_missing_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pickled"):
-        sources.load(npz(tmp_path, x_train=np.array([{"a": 1}], dtype=object)))
+        sources.load(npz(tmp_path, x_train=np.array([{"a": 1}], dtype=object)).data, 0)
     (tmp_path / "d.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"not an \.npz"):
-        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}))
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}).data, 0)
     np.savez(tmp_path / "d.npz", x_train=np.zeros(1))
     with pytest.raises(DataError, match="lacks y_train"):
-        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}))
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "d.npz")}).data, 0)
     with pytest.raises(StorageError, match=r"none\.npz"):
-        sources.load(task(data={"source": "npz", "path": str(tmp_path / "none.npz")}))
+        sources.load(task(data={"source": "npz", "path": str(tmp_path / "none.npz")}).data, 0)
 
 
-def test_client_folders_hold_all_examples_once_and_a_summary_of_their_own(tmp_path: Path) -> None:
-    population = folders.prepare(task(), tmp_path / "data", tmp_path / "test")
-    assert folders.population(tmp_path / "data") == population
+def test_client_folders_hold_all_examples_once_and_the_population_only_counts(tmp_path: Path) -> None:
+    whole = task()
+    clients, test = tmp_path / "clients", tmp_path / "test"
+    population = folders.prepare(whole.data, whole.partition, whole.seed, clients, test)
     total = 0
-    for client in population["clients"]:
-        folder = tmp_path / "data" / "clients" / client["id"]
-        x, y = folders.read(folder / "train")
-        assert np.bincount(y, minlength=10).tolist() == client["labels"]
-        total += len(y) + len(folders.read(folder / "test")[1])
-        summary = weights.from_bytes((folder / "summary.safetensors").read_bytes())
-        np.testing.assert_allclose(summary["mean"], x.mean(axis=0), atol=1e-6)
-        assert (summary["min"] <= summary["max"]).all()
-        assert summary["std"].shape == (28, 28, 1)
-    assert total == population["examples"] == 1438
-    assert len(folders.read(tmp_path / "test")[0]) == 359
+    for client in population.clients:
+        y = examples.read(clients / client.id / "train", (28, 28, 1), 10)[1]
+        assert np.bincount(y, minlength=10).tolist() == client.labels
+        assert len(y) == client.train
+        total += len(y) + len(examples.read(clients / client.id / "test")[1])
+    assert total == population.examples == 1438
+    assert len(examples.read(test)[0]) == 359
+    assert population.simulated
+    assert population.example.shape == (28, 28, 1)
+    assert {file.name for file in tmp_path.rglob("*") if file.is_file()} == {"x.npy", "y.npy"}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "in-the-way").write_text("")
     with pytest.raises(StorageError, match="in-the-way"):
-        folders.write(tmp_path / "in-the-way", np.zeros((1, 28, 28, 1)), np.zeros(1))
+        examples.write(tmp_path / "in-the-way", np.zeros((1, 28, 28, 1)), np.zeros(1))
 
 
 def test_a_damaged_folder_is_refused_before_it_is_used(tmp_path: Path) -> None:
@@ -192,13 +190,14 @@ def test_a_damaged_folder_is_refused_before_it_is_used(tmp_path: Path) -> None:
         ({"x": x - np.nan}, "NaN"),
         ({"x": x[:0]}, "n > 0"),
         ({"x": x.astype(np.float64)}, "float64"),
-        ({"y": y[:3]}, r"\(5,\)"),
+        ({"y": y[:3]}, r"\[5\]"),
         ({"y": y + 10}, "0 to 9"),
+        ({"x": x[..., 0]}, r"\[n, 28, 28, 1\]"),
     ):
         for name, array in ({"x": x, "y": y} | change).items():
             np.save(tmp_path / f"{name}.npy", array)
         with pytest.raises(DataError, match=words):
-            folders.read(tmp_path)
+            examples.read(tmp_path, (28, 28, 1), 10)
     (tmp_path / "x.npy").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(DataError, match="Prepare the client's data again"):
-        folders.read(tmp_path)
+    with pytest.raises(DataError, match="Prepare the data again"):
+        examples.read(tmp_path)

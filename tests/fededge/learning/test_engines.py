@@ -4,75 +4,100 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fededge.errors import DivergedError, QuorumError
+from fededge.fleet.selection import Selector, select
+from fededge.learning.checkpoints import Checkpoints
 from fededge.learning.engines import open_engine
 from fededge.learning.federated import FederatedEngine
-from fededge.learning.frameworks.keras import models
+from fededge.learning.frameworks import model_spec
+from fededge.learning.interfaces import TrainingReport
 from fededge.learning.rounds import run_rounds
-from fededge.learning.runtimes import Reports
-from fededge.learning.state import State, load
+from fededge.learning.state import State
+from fededge.learning.update import Update, UpdateFormat
 from fededge.task import FederatedTask
+from fededge.weights import Weights, shapes
 
 pytestmark = pytest.mark.environment("worker")
+KEY = bytes(32)
 
 
-def run(prepared, task: FederatedTask, folder: Path, rounds: int = 2) -> State:  # type: ignore[no-untyped-def]
-    state = State(task.digest, 0, models.initial_weights(task), [])
-    cohorts = dict.fromkeys(range(1, rounds + 1), prepared.clients)
-    with open_engine(task, prepared.data, prepared.plan(task)) as engine:
-        return run_rounds(task, engine, state, cohorts, str(folder / "checkpoint"), lambda record: None)
+def run(
+    prepared: Any, task: FederatedTask, folder: Path, rounds: int = 2, on_round: Any = lambda record: None
+) -> State:
+    state = State(task.identity, 0, model_spec(task.model).initial_weights(task.seed), [])
+    selection = select(task.learning.cohort, task.seed, prepared.population)
+    with open_engine(
+        task.model,
+        task.learning,
+        task.operation,
+        task.seed,
+        prepared.plan(task),
+        prepared.clients,
+        selection.pool,
+    ) as engine:
+        checkpoints = Checkpoints(str(folder), "run-1", KEY)
+        return run_rounds(engine, Selector(selection), state, rounds, checkpoints, on_round=on_round)
 
 
 @pytest.mark.parametrize(
-    ("client", "server"),
+    ("client", "server", "dropout"),
     [
-        ({"batch_size": 16, "epochs": 2}, {"optimizer": "sgd", "momentum": 0.9}),
+        ({"batch_size": 16, "epochs": 2}, {"optimizer": "sgd", "momentum": 0.9}, 0.0),
+        ({"batch_size": 16}, {"optimizer": "sgd"}, 0.25),
         (
             {"batch_size": 16, "optimizer": "adam", "learning_rate": 0.001},
             {"optimizer": "yogi", "learning_rate": 0.01},
+            0.0,
         ),
     ],
-    ids=["sgd-momentum", "adam-yogi"],
+    ids=["sgd-momentum", "sgd-dropout", "adam-yogi"],
 )
-def test_simulation_and_federated_give_the_same_weights(  # type: ignore[no-untyped-def]
-    prepared,
+def test_simulation_and_federated_give_the_same_weights(
+    prepared: Any,
     make_task: Callable[..., FederatedTask],
     tmp_path: Path,
     client: dict[str, object],
     server: dict[str, object],
+    dropout: float,
 ) -> None:
-    # Over a hundred small steps a client: training would amplify one differing bit far above 1e-5.
+    # Over a hundred small steps a client: training amplifies one differing bit far above 1e-5. TFF's worker is
+    # a build of TensorFlow of its own; where the processor has no AVX-512, its kernels round otherwise.
+    same_kernels = "avx512f" in Path("/proc/cpuinfo").read_text()
     states = []
     for engine in ("simulation", "federated"):
-        task = make_task(engine=engine, server=server, client=client, dropout=0.0)
-        (tmp_path / engine).mkdir()
+        task = make_task(engine=engine, server=server, client=client, dropout=dropout)
         states.append(run(prepared, task, tmp_path / engine, 3))
     for name, value in states[0].weights.items():
-        np.testing.assert_allclose(value, states[1].weights[name], rtol=0, atol=1e-5)
-    for key in ("examples", "loss", "accuracy"):
-        for first, second in zip(states[0].history, states[1].history, strict=True):
-            assert first[key] == pytest.approx(second[key], rel=1e-4)
+        np.testing.assert_allclose(
+            value, states[1].weights[name], rtol=0, atol=1e-5 if same_kernels else 5e-3
+        )
+    for first, second in zip(states[0].history, states[1].history, strict=True):
+        for key in ("examples", "loss", "accuracy"):
+            assert getattr(first, key) == pytest.approx(
+                getattr(second, key), rel=1e-4 if same_kernels else 0.02
+            )
+    assert states[1].history[0].bytes_received > 3 * 4 * 317_066
 
 
 @pytest.mark.parametrize("engine", ["federated", "simulation"])
-def test_the_same_task_gives_the_same_bits_with_dropout(  # type: ignore[no-untyped-def]
-    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path, engine: str
+def test_the_same_task_gives_the_same_bits_with_dropout(
+    prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path, engine: str
 ) -> None:
     task = make_task(engine=engine)
     first = run(prepared, task, tmp_path, 1)
-    (tmp_path / "again").mkdir()
     second = run(prepared, task, tmp_path / "again", 1)
     assert all(first.weights[n].tobytes() == second.weights[n].tobytes() for n in first.weights)
 
 
-def test_a_simulated_client_that_diverges_fails_the_round(  # type: ignore[no-untyped-def]
-    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path
+def test_a_simulated_client_that_diverges_fails_the_round(
+    prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path
 ) -> None:
     task = make_task(engine="simulation", client={"batch_size": 100, "learning_rate": 1e30})
     with pytest.raises(DivergedError, match="learning_rate"):
@@ -82,82 +107,133 @@ def test_a_simulated_client_that_diverges_fails_the_round(  # type: ignore[no-un
 KILLED = """
 import sys
 from pathlib import Path
-from fededge.learning.frameworks.keras import models
-from fededge.learning.engines import open_engine
-from fededge.learning.rounds import run_rounds
-from fededge.learning.state import State
+from types import SimpleNamespace
+from fededge.documents import Population
 from fededge.task import FederatedTask
-task = FederatedTask.from_json(sys.argv[1])
-state = State(task.digest, 0, models.initial_weights(task), [])
-cohorts = {n: ["site-0", "site-1", "site-2"] for n in (1, 2, 3)}
-with open_engine(task, Path(sys.argv[2]), Path(sys.argv[3])) as engine:
-    run_rounds(task, engine, state, cohorts, sys.argv[4], lambda r: print(r["round"], flush=True))
+from tests.fededge.learning.test_engines import run
+task, population = FederatedTask.from_json(sys.argv[1]), Population.read(sys.argv[2])
+prepared = SimpleNamespace(population=population, clients=Path(sys.argv[3]), plan=lambda task: Path(sys.argv[4]))
+run(prepared, task, Path(sys.argv[5]), 3, lambda record: print(record.round, flush=True))
 """
 
 
 @pytest.mark.parametrize("engine", ["federated", "simulation"])
-def test_killed_by_sigkill_and_run_again_gives_the_same_bits(  # type: ignore[no-untyped-def]
-    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path, engine: str
+def test_killed_by_sigkill_and_run_again_gives_the_same_bits(
+    prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path, engine: str
 ) -> None:
     task = make_task(engine=engine, server={"optimizer": "adam", "learning_rate": 0.01})
-    (tmp_path / "whole").mkdir()
     whole = run(prepared, task, tmp_path / "whole", 3)
+    prepared.population.write(tmp_path / "population.json")
+    arguments = [
+        task.to_json(),
+        tmp_path / "population.json",
+        prepared.clients,
+        prepared.plan(task),
+        tmp_path / "c",
+    ]
     with subprocess.Popen(
-        [
-            *(sys.executable, "-c", KILLED, task.to_json(), str(prepared.data)),
-            *(str(prepared.plan(task)), str(tmp_path / "checkpoint")),
-        ],
+        [sys.executable, "-c", KILLED, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=os.environ,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
     ) as process:
         assert process.stdout
         assert int(process.stdout.readline()) == 1
         process.send_signal(signal.SIGKILL)
-    assert load(tmp_path / "checkpoint").round < 3
-    resumed = run(prepared, task, tmp_path, 3)
+    assert not (tmp_path / "c" / "000003.checkpoint").exists()
+    resumed = run(prepared, task, tmp_path / "c", 3)
     assert all(whole.weights[n].tobytes() == resumed.weights[n].tobytes() for n in whole.weights)
-    assert [r["round"] for r in resumed.history] == [1, 2, 3]
+    assert [record.round for record in resumed.history] == [1, 2, 3]
 
 
 class Scripted:
-    """A runtime that hands in prepared bytes."""
+    """A runtime that hands in prepared bytes, one report after another."""
 
     def __init__(self, folder: Path, updates: dict[str, bytes]) -> None:
         self.folder, self.updates = folder, updates
 
-    def train(self, task_seed, round_number, weights, cohort, deadline_seconds):  # type: ignore[no-untyped-def]
-        for client, data in self.updates.items():
-            (self.folder / client).write_bytes(data)
-        missing = {client: "no report within 1 s" for client in cohort if client not in self.updates}
-        return Reports({client: self.folder / client for client in self.updates}, missing)
+    def available(self) -> list[str]:
+        return ["site-0", "site-1", "site-2"]
 
-    def evaluate(self, weights, clients, deadline_seconds):  # type: ignore[no-untyped-def]
+    def train(
+        self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
+    ) -> Iterator[TrainingReport]:
+        for client in cohort:
+            if client in self.updates:
+                (self.folder / client).write_bytes(self.updates[client])
+                yield TrainingReport(client, self.folder / client)
+            else:
+                yield TrainingReport(client, None, "no report within 1 s")
+
+    def evaluate(self, weights: Weights, clients: Sequence[str], deadline_seconds: float) -> Iterator[Any]:
         raise NotImplementedError
+
+    ranges = evaluate
 
     def close(self) -> None: ...
 
 
-def test_bad_updates_are_left_out_and_the_quorum_decides(  # type: ignore[no-untyped-def]
+COHORT = ["site-0", "site-1", "site-2"]
+
+
+@pytest.fixture
+def scripted(make_task: Callable[..., FederatedTask], tmp_path: Path) -> Callable[..., Any]:
+    """`scripted({"quorum": 1}, {client: (examples, spoil)})` runs one round over such updates."""
+
+    def one_round(
+        operation: dict[str, object], handed_in: dict[str, dict[str, Any]], heard: Any = print
+    ) -> Any:
+        task = make_task(operation=operation)
+        weights = model_spec(task.model).initial_weights(task.seed)
+        form = UpdateFormat(shapes(weights))
+        updates = {}
+        for client, how in handed_in.items():
+            delta = {name: np.full_like(v, how.get("value", 0.5)) for name, v in weights.items()}
+            if how.get("spoilt"):
+                delta["logits/bias"] = np.full(10, np.nan, np.float32)
+            updates[client] = form.encode(Update(delta, how.get("examples", 10), 5, 2.0))
+        held = dict.fromkeys(COHORT, 100)
+        runtime = Scripted(tmp_path, updates)
+        with FederatedEngine(
+            shapes(weights), task.learning, task.operation, task.seed, runtime, held, heard
+        ) as engine:
+            return weights, engine.next(weights, engine.initialize(), 1, COHORT)
+
+    return one_round
+
+
+def test_bad_updates_are_left_out_and_the_quorum_decides(scripted: Callable[..., Any]) -> None:
+    handed_in = {"site-0": {}, "site-1": {"spoilt": True}}
+    heard: dict[str, str | None] = {}
+    weights, result = scripted({"quorum": 1}, handed_in, heard.__setitem__)
+    assert result.reported == ["site-0"]
+    assert "NaN" in result.failed["site-1"]
+    assert "no report" in result.failed["site-2"]
+    assert list(heard) == COHORT
+    assert heard["site-0"] is None
+    np.testing.assert_allclose(result.weights["logits/bias"], weights["logits/bias"] - 0.5, atol=1e-6)
+    with pytest.raises(QuorumError, match="1 usable reports of 3 where the quorum is 3"):
+        scripted({}, handed_in)
+
+
+def test_no_client_owns_the_mean_by_claiming_more_examples_than_it_holds(
+    scripted: Callable[..., Any],
+) -> None:
+    honest = {"site-0": {}, "site-1": {}}
+    _, fair = scripted({"quorum": 2}, honest)
+    _, result = scripted({"quorum": 2}, {**honest, "site-2": {"examples": 1e30, "value": -1e6}})
+    assert result.reported == ["site-0", "site-1"]
+    assert "at most 100" in result.failed["site-2"]
+    assert all((result.weights[name] == fair.weights[name]).all() for name in fair.weights)
+
+
+def test_fewer_clients_than_the_quorum_do_not_start_a_round(
     make_task: Callable[..., FederatedTask], tmp_path: Path
 ) -> None:
-    from fededge.learning.update import Layout, Update
-    from fededge.weights import shapes
-
-    task = make_task(cohort={"size": 3, "quorum": 1})
-    weights = models.initial_weights(task)
-    layout = Layout(shapes(weights))
-    delta = {name: np.full_like(value, 0.5) for name, value in weights.items()}
-    good = layout.encode(Update(delta, 10, 5, 2.0))
-    spoilt = layout.encode(Update(delta | {"logits/bias": np.full(10, np.nan, np.float32)}, 10, 5, 2.0))
-    handed_in = {"site-0": good, "site-1": spoilt}
-    with FederatedEngine(task, Scripted(tmp_path, handed_in)) as engine:
-        outcome = engine.next(weights, engine.initialize(), 1, ["site-0", "site-1", "site-2"])
-    assert outcome.reported == ["site-0"]
-    assert "NaN" in outcome.failed["site-1"]
-    assert "no report" in outcome.failed["site-2"]
-    np.testing.assert_allclose(outcome.weights["logits/bias"], weights["logits/bias"] - 0.5, atol=1e-6)
-    strict = make_task(cohort={"size": 3})
-    with FederatedEngine(strict, Scripted(tmp_path, handed_in)) as engine:
-        with pytest.raises(QuorumError, match="1 usable reports of 3 where the quorum is 3"):
-            engine.next(weights, engine.initialize(), 1, ["site-0", "site-1", "site-2"])
+    task = make_task()
+    weights = model_spec(task.model).initial_weights(task.seed)
+    with FederatedEngine(
+        shapes(weights), task.learning, task.operation, task.seed, Scripted(tmp_path, {}), {}
+    ) as engine:
+        with pytest.raises(QuorumError, match="only 2 clients where the quorum is 3"):
+            engine.next(weights, engine.initialize(), 1, COHORT[:2])

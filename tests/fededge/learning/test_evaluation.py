@@ -1,86 +1,158 @@
 """Evaluation, central and at each client; and centralized training."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fededge.errors import DivergedError, RoundError
-from fededge.learning.evaluation import evaluate, evaluate_state
-from fededge.learning.frameworks.keras import centralized as centralized
-from fededge.learning.frameworks.keras import models
+from fededge import examples
+from fededge.documents import Evaluation, Label
+from fededge.errors import DataError, DivergedError, RoundError
+from fededge.learning.engines import open_runtime
+from fededge.learning.evaluation import evaluate, evaluate_state, scorer
+from fededge.learning.frameworks import model_spec
+from fededge.learning.frameworks.keras import centralized
+from fededge.learning.interfaces import EvaluationReport
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("worker")
+THREE = Label(classes=3, names=["cat", "dog", "fish"])
 
 
 def test_evaluation_counts_by_class() -> None:
     y = np.array([0, 0, 1, 2])
     scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
-    result = evaluate(lambda x, training: scores[: len(x)], np.zeros((4, 1), np.float32), y, 3)
-    assert result["accuracy"] == 0.75
-    assert result["loss"] == pytest.approx(-np.log([0.7, 0.2, 0.8, 0.4]).mean())
-    assert result["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
-    assert result["per_class"][0] == {
-        "label": 0,
-        "examples": 2,
-        "precision": 1.0,
-        "recall": 0.5,
-        "f1": pytest.approx(2 / 3),
-    }
-    assert result["per_class"][1]["precision"] == 0.5
+    result = evaluate(scores, y, THREE, round=4, samples=80)
+    assert (result.round, result.samples, result.examples) == (4, 80, 4)
+    assert result.accuracy == 0.75
+    assert result.loss == pytest.approx(-np.log([0.7, 0.2, 0.8, 0.4]).mean())
+    assert result.confusion == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    first, second, _ = result.per_class
+    assert (first.label, first.examples, first.precision, first.recall) == ("cat", 2, 1.0, 0.5)
+    assert first.f1 == pytest.approx(2 / 3)
+    assert second.precision == 0.5
 
 
 def test_a_class_that_never_occurs_has_zeros_not_nan() -> None:
-    scores = np.array([[1.0, 0.0, 0.0]], np.float32)
-    result = evaluate(lambda x, training: scores, np.zeros((1, 1), np.float32), np.array([0]), 3)
-    assert result["per_class"][2] == {"label": 2, "examples": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    result = evaluate(np.array([[1.0, 0.0, 0.0]], np.float32), np.array([0]), Label(classes=3))
+    last = result.per_class[2]
+    assert (last.label, last.examples, last.precision, last.recall, last.f1) == ("2", 0, 0.0, 0.0, 0.0)
 
 
 def test_a_model_that_answers_nan_is_named() -> None:
     with pytest.raises(DivergedError, match="learning_rate"):
-        evaluate(lambda x, training: np.full((1, 3), np.nan), np.zeros((1, 1)), np.array([0]), 3)
+        evaluate(np.full((1, 3), np.nan, np.float32), np.array([0]), THREE)
 
 
-def test_sites_and_simulation_evaluate_alike(prepared, make_task: Callable[..., FederatedTask]) -> None:  # type: ignore[no-untyped-def]
-    results = []
-    for engine in ("simulation", "federated"):
-        task = make_task(engine=engine)
-        state = State(task.digest, 0, models.initial_weights(task), [])
-        results.append(evaluate_state(task, state, prepared.data, prepared.test, prepared.plan(task)))
-    for first, second in zip(results[0]["clients"], results[1]["clients"], strict=True):
-        assert first["id"] == second["id"]
-        assert first["examples"] == second["examples"]
-        assert first["accuracy"] == pytest.approx(second["accuracy"])
-        assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+def at_start(task: FederatedTask) -> State:
+    return State(task.identity, 0, model_spec(task.model).initial_weights(task.seed), [])
 
 
-def test_a_site_that_cannot_evaluate_is_left_out_with_its_reason(  # type: ignore[no-untyped-def]
-    prepared, make_task: Callable[..., FederatedTask], tmp_path: Path
+def evaluated(prepared: Any, task: FederatedTask, clients: Path | None = None) -> Evaluation:
+    x, y = examples.read(prepared.test)
+    with closing(
+        open_runtime(task.learning.engine, prepared.plan(task), clients or prepared.clients)
+    ) as runtime:
+        return evaluate_state(model_spec(task.model), at_start(task), x, y, prepared.population, runtime, 120)
+
+
+def test_sites_and_simulation_evaluate_alike(prepared: Any, make_task: Callable[..., FederatedTask]) -> None:
+    first, second = (evaluated(prepared, make_task(engine=engine)) for engine in ("simulation", "federated"))
+    for one, other in zip(first.clients, second.clients, strict=True):
+        assert (one.id, one.examples) == (other.id, other.examples)
+        assert one.accuracy == pytest.approx(other.accuracy)
+        assert one.loss == pytest.approx(other.loss, rel=1e-4)
+
+
+def test_the_score_of_a_round_is_that_of_its_evaluation(
+    prepared: Any, make_task: Callable[..., FederatedTask]
+) -> None:
+    task = make_task(engine="simulation")
+    score = scorer(model_spec(task.model), *examples.read(prepared.test))(at_start(task).weights)
+    whole = evaluated(prepared, task)
+    assert (score.accuracy, score.loss, score.examples) == (whole.accuracy, whole.loss, whole.examples)
+
+
+def test_a_site_that_cannot_evaluate_is_left_out_with_its_reason(
+    prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path
+) -> None:
+    clients = tmp_path / "clients"
+    shutil.copytree(prepared.clients, clients)
+    (clients / "site-1" / "test" / "x.npy").write_bytes(b"no images")
+    result = evaluated(prepared, make_task(), clients)
+    assert [client.id for client in result.clients] == ["site-0", "site-2"]
+    assert set(result.failed) == {"site-1"}
+    shutil.rmtree(clients)
+    with pytest.raises(RoundError, match="no client can evaluate the model"):
+        evaluated(prepared, make_task(), clients)
+
+
+class Claiming:
+    """A runtime whose first client claims what it likes."""
+
+    def __init__(self, claim: dict[str, Any]) -> None:
+        self.claim = claim
+
+    def evaluate(
+        self, weights: object, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[EvaluationReport]:
+        honest = {"examples": 10, "correct": 5, "loss_sum": 2.0}
+        for number, client in enumerate(clients):
+            yield EvaluationReport(client, self.claim if number == 0 else honest)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"examples": 1e30, "correct": 1, "loss_sum": 1},
+        {"examples": 10, "correct": 11, "loss_sum": 1},
+        {"examples": 10, "correct": 1, "loss_sum": float("inf")},
+        {"examples": 10, "correct": float("nan"), "loss_sum": 1},
+        {"examples": 10, "correct": -1, "loss_sum": 1},
+        {"examples": "10", "correct": 1, "loss_sum": 1},
+        {},
+    ],
+)
+def test_counts_that_cannot_be_are_left_out(
+    prepared: Any, make_task: Callable[..., FederatedTask], claim: dict[str, Any]
 ) -> None:
     task = make_task()
-    state = State(task.digest, 0, models.initial_weights(task), [])
-    shutil.copytree(prepared.data, tmp_path / "data")
-    (tmp_path / "data" / "clients" / "site-1" / "test" / "x.npy").write_bytes(b"no images")
-    result = evaluate_state(task, state, tmp_path / "data", prepared.test, prepared.plan(task))
-    assert [client["id"] for client in result["clients"]] == ["site-0", "site-2"]
-    assert set(result["failed"]) == {"site-1"}
-    shutil.rmtree(tmp_path / "data" / "clients")
-    with pytest.raises(RoundError, match="no client can evaluate the model"):
-        evaluate_state(task, state, tmp_path / "data", prepared.test, prepared.plan(task))
+    x, y = examples.read(prepared.test)
+    runtime: Any = Claiming(claim)
+    result = evaluate_state(
+        model_spec(task.model), at_start(task), x[:5], y[:5], prepared.population, runtime, 1
+    )
+    assert [client.id for client in result.clients] == ["site-1", "site-2"]
+    assert "claims" in result.failed["site-0"]
 
 
-def test_centralized_training_learns_with_as_many_samples(prepared, make_task) -> None:  # type: ignore[no-untyped-def]
+def test_centralized_training_learns_with_as_many_samples(
+    prepared: Any, make_task: Callable[..., FederatedTask]
+) -> None:
     task = make_task(client={"batch_size": 20, "learning_rate": 0.05}, rounds=2)
     curve: list[float] = []
+    where = (prepared.population, prepared.clients, prepared.test)
     result = centralized.train(
-        task, prepared.data, prepared.test, lambda number, value: curve.append(value["accuracy"])
+        task.model, task.learning, task.seed, *where, lambda found: curve.append(found.accuracy)
     )
     assert len(curve) == 2
-    assert [row["accuracy"] for row in result["passes"]] == curve
-    assert result["accuracy"] == curve[-1] > 0.5
-    trained = sum(len(np.load(p)) for p in prepared.data.glob("clients/*/train/y.npy"))
-    assert result["samples"] == pytest.approx(2 * trained, abs=40)
+    assert [row.accuracy for row in result.passes] == curve
+    assert result.accuracy == curve[-1] > 0.5
+    trained = sum(client.train for client in prepared.population.clients)
+    assert result.samples == pytest.approx(2 * trained, abs=40)
+
+
+def test_examples_of_clients_that_are_elsewhere_are_never_pooled(
+    prepared: Any, make_task: Callable[..., FederatedTask]
+) -> None:
+    task = make_task()
+    real = prepared.population.model_copy(update={"simulated": False})
+    with pytest.raises(DataError, match=r"remove compare\.centralized"):
+        centralized.train(
+            task.model, task.learning, task.seed, real, prepared.clients, prepared.test, lambda found: None
+        )

@@ -1,29 +1,41 @@
 """The round loop over an engine of plain arithmetic: checkpoints, restarts and refusals."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from fededge import storage
-from fededge.errors import DivergedError, IntegrityError, RoundError, StorageError
-from fededge.learning.engines import Outcome
+from fededge.documents import RoundRecord
+from fededge.errors import DivergedError, DocumentError, IntegrityError, RoundError, StorageError
+from fededge.learning.checkpoints import Checkpoints
+from fededge.learning.interfaces import RoundResult
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State, load
-from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("worker")
+
+COHORTS = {1: ["a"], 2: ["a", "b"], 3: ["b"]}
+KEY = bytes(range(32))
 
 
 class Arithmetic:
     """Weights and server state follow from their predecessors and the round; dies when told to."""
 
-    def __init__(self, dies_in: int | None = None) -> None:
+    def __init__(self, dies_in: int | None = None, there: Sequence[str] = ("a", "b")) -> None:
         self.dies_in = dies_in
+        self.there = list(there)
         self.rounds: list[int] = []
+
+    def __enter__(self) -> "Arithmetic":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def available(self) -> list[str]:
+        return self.there
 
     def initialize(self) -> list[np.ndarray]:
         return [np.array(1.0, np.float32)]
@@ -33,125 +45,209 @@ class Arithmetic:
             raise KeyboardInterrupt
         self.rounds.append(round_number)
         momentum = [server[0] * np.float32(0.9) + np.float32(len(cohort))]
-        return Outcome({"w": weights["w"] + momentum[0] * round_number}, momentum, cohort, examples=10)
+        moved = {"w": weights["w"] + momentum[0] * round_number}
+        return RoundResult(moved, momentum, list(cohort), examples=10)
 
 
-@pytest.fixture
-def task(make_task: Callable[..., FederatedTask]) -> FederatedTask:
-    return make_task()
+class Scripted:
+    """A selector that chooses as COHORTS says, among those that are there."""
+
+    def select(self, round_number: int, available: Sequence[str]) -> list[str]:
+        return [client for client in COHORTS[round_number] if client in available]
 
 
-def start(task: FederatedTask) -> State:
-    return State(task.digest, 0, {"w": np.zeros(2, np.float32)}, [])
+def start(**changes: object) -> State:
+    return replace(State("task", 0, {"w": np.zeros(2, np.float32)}, []), **changes)  # type: ignore[arg-type]
 
 
-COHORTS = {1: ["a"], 2: ["a", "b"], 3: ["b"]}
+def checkpoints(folder: Path, key: bytes = KEY, run: str = "run-1") -> Checkpoints:
+    return Checkpoints(str(folder), run, key)
 
 
-def test_killed_in_any_round_and_run_again_gives_the_same_bits(task: FederatedTask, tmp_path: Path) -> None:
-    whole = run_rounds(task, Arithmetic(), start(task), COHORTS, str(tmp_path / "whole"), lambda r: None)
+def run(folder: Path, engine: Arithmetic | None = None, until: int = 3, **options: object) -> State:
+    state = options.pop("state", start())
+    return run_rounds(
+        engine or Arithmetic(),
+        Scripted(),
+        state,  # type: ignore[arg-type]
+        until,
+        checkpoints(folder),
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def test_killed_in_any_round_and_run_again_gives_the_same_bits(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
     for dies_in in COHORTS:
-        checkpoint = str(tmp_path / f"killed-{dies_in}")
+        folder = tmp_path / f"killed-{dies_in}"
         with pytest.raises(KeyboardInterrupt):
-            run_rounds(task, Arithmetic(dies_in), start(task), COHORTS, checkpoint, lambda r: None)
+            run(folder, Arithmetic(dies_in))
         engine = Arithmetic()
-        told: list[dict[str, Any]] = []
-        again = run_rounds(task, engine, start(task), COHORTS, checkpoint, told.append)
+        told: list[RoundRecord] = []
+        again = run(folder, engine, on_round=told.append)
         assert engine.rounds == [n for n in COHORTS if n >= dies_in]
-        assert [record["round"] for record in told] == list(COHORTS)
+        assert [record.round for record in told] == list(COHORTS)
         assert again.weights["w"].tobytes() == whole.weights["w"].tobytes()
         assert again.server[0].tobytes() == whole.server[0].tobytes()
-        assert [r["cohort"] for r in again.history] == list(COHORTS.values())
+        assert [record.cohort for record in again.history] == list(COHORTS.values())
 
 
-def test_a_round_is_saved_before_it_is_reported(task: FederatedTask, tmp_path: Path) -> None:
-    checkpoint = str(tmp_path / "c")
+def test_a_round_is_saved_before_it_is_reported(tmp_path: Path) -> None:
     seen = []
-    run_rounds(
-        task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: seen.append(load(checkpoint).round)
-    )
+    run(tmp_path, on_round=lambda record: seen.append(checkpoints(tmp_path).load(record.round).round))
     assert seen == [1, 2, 3]
 
 
-def test_a_finished_step_run_again_trains_nothing(task: FederatedTask, tmp_path: Path) -> None:
-    checkpoint = str(tmp_path / "c")
-    first = run_rounds(task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: None)
+def test_a_finished_step_run_again_trains_nothing(tmp_path: Path) -> None:
+    first = run(tmp_path)
     engine = Arithmetic()
-    again = run_rounds(task, engine, start(task), COHORTS, checkpoint, lambda r: None)
+    again = run(tmp_path, engine)
     assert engine.rounds == []
     assert again.to_bytes() == first.to_bytes()
 
 
-def test_a_checkpoint_of_another_start_is_not_taken(task: FederatedTask, tmp_path: Path) -> None:
-    checkpoint = str(tmp_path / "c")
-    run_rounds(task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: None)
+def test_a_rounds_cohort_is_chosen_among_those_that_are_there_when_it_begins(tmp_path: Path) -> None:
     engine = Arithmetic()
-    other = replace(start(task), weights={"w": np.ones(2, np.float32)})
-    run_rounds(task, engine, other, COHORTS, checkpoint, lambda r: None)
-    assert engine.rounds == [1, 2, 3]
+    state = run(
+        tmp_path, engine, on_round=lambda record: engine.there.remove("a") if record.round == 1 else None
+    )
+    assert [record.cohort for record in state.history] == [["a"], ["b"], ["b"]]
+    with pytest.raises(RoundError, match="nobody is there"):
+        run(tmp_path / "empty", Arithmetic(there=[]))
 
 
-def test_a_checkpoint_of_other_cohorts_or_further_rounds_is_not_taken(
-    task: FederatedTask, tmp_path: Path
-) -> None:
-    checkpoint = str(tmp_path / "c")
-    run_rounds(task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: None)
-    for cohorts in ({1: COHORTS[1], 2: COHORTS[2]}, {**COHORTS, 2: ["z"]}):
-        engine = Arithmetic()
-        state = run_rounds(task, engine, start(task), cohorts, checkpoint, lambda r: None)
-        assert engine.rounds == sorted(cohorts)
-        assert [record["round"] for record in state.history] == sorted(cohorts)
+def test_a_resumed_run_replays_the_recorded_cohorts_whoever_is_there_now(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Arithmetic(dies_in=3))
+    again = run(tmp_path, Arithmetic(there=["b"]))
+    assert [record.cohort for record in again.history] == [["a"], ["a", "b"], ["b"]]
 
 
-def test_steps_follow_on_each_other(task: FederatedTask, tmp_path: Path) -> None:
-    whole = run_rounds(task, Arithmetic(), start(task), COHORTS, str(tmp_path / "w"), lambda r: None)
-    one = run_rounds(task, Arithmetic(), start(task), {1: ["a"]}, str(tmp_path / "1"), lambda r: None)
-    rest = {number: COHORTS[number] for number in (2, 3)}
-    two = run_rounds(task, Arithmetic(), one, rest, str(tmp_path / "2"), lambda r: None)
+def test_each_round_is_scored(tmp_path: Path) -> None:
+    from fededge.documents import Score
+
+    state = run(tmp_path, score=lambda w: Score(accuracy=0.5, loss=float(w["w"][0]), examples=4))
+    assert [record.score.loss for record in state.history if record.score] == pytest.approx(
+        [1.9, 9.32, 22.337]
+    )
+
+
+def test_steps_follow_on_each_other_and_go_on_after_later_steps_were_killed(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    one = run(tmp_path / "steps", until=1)
+    two = run(tmp_path / "steps", state=one)
     assert two.weights["w"].tobytes() == whole.weights["w"].tobytes()
+    engine = Arithmetic()
+    assert run(tmp_path / "steps", engine, until=1).round == 1
+    assert engine.rounds == []
 
 
-def test_a_state_of_another_task_or_a_gap_is_refused(task: FederatedTask, tmp_path: Path) -> None:
-    with pytest.raises(RoundError, match="belongs to task"):
-        run_rounds(task, Arithmetic(), replace(start(task), task="sha256:0"), COHORTS, str(tmp_path), print)
-    with pytest.raises(RoundError, match="do not follow"):
-        run_rounds(task, Arithmetic(), start(task), {2: ["a"]}, str(tmp_path / "c"), print)
+def test_a_checkpoint_of_another_start_is_not_taken(tmp_path: Path) -> None:
+    first = run(tmp_path, until=1)
+    run(tmp_path)
+    engine, said = Arithmetic(), []
+    other = replace(first, history=[first.history[0].model_copy(update={"loss": 9.0})])
+    run(tmp_path, engine, state=other, on_passed_over=said.append)
+    assert engine.rounds == [2, 3]
+    assert "did not come from this state" in said[0]
 
 
-def test_a_write_that_fails_keeps_the_last_round(
-    task: FederatedTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = str(tmp_path / "c")
-    real, calls = storage.os.fsync, []
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file, others: file.write_bytes(file.read_bytes()[:-1] + b"\x01"),
+        lambda file, others: file.write_bytes(file.read_bytes()[:100]),
+        lambda file, others: file.write_bytes(b""),
+        lambda file, others: file.write_bytes(others[1].read_bytes()),
+        lambda file, others: file.write_bytes(start(round=3).to_bytes()),
+        lambda file, others: checkpoints(file.parent, key=bytes(32)).save(load_trusted(file)),
+        lambda file, others: checkpoints(file.parent, run="run-2").save(load_trusted(file)),
+    ],
+    ids=["changed", "cut", "empty", "another round's", "without a key", "another key", "another run"],
+)
+def test_a_bad_checkpoint_is_named_and_passed_over_for_the_last_good_one(tmp_path: Path, spoil) -> None:  # type: ignore[no-untyped-def]
+    whole = run(tmp_path)
+    files = sorted(tmp_path.glob("*.checkpoint"))
+    spoil(files[-1], [*files[1:], *files[:2]])
+    engine, said = Arithmetic(), []
+    again = run(tmp_path, engine, on_passed_over=said.append)
+    assert engine.rounds == [3]
+    assert len(said) == 1
+    assert "checkpoint of round 3 passed over" in said[0]
+    assert again.weights["w"].tobytes() == whole.weights["w"].tobytes()
+    spoil(files[-1], [*files[1:], *files[:2]])
+    with pytest.raises(IntegrityError):
+        checkpoints(tmp_path).load(3)
 
-    def full_after_two_rounds(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) > 4:  # a file and its folder are synced at each write
-            raise OSError(28, "No space left on device")
-        real(descriptor)
 
-    monkeypatch.setattr(storage.os, "fsync", full_after_two_rounds)
+def load_trusted(file: Path) -> State:
+    return checkpoints(file.parent).load(3)
+
+
+def test_poisoned_weights_that_only_the_stores_writer_made_never_reach_the_state(tmp_path: Path) -> None:
+    whole = run(tmp_path)
+    poisoned = replace(whole, weights={"w": np.full(2, 1e9, np.float32)})
+    checkpoints(tmp_path, key=b"the writer does not know the key").save(poisoned)
+    assert run(tmp_path).weights["w"].tobytes() == whole.weights["w"].tobytes()
+
+
+def test_rounds_before_the_state_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RoundError, match="after round 1"):
+        run(tmp_path, until=1, state=start(round=2))
+
+
+def test_a_write_that_fails_keeps_the_last_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = storage.write
+
+    def full_after_two_rounds(url: str, data: bytes) -> None:
+        if "000003" in url:
+            raise StorageError("No space left on device")
+        real(url, data)
+
+    monkeypatch.setattr(storage, "write", full_after_two_rounds)
     with pytest.raises(StorageError, match="No space left"):
-        run_rounds(task, Arithmetic(), start(task), COHORTS, checkpoint, lambda r: None)
+        run(tmp_path)
     monkeypatch.undo()
-    assert load(checkpoint).round == 2
+    engine = Arithmetic()
+    run(tmp_path, engine)
+    assert engine.rounds == [3]
 
 
-def test_weights_that_are_not_finite_are_not_kept(task: FederatedTask, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path) -> None:
     class Diverging(Arithmetic):
         def next(self, weights, server, round_number, cohort):  # type: ignore[no-untyped-def]
-            outcome = super().next(weights, server, round_number, cohort)
-            return replace(outcome, weights={"w": np.full(2, np.nan)}) if round_number == 2 else outcome
+            result = super().next(weights, server, round_number, cohort)
+            return replace(result, weights={"w": np.full(2, np.nan)}) if round_number == 2 else result
 
-    checkpoint = str(tmp_path / "c")
     with pytest.raises(DivergedError, match="round 2"):
-        run_rounds(task, Diverging(), start(task), COHORTS, checkpoint, lambda r: None)
-    assert load(checkpoint).round == 1
+        run(tmp_path, Diverging())
+    engine = Arithmetic()
+    run(tmp_path, engine)
+    assert engine.rounds == [2, 3]
 
 
-def test_a_file_that_is_no_state_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_no_state_are_refused_by_name(tmp_path: Path) -> None:
     from fededge.weights import to_bytes
 
-    storage.write(str(tmp_path / "x"), to_bytes({"a": np.zeros(1, np.float32)}))
-    with pytest.raises(IntegrityError, match="not a state"):
-        load(tmp_path / "x")
+    one = {"model/a": np.zeros(1, np.float32)}
+    for metadata, words in (
+        (None, "not a state"),
+        ({"state": "{}"}, "task: Field required"),
+        ({"state": '{"task": "t", "round": 2, "history": []}'}, "incomplete history"),
+        ({"state": '{"format": "fededge-state-9", "task": "t", "round": 0, "history": []}'}, "newer"),
+    ):
+        storage.write(str(tmp_path / "x"), to_bytes(one, metadata))
+        with pytest.raises((IntegrityError, DocumentError), match=words):
+            load(tmp_path / "x")
+
+
+def test_a_state_of_version_0_is_read(tmp_path: Path) -> None:
+    from fededge.weights import to_bytes
+
+    record = {"round": 1, "cohort": ["a"], "reported": ["a"], "failed": {}, "examples": 10.0, "loss": 1.0}
+    header = '{"task": "t", "round": 1, "history": [%s]}'
+    import json
+
+    text = header % json.dumps(record | {"accuracy": 0.5, "seconds": 1.0, "at": 0.0})
+    storage.write(str(tmp_path / "x"), to_bytes({"model/a": np.zeros(1, np.float32)}, {"state": text}))
+    assert load(tmp_path / "x").round == 1

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fededge.errors import UpdateError
-from fededge.learning.update import Layout, Update
+from fededge.learning.update import Update, UpdateFormat
 from fededge.weights import to_bytes
 
 pytestmark = pytest.mark.environment("worker")
 SHAPES = {"b/kernel": (3, 2), "a/bias": (2,)}
-LAYOUT = Layout(SHAPES)
+FORM = UpdateFormat(SHAPES)
 
 
 def update(scale: float = 1.0, examples: float = 5.0) -> Update:
@@ -25,25 +25,28 @@ def update(scale: float = 1.0, examples: float = 5.0) -> Update:
 
 @given(scale=st.floats(-1e6, 1e6, width=32), examples=st.integers(3, 10**6))
 def test_an_update_survives_its_bytes(scale: float, examples: int) -> None:
-    back = LAYOUT.screen(LAYOUT.encode(update(scale, examples)))
+    back = FORM.screen(FORM.encode(update(scale, examples)), examples)
     assert back.examples == examples
     assert (back.correct, back.loss_sum) == (3.0, 2.5)
     assert all((back.delta[name] == np.float32(scale)).all() for name in SHAPES)
 
 
 @given(first=st.floats(-1e6, 1e6, width=32), examples=st.integers(3, 10**6))
-def test_size_and_header_are_the_same_whatever_was_learnt(first: float, examples: int) -> None:
-    data = LAYOUT.encode(update(first, examples))
-    assert len(data) == LAYOUT.size
-    assert data[: LAYOUT.offset] == LAYOUT.encode(update())[: LAYOUT.offset]
+def test_size_and_header_are_the_same_whatever_was_learned(first: float, examples: int) -> None:
+    data = FORM.encode(update(first, examples))
+    assert len(data) == FORM.size
+    assert data[: FORM.offset] == FORM.encode(update())[: FORM.offset]
 
 
-def test_there_is_no_place_for_data() -> None:
-    """A client that adds an example, a text or bytes at the end is refused, at both ends."""
+def test_an_update_has_exactly_the_models_tensors_and_three_numbers_and_no_room_beside_them() -> None:
+    """A client that adds an example, a text or bytes at the end is refused, at both ends.
+
+    What the delta's own floats may tell about examples is not bounded by the format.
+    """
     example = np.zeros((28, 28, 1), np.float32)
     with pytest.raises(UpdateError):
-        LAYOUT.encode(Update(update().delta | {"x": example}, 5, 3, 2.5))
-    honest = LAYOUT.encode(update())
+        FORM.encode(Update(update().delta | {"x": example}, 5, 3, 2.5))
+    honest = FORM.encode(update())
     tensors = {f"delta/{n}": v for n, v in update().delta.items()} | {
         "examples": np.float32(5),
         "metrics/correct": np.float32(3),
@@ -58,24 +61,24 @@ def test_there_is_no_place_for_data() -> None:
         b"",
     ):
         with pytest.raises(UpdateError):
-            LAYOUT.screen(smuggled)
+            FORM.screen(smuggled, 5)
 
 
 def test_a_header_of_equal_length_with_other_names_types_or_shapes_is_refused() -> None:
-    honest = LAYOUT.encode(update())
-    header = honest[8 : LAYOUT.offset].decode()
+    honest = FORM.encode(update())
+    header = honest[8 : FORM.offset].decode()
     for change in (("b/kernel", "b/kernal"), ("[3,2]", "[2,3]"), ("F32", "I32")):
         assert change[0] in header
-        forged = honest[:8] + header.replace(*change, 1).encode() + honest[LAYOUT.offset :]
-        assert len(forged) == LAYOUT.size
+        forged = honest[:8] + header.replace(*change, 1).encode() + honest[FORM.offset :]
+        assert len(forged) == FORM.size
         with pytest.raises(UpdateError, match="not those of the model"):
-            LAYOUT.screen(forged)
+            FORM.screen(forged, 5)
 
 
 def test_a_header_that_claims_a_huge_size_is_refused() -> None:
-    honest = LAYOUT.encode(update())
+    honest = FORM.encode(update())
     with pytest.raises(UpdateError):
-        LAYOUT.screen(struct.pack("<Q", 2**62) + honest[8:])
+        FORM.screen(struct.pack("<Q", 2**62) + honest[8:], 5)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -83,24 +86,30 @@ def test_one_value_that_is_not_finite_refuses_the_update(bad: float) -> None:
     spoilt = update()
     spoilt.delta["b/kernel"][2, 1] = bad
     with pytest.raises(UpdateError, match="NaN or infinite"):
-        LAYOUT.screen(LAYOUT.encode(spoilt))
+        FORM.screen(FORM.encode(spoilt), 5)
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
-    for examples, correct in ((0.0, 0.0), (-1.0, 0.0), (2.0, 3.0), (2.0, -1.0)):
-        with pytest.raises(UpdateError, match="claims"):
-            LAYOUT.screen(LAYOUT.encode(Update(update().delta, examples, correct, 1.0)))
+    for examples, correct in ((0.0, 0.0), (-1.0, 0.0), (2.0, 3.0), (2.0, -1.0), (5.5, 1.0), (1e30, 1.0)):
+        with pytest.raises(UpdateError, match="can have made at most 5"):
+            FORM.screen(FORM.encode(Update(update().delta, examples, correct, 1.0)), 5)
+
+
+def test_a_loss_that_cannot_be_is_refused() -> None:
+    for loss_sum in (-1.0, 6e6):
+        with pytest.raises(UpdateError, match="claims a loss"):
+            FORM.screen(FORM.encode(Update(update().delta, 5.0, 1.0, loss_sum)), 5)
 
 
 def test_too_large_a_norm_is_refused() -> None:
-    data = LAYOUT.encode(update(1.0))
-    LAYOUT.screen(data, max_norm=np.sqrt(8) + 1e-3)
+    data = FORM.encode(update(1.0))
+    FORM.screen(data, 5, np.sqrt(8) + 1e-3)
     with pytest.raises(UpdateError, match="norm"):
-        LAYOUT.screen(data, max_norm=np.sqrt(8) - 1e-3)
+        FORM.screen(data, 5, np.sqrt(8) - 1e-3)
 
 
 def test_the_header_names_nothing_but_the_models_tensors_and_counts() -> None:
-    header = json.loads(LAYOUT.encode(update())[8 : LAYOUT.offset])
+    header = json.loads(FORM.encode(update())[8 : FORM.offset])
     assert set(header) == {
         "delta/a/bias",
         "delta/b/kernel",

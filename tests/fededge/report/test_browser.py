@@ -1,143 +1,149 @@
-"""The report in a real browser: it fits phones and desktops, says nothing on the console, follows dark mode."""
+"""The report in a real browser: on phones, desktops and paper, in light and dark, and for a screen reader."""
 
-import json
-import re
-import shutil
-import subprocess
-import threading
+from collections import Counter
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fededge.report import read, render, report_of
-from fededge.task import FederatedTask
+from fededge.report import render, report_of
+from tests.fededge.report.chromium import CHROMIUM, Tab, browser
+from tests.fededge.report.example import (
+    COMPARED,
+    DEVICES,
+    RECORDS,
+    changed,
+    device,
+    ended,
+    report,
+    step,
+)
+from tests.fededge.report.html_page import Page
 
-CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not on PATH")
 
-EXAMPLE = json.loads((Path(__file__).parent / "report_example.json").read_text())
-TASK = FederatedTask.from_json('{"name": "digits", "data": {"source": "digits"}}')
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--enable-logging=stderr",
-]
 LONG = "site-" + "x" * 300
-MEASURE = """<!doctype html><title>not measured</title>
-<iframe src="/{page}" style="border:0;width:{width}px;height:900px"></iframe><script>
-onload = () => {{
-  const inner = document.querySelector("iframe").contentDocument, root = inner.documentElement;
-  const past = [...inner.querySelectorAll("body *")].filter(element =>
-    !element.closest(".scroll, svg, pre, .track, .stack") && element.getBoundingClientRect().right > {width} + 1);
-  document.title = JSON.stringify({{
-    width: root.clientWidth, content: root.scrollWidth, past: past.map(element => element.outerHTML.slice(0, 80)),
-    charts: [...inner.querySelectorAll("svg")].map(svg => Math.round(svg.getBoundingClientRect().width)),
-    background: getComputedStyle(inner.body).backgroundColor,
-  }});
-}}
-</script>"""
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves a folder without a word."""
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing."""
+A4 = 688
+"""CSS pixels between the margins of a page of paper."""
+MEASURE = """(() => {
+  const root = document.documentElement;
+  const inside = [...document.querySelectorAll("body *")].filter(e =>
+    !e.closest("svg, pre, .track, .stack") && (%s || !e.closest(".scroll")));
+  return {
+    width: root.clientWidth, content: root.scrollWidth,
+    past: inside.filter(e => e.getBoundingClientRect().right > root.clientWidth + 1)
+      .map(e => e.outerHTML.slice(0, 80)),
+    charts: [...document.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect().width),
+  };
+})()"""
+BACKGROUND = "getComputedStyle(document.%s).backgroundColor.match(/[0-9.]+/g).map(Number)"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Address and folder of a server on loopback with a whole, a failed and an unruly report."""
-    folder = tmp_path_factory.mktemp("site")
-    devices = {name: json.dumps(content).encode() for name, content in EXAMPLE["devices"].items()}
-    records = EXAMPLE["records"]
-    failed = {"step": "prepare_data", "status": "failed", "error": f"{LONG} <script>alert(1)</script>"}
-    unruly = records | {
-        "data": {"clients": [{"id": LONG, "train": 3, "labels": [1, 2]}], "classes": 2},
-        "steps/long": {"step": LONG, "status": "failed", "error": LONG, "seconds": 3},
-        "variant-x": {"kind": LONG, "bytes": 10**15, "accuracy": 0.5, "passed": False, "reasons": [LONG]},
-        "endpoint_check": {LONG: LONG},
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A whole and a failed report, and one whose texts are too long for their places."""
+    folder = tmp_path_factory.mktemp("pages")
+    client = {"id": LONG[:200], "train": 3, "test": 0, "labels": [1, 2]}
+    unruly = {
+        **RECORDS,
+        **changed("data", clients=[client]),
+        **changed("variant-int8", kind=LONG, bytes=10**15, reasons=[LONG]),
+        **changed("endpoint", name=LONG, rest=f"http://{LONG}"),
+        **step(LONG, error=LONG),
+        "gate": None,
     }
-    pages = {
-        "whole": (records, devices, "mlflow ui"),
-        "failed": ({"steps/prepare_data": failed, "ending": {"state": "FAILED"}}, {}, "mlflow ui"),
-        "unruly": (unruly, {"a": json.dumps({"device": LONG, "error": LONG}).encode()}, f"https://{LONG}"),
+    long_device = device("d" * 64, kind="k" * 40, status="failed", error=LONG, **{"class": "c" * 64})
+    failed = {**step("prepare_data", error=f"{LONG} <script>alert(1)</script>"), **ended("FAILED")}
+    link = "https://mlflow.example/#/runs/1"
+    reports = {
+        "whole": report(RECORDS, DEVICES, link, COMPARED),
+        "failed": report(failed),
+        "unruly": report_of(COMPARED, LONG, f"https://{LONG}", report(unruly, [long_device]).facts),
     }
-    for name, (content, reported, url) in pages.items():
-        page = render(report_of(TASK, LONG if name == "unruly" else "run-1", url, read(content, reported)))
-        (folder / f"{name}.html").write_bytes(page)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", folder
-        server.shutdown()
-        thread.join()
+    for name, found in reports.items():
+        (folder / f"{name}.html").write_bytes(render(found))
+    return {name: folder / f"{name}.html" for name in reports}
 
 
-def browse(address: str, profile: Path, *flags: str) -> tuple[str, str]:
-    """The page's document after loading, and what the browser logged."""
-    assert CHROMIUM
-    command = [
-        CHROMIUM,
-        *FLAGS,
-        *flags,
-        f"--user-data-dir={profile}",
-        "--window-size=1400,1000",
-        "--dump-dom",
-    ]
-    done = subprocess.run(
-        [*command, "--virtual-time-budget=5000", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout, done.stderr
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser(tmp_path_factory.mktemp("chromium") / "profile") as tab:
+        yield tab
+
+
+def measured(tab: Tab, page: Path, width: int, media: str = "screen") -> dict[str, Any]:
+    """Widths in CSS pixels of window, content and charts, and what reaches past the window.
+
+    On paper nothing can be scrolled, so what lies in a frame that scrolls counts there, too.
+    """
+    tab.open(page, width, media)
+    found: dict[str, Any] = tab.evaluate(MEASURE % ("true" if media == "print" else "false"))
+    return found
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("page", ["whole", "failed", "unruly"])
-def test_the_page_fits_its_window(site: tuple[str, Path], tmp_path: Path, page: str, width: int) -> None:
-    address, folder = site
-    (folder / "measure.html").write_text(MEASURE.format(page=f"{page}.html", width=width))
-    document, log = browse(f"{address}/measure.html", tmp_path)
-    found = re.search(r"<title>(\{.*?\})</title>", document, re.DOTALL)
-    assert found, document[:500]
-    seen = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-    assert seen["past"] == []
-    assert seen["content"] <= seen["width"] <= width
-    assert len(seen["charts"]) == (0 if page == "failed" else 3)
-    assert all(width * 0.3 < chart < width for chart in seen["charts"])
-    assert "CONSOLE" not in log
+@pytest.mark.parametrize("name", ["whole", "failed", "unruly"])
+def test_the_page_fits_its_window(tab: Tab, pages: dict[str, Path], name: str, width: int) -> None:
+    found = measured(tab, pages[name], width)
+    assert found["past"] == []
+    assert found["content"] <= found["width"] <= width
+    assert len(found["charts"]) == (0 if name == "failed" else 3)
+    assert all(width * 0.3 < chart < width for chart in found["charts"])
 
 
-def test_the_page_follows_dark_mode(site: tuple[str, Path], tmp_path: Path) -> None:
-    address, folder = site
-    (folder / "measure.html").write_text(MEASURE.format(page="whole.html", width=800))
-    shades = []
-    for scheme in (0, 1):  # dark, light
-        flag = f"--blink-settings=preferredColorScheme={scheme}"
-        document, _ = browse(f"{address}/measure.html", tmp_path / str(scheme), flag)
-        found = re.search(r'"background":"rgb\((\d+), (\d+), (\d+)\)"', document)
-        assert found, document[:500]
-        shades.append(sum(map(int, found.groups())))
-    assert shades[0] < 150
-    assert shades[1] > 600
+@pytest.mark.parametrize("name", ["whole", "failed", "unruly"])
+def test_on_paper_no_table_is_cut(tab: Tab, pages: dict[str, Path], name: str) -> None:
+    assert measured(tab, pages[name], A4, "print")["past"] == []
 
 
-def test_the_page_opens_from_a_file_without_a_word_on_the_console(
-    site: tuple[str, Path], tmp_path: Path
-) -> None:
-    document, log = browse((site[1] / "whole.html").as_uri(), tmp_path)
-    assert "Delivered" in document
-    assert "CONSOLE" not in log
+def shade(tab: Tab, page: Path, scheme: str, media: str = "screen", element: str = "body") -> float:
+    """Brightness of the background from 0 to 255; what is transparent shows white paper."""
+    tab.open(page, media=media, scheme=scheme)
+    red, green, blue, *opacity = tab.evaluate(BACKGROUND % element)
+    return 255.0 if opacity == [0] else (red + green + blue) / 3
+
+
+def test_the_page_follows_light_and_dark_and_is_light_on_paper(tab: Tab, pages: dict[str, Path]) -> None:
+    whole = pages["whole"]
+    assert shade(tab, whole, "light") > 200
+    assert shade(tab, whole, "dark") < 50
+    for element in ("body", "querySelector('section')", "querySelector('.badge')"):
+        assert shade(tab, whole, "dark", "print", element) > 200
+
+
+def test_on_paper_the_link_is_visible_and_what_is_folded_is_open(tab: Tab, pages: dict[str, Path]) -> None:
+    height = "document.querySelector('details table').getBoundingClientRect().height"
+    seen = "document.querySelector('details table').checkVisibility({contentVisibilityAuto: true})"
+    tab.open(pages["whole"])
+    assert not tab.evaluate(seen)
+    tab.open(pages["whole"], A4, media="print")
+    assert tab.evaluate(f"{seen} && {height} > 100")
+    assert tab.evaluate("document.querySelector('a').innerText").startswith("https://mlflow.example/")
+    assert "underline" in tab.evaluate("getComputedStyle(document.querySelector('a')).textDecorationLine")
+    assert b"/URI (https://mlflow.example/" in tab.printed()
+
+
+def test_a_screen_reader_is_told_names_of_all_parts(tab: Tab, pages: dict[str, Path]) -> None:
+    tab.open(pages["whole"])
+    told = tab.accessible()
+    roles = Counter(role for role, _ in told)
+    assert roles["main"] == roles["banner"] == roles["contentinfo"] == 1
+    tables = [name for role, name in told if role == "table"]
+    captions = [" ".join(t.caption.split()) for t in Page(pages["whole"].read_text()).tables]
+    assert set(tables) <= set(captions)
+    assert len(tables) >= len(captions) - 2  # two are folded away
+    pictures = [name for role, name in told if role in ("image", "img", "graphics-document")]
+    assert len(pictures) >= 3 + 2 * 3
+    assert all(pictures)
+    assert any("Federated on held-out data" in name for name in pictures)
+    assert roles["columnheader"] > 30
+    assert roles["rowheader"] > 30
+
+
+def test_the_page_asks_for_nothing_and_the_console_stays_empty(tab: Tab, pages: dict[str, Path]) -> None:
+    for page in pages.values():
+        tab.open(page)
+        assert tab.evaluate("document.querySelector('h1').innerText")
+        assert tab.requested() == [page.as_uri()]
+        assert tab.complaints() == []

@@ -1,18 +1,46 @@
+import getpass
 import os
+import shutil
 import subprocess
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fededge import storage
+from fededge.documents import (
+    Champion,
+    ClientScore,
+    Ending,
+    Evaluation,
+    GateDecision,
+    Measurement,
+    RoundRecord,
+    Rounds,
+    Score,
+    StepRecord,
+)
 from fededge.errors import RoundError, TrackingError
-from fededge.task import FederatedTask
+from fededge.task import FederatedTask, parse
 from fededge.tracking.connection import connect
-from fededge.tracking.run import TrackedRun, parameters
+from fededge.tracking.description import parameters
+from fededge.tracking.run import TrackedRun
 
-ROUND = {"round": 3, "loss": 0.25, "accuracy": 0.9, "at": 1_700_000_000.5, "cohort": ["site-0"]}
+ROUND = RoundRecord(
+    round=3,
+    cohort=["site-0", "site-1"],
+    reported=["site-0"],
+    failed={"site-1": "late"},
+    examples=10,
+    loss=0.25,
+    accuracy=0.9,
+    seconds=1.5,
+    at=1_700_000_000.5,
+    score=Score(accuracy=0.8, loss=0.5, examples=20),
+)
 
 
 def points(tracked: TrackedRun, name: str) -> list[tuple[int, float, int]]:
@@ -40,6 +68,11 @@ class TestJoin:
         run = connect().get_run(tracked.run_id)
         assert run.data.params == parameters(task)
         assert run.data.tags["fededge.task_digest"] == task.digest
+        assert run.data.tags["fededge.task_identity"] == task.identity
+        assert run.data.tags["mlflow.user"] == getpass.getuser()
+        assert "20 rounds of 3 clients" in run.data.tags["mlflow.note.content"].replace(
+            "10 rounds", "20 rounds"
+        )
         assert run.data.tags["mlflow.source.git.commit"] == tracked.git_commit
         assert connect().get_experiment(run.info.experiment_id).name == "digits"
 
@@ -54,17 +87,42 @@ class TestJoin:
     ) -> None:
         tracked = TrackedRun.join("run-1", task)
         file = connect().download_artifacts(tracked.run_id, "task.yaml", str(tmp_path))
-        assert FederatedTask.from_json(Path(file).read_text()) == task
+        assert parse(Path(file).read_text()) == task
         assert next(iter(yaml.safe_load(Path(file).read_text()))) == "name"
 
     def test_artifacts_of_the_default_store_lie_in_the_home_folder(self, task: FederatedTask) -> None:
         home = Path(os.environ["FEDEDGE_HOME"]).resolve()
         assert TrackedRun.join("run-1", task).artifact_uri.startswith((home / "mlartifacts").as_uri())
 
-    def test_a_changed_task_needs_a_new_run(self, task: FederatedTask) -> None:
+    def test_a_change_of_what_is_learned_needs_a_new_run(self, task: FederatedTask) -> None:
         TrackedRun.join("run-1", task)
-        with pytest.raises(TrackingError, match="start a new run for a changed task"):
+        with pytest.raises(TrackingError, match="needs a new run"):
             TrackedRun.join("run-1", task.model_copy(update={"seed": 8}))
+
+    def test_a_run_goes_on_with_another_operation_and_delivery(
+        self, task: FederatedTask, tmp_path: Path
+    ) -> None:
+        first = TrackedRun.join("run-1", task)
+        operation = task.operation.model_copy(update={"round_deadline_seconds": 1200.0, "quorum": 2})
+        changed = task.model_copy(update={"operation": operation, "devices": task.devices[:1]})
+        for _ in range(2):
+            second = TrackedRun.join("run-1", changed)
+        assert second.run_id == first.run_id
+        run = connect().get_run(second.run_id)
+        assert run.data.params == {**parameters(changed), **parameters(task)}
+        assert run.data.params["operation.quorum"] == "2"
+        assert run.data.tags["fededge.task_digest"] == changed.digest
+        file = connect().download_artifacts(run.info.run_id, "task.yaml", str(tmp_path))
+        assert parse(Path(file).read_text()) == changed
+
+    def test_what_a_joined_run_says_of_itself_stays(
+        self, task: FederatedTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(
+            "MLFLOW_RUN_ID", outside_run(**{"mlflow.note.content": "mine", "mlflow.user": "me"})
+        )
+        tags = connect().get_run(TrackedRun.join("run-1", task).run_id).data.tags
+        assert (tags["mlflow.note.content"], tags["mlflow.user"]) == ("mine", "me")
 
     def test_a_run_that_died_before_its_parameters_is_completed(self, task: FederatedTask) -> None:
         run_id = outside_run("digits", **{"fededge.run": "run-1"})
@@ -125,14 +183,68 @@ class TestStep:
             tracked = TrackedRun.join("run-1", task)
             with tracked.step("run_rounds-0001") as step:
                 for _ in range(2):
-                    step.round({**ROUND, "at": ROUND["at"] + later})
+                    step.round(ROUND.model_copy(update={"at": ROUND.at + later}))
         assert len(points(tracked, "train/loss")) == 1
 
-    def test_a_round_without_training_metrics_logs_none(self, task: FederatedTask) -> None:
+    def test_the_held_out_score_has_a_point_for_each_round(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
         with tracked.step("run_rounds-0001") as step:
-            step.round({**ROUND, "loss": None, "accuracy": None})
-        assert points(tracked, "train/loss") == []
+            for number in (1, 2, 3):
+                step.round(ROUND.model_copy(update={"round": number}))
+            step.round(ROUND.model_copy(update={"round": 4, "score": None}))
+        assert [point[:2] for point in points(tracked, "federated/accuracy")] == [(n, 0.8) for n in (1, 2, 3)]
+        assert [point[0] for point in points(tracked, "train/accuracy")] == [1, 2, 3, 4]
+
+    def test_variants_gate_and_clients_have_metrics(self, task: FederatedTask) -> None:
+        tracked = TrackedRun.join("run-1", task)
+        clients = [
+            ClientScore(id=f"c{n}", accuracy=n / 10, loss=0.1, examples=n and 10) for n in (0, 5, 6, 9)
+        ]
+        evaluation = Evaluation(
+            round=3,
+            accuracy=0.8,
+            loss=0.5,
+            examples=20,
+            samples=30,
+            per_class=[],
+            confusion=[],
+            clients=clients,
+            failed={"c7": "late"},
+        )
+        measured = Measurement(
+            kind="int8",
+            digest=storage.digest(b"x"),
+            bytes=100,
+            compressed_bytes=90,
+            accuracy=0.79,
+            accuracy_loss=0.01,
+            shape=[2],
+            classes=2,
+            latency_ms_1=0.5,
+            latency_ms_500=20.0,
+        )
+        decision = GateDecision(
+            decision="pass", reasons=[], accuracy=0.8, champion=Champion(version=1, accuracy=0.7)
+        )
+        with tracked.step("all") as step:
+            step.clients(evaluation)
+            step.variant(measured)
+            step.gate(decision, step=3)
+        assert connect().get_run(tracked.run_id).data.metrics == {
+            "clients/failed": 1,
+            "clients/accuracy_min": 0.5,
+            "clients/accuracy_median": 0.6,
+            "clients/accuracy_max": 0.9,
+            "variant/int8/accuracy": 0.79,
+            "variant/int8/accuracy_loss": 0.01,
+            "variant/int8/bytes": 100,
+            "variant/int8/latency_ms_1": 0.5,
+            "variant/int8/latency_ms_500": 20,
+            "gate/passed": 1,
+            "gate/accuracy": 0.8,
+            "gate/champion": 0.7,
+        }
+        assert points(tracked, "gate/accuracy")[0][0] == 3
 
     def test_metrics_are_logged_once_a_round_and_value(self, task: FederatedTask) -> None:
         for value in (0.5, 0.5, 0.75):
@@ -145,13 +257,12 @@ class TestStep:
         tracked = TrackedRun.join("run-1", task)
         assert tracked.records() == {}
         with tracked.step("prepare_data") as step:
-            step.record("data", {"examples": 1})
-            step.record("data", {"examples": 2, "digest": "sha256:aa"})
-            step.record("rounds-0001", [ROUND])
+            step.record("ending", Ending(state="FAILED"))
+            step.record("ending", Ending(state="SUCCEEDED"))
+            step.record("rounds-0001", Rounds(rounds=[ROUND]))
         records = TrackedRun.join("run-1", task).records()
-        assert records["data"] == {"examples": 2, "digest": "sha256:aa"}
-        assert records["rounds-0001"] == [ROUND]
-        assert connect().get_run(tracked.run_id).data.tags["fededge.digest.data"] == "sha256:aa"
+        assert Ending.from_content(records["ending"]).state == "SUCCEEDED"
+        assert Rounds.from_content(records["rounds-0001"]).rounds == [ROUND]
 
     def test_a_step_that_ends_well_says_when_and_how_long(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
@@ -162,7 +273,7 @@ class TestStep:
         assert outcome["status"] == "succeeded"
         assert outcome["error"] is None
         assert outcome["seconds"] >= 0
-        assert outcome["started"].endswith("+00:00")
+        assert StepRecord.from_content(outcome).started.tzinfo == UTC
 
     def test_a_step_that_fails_is_recorded_and_its_error_goes_on(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
@@ -183,11 +294,20 @@ class TestStep:
             raise RoundError("no round committed")
         assert caught.value.__notes__ == ["not tracked: disk full"]
 
-    def test_a_damaged_record_is_named(self, task: FederatedTask) -> None:
+    def test_a_damaged_record_does_not_hide_the_others(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
+        with tracked.step("prepare_data"):
+            pass
         connect().log_text(tracked.run_id, "{", "records/data.json")
-        with pytest.raises(TrackingError, match="damaged"):
-            tracked.records()
+        records = tracked.records()
+        assert records["data"] is None
+        assert records["steps/prepare_data"]["status"] == "succeeded"
+
+    def test_a_run_that_is_only_looked_for_is_not_created(self, task: FederatedTask) -> None:
+        with pytest.raises(TrackingError, match="no run of pipeline run run-1"):
+            TrackedRun.find("run-1", task)
+        joined = TrackedRun.join("run-1", task)
+        assert TrackedRun.find("run-1", task).run_id == joined.run_id
 
 
 @pytest.mark.usefixtures("store")
@@ -257,6 +377,41 @@ class TestConnection:
 
     def test_a_local_store_shows_the_command_that_opens_it(self, task: FederatedTask, store: Path) -> None:
         assert TrackedRun.join("run-1", task).url == f"mlflow ui --backend-store-uri sqlite:///{store}"
+
+    @pytest.mark.parametrize("uri", ["http://[x", "http://me:secret@[x/y"])
+    def test_what_is_no_url_is_named_without_its_password(
+        self, uri: str, task: FederatedTask, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        with pytest.raises(TrackingError, match=r"http://\[x.* is not a URL") as caught:
+            TrackedRun.join("run-1", task)
+        assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0 cut short", None])
+    def test_a_damaged_store_is_named_and_what_to_do(
+        self, damage: bytes | None, task: FederatedTask, store: Path
+    ) -> None:
+        whole = store.read_bytes()
+        store.write_bytes(whole[:4096] + bytes(len(whole) - 4096) if damage is None else damage * 400)
+        with pytest.raises(TrackingError, match="move it away") as caught:
+            TrackedRun.join("run-1", task)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["with space", "a#b", "a?b=c", "100%41", "josé", "a&b+c;d'e"])
+def test_any_home_keeps_its_store_in_its_own_folder(
+    name: str, task: FederatedTask, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    shutil.copy(empty_store, home / "mlflow.db")
+    monkeypatch.setenv("FEDEDGE_HOME", str(home))
+    tracked = TrackedRun.join("run-1", task)
+    with tracked.step("try") as step:
+        step.record("ending", Ending(state="SUCCEEDED"))
+    assert set(TrackedRun.join("run-1", task).records()) == {"ending", "steps/try"}
+    assert list((home / "mlartifacts").rglob("task.yaml"))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 class TestParameters:

@@ -9,9 +9,8 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from fededge.learning.data.folders import HEADER
+from fededge.examples import HEADER
 from fededge.learning.data.sources import SHAPE
-from fededge.storage import digest
 
 SHUFFLE_BUFFER = 10_000
 
@@ -21,12 +20,6 @@ SPEC = collections.OrderedDict(
     ),
     y=tf.TensorSpec([None], tf.int64),
 )
-
-
-def seed_for(task_seed: int, round_number: int, client: str) -> int:
-    """The seed of a client's work in a round, in [0, 2**62)."""
-    text = f"{task_seed}/{round_number}/{client}"
-    return int(digest(text.encode()).removeprefix("sha256:")[:16], 16) >> 2
 
 
 def training_batches(folder: tf.Tensor, seed: tf.Tensor, batch_size: int, epochs: int) -> tf.data.Dataset:

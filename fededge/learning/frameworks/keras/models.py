@@ -1,4 +1,4 @@
-"""The models that ship with the project, by the name a task gives.
+"""Keras models by the name that a task gives, for training and for inference.
 
 Weights are float32 tensors by variable name ("conv1/kernel"), in the order of the model's variables.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from fededge.learning.models import cnn
-from fededge.task import FederatedTask
+from fededge.task import Model
 from fededge.weights import Weights
 
 
@@ -40,16 +40,23 @@ def _cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Cal
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits), gradient
 
 
-def training_model(task: FederatedTask) -> tf.keras.Model:
+def training_model(model: Model) -> tf.keras.Model:
     """A model with dropout that gives logits, for a client's work; its weights are Keras's own until assigned."""
-    return cnn.training_model(task.model.dropout)
+    return cnn.training_model(model.dropout)
 
 
-def inference_model(task: FederatedTask, weights: Weights) -> tf.keras.Model:
-    """The model without dropout, holding `weights`: float32 [b, 28, 28, 1] to float32 [b, 10]."""
-    model = cnn.inference_model()
-    assign(model, weights)
-    return model
+def inference_model(model: Model, weights: Weights | None = None) -> tf.keras.Model:
+    """The model without dropout, float32 [b, ...] to scores float32 [b, classes]; it holds `weights`, if given."""
+    made = cnn.inference_model()
+    if weights is not None:
+        assign(made, weights)
+    return made
+
+
+def activations(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
+    """The layers whose outputs are activations, by names that are the same in each process."""
+    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.layers.InputLayer)]
+    return {f"{number}/{type(layer).__name__}": layer for number, layer in enumerate(layers, 1)}
 
 
 def names(model: tf.keras.Model) -> list[str]:
@@ -57,16 +64,16 @@ def names(model: tf.keras.Model) -> list[str]:
     return [variable.name.removesuffix(":0") for variable in model.trainable_variables]
 
 
-def initial_weights(task: FederatedTask) -> Weights:
-    """The weights a task starts from: Glorot-uniform kernels, zero biases; same task, same bits.
+def initial_weights(model: Model, seed: int) -> Weights:
+    """The weights before the first round: Glorot-uniform kernels, zero biases; same seed, same bits.
 
     They are drawn by numpy, so that no random state of TensorFlow is touched: its global seed would
     reach into the shuffling of client data.
     """
-    rng = np.random.default_rng([task.seed, 5])
-    model = cnn.inference_model()
+    rng = np.random.default_rng([seed, 5])
+    made = inference_model(model)
     weights = {}
-    for name, variable in zip(names(model), model.trainable_variables, strict=True):
+    for name, variable in zip(names(made), made.trainable_variables, strict=True):
         shape = tuple(variable.shape)
         if name.endswith("/bias"):
             weights[name] = np.zeros(shape, np.float32)

@@ -15,18 +15,22 @@ import yaml
 from fededge.delivery.endpoints import cluster
 from fededge.delivery.endpoints import deployment as endpoints
 from fededge.delivery.endpoints.cluster import Cluster
+from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError
-from fededge.task import FederatedTask
+from fededge.task import Endpoint as Wanted
+from tests.model_versions import model_version, published
 
 PREFIX = "/apis/machinelearning.seldon.io/v1/namespaces/default/seldondeployments/"
-TASK = FederatedTask.from_json(
-    '{"name": "digits", "data": {"source": "digits"}, "endpoint": {"name": "digits", "canary_percent": 20}}'
-)
+WANTED = Wanted(name="digits", canary_percent=20)
 
 
-def version(number: int, url: str = "s3://models/float32.tflite") -> dict[str, Any]:
-    variant = {"kind": "float32", "url": url, "digest": f"sha256:{number}"}
-    return {"name": "digits", "version": number, "variants": [variant]}
+def version(number: int, url: str = "s3://models/float32.tflite") -> ModelVersion:
+    variant = published(url, digest="sha256:" + str(number) * 64, bytes=1)
+    return model_version([variant], name="digits", version=number)
+
+
+def deploy(number: int = 1, url: str = "s3://models/float32.tflite") -> Endpoint:
+    return endpoints.deploy(WANTED, 1, version(number, url), "image")
 
 
 class FakeApi(BaseHTTPRequestHandler):
@@ -94,43 +98,43 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeAp
 
 
 def test_a_deployment_is_applied_by_the_server(api: type[FakeApi]) -> None:
-    document = endpoints.deploy(TASK, version(1), "image")
+    document = deploy()
     assert api.patches == [
-        ("application/apply-patch+yaml", {"fieldManager": ["fededge"], "force": ["true"]}),
+        ("application/apply-patch+yaml", {"fieldManager": ["fededge"], "force": ["True"]}),
     ]
-    assert api.objects["digits"] == document["manifest"]
-    assert document["rest"] == "http://digits-main.default.svc.cluster.local:8000"
-    assert document["grpc"] == "digits-main.default.svc.cluster.local:5001"
+    assert api.objects["digits"] == document.manifest
+    assert document.rest == "http://digits-main.default.svc.cluster.local:8000"
+    assert document.grpc == "digits-main.default.svc.cluster.local:5001"
 
 
 def test_applied_again_it_says_the_same(api: type[FakeApi]) -> None:
-    assert endpoints.deploy(TASK, version(1), "image") == endpoints.deploy(TASK, version(1), "image")
+    assert deploy() == deploy()
 
 
 def test_a_new_version_comes_as_a_canary_of_the_one_that_stands(api: type[FakeApi]) -> None:
-    endpoints.deploy(TASK, version(1), "image")
-    document = endpoints.deploy(TASK, version(2), "image")
+    deploy()
+    document = deploy(2)
     assert [each["traffic"] for each in api.objects["digits"]["spec"]["predictors"]] == [80, 20]
-    assert document["rest"] == "http://digits-canary.default.svc.cluster.local:8000"
+    assert document.rest == "http://digits-canary.default.svc.cluster.local:8000"
 
 
 def test_a_model_that_the_cluster_cannot_read_is_refused_before_anything_is_applied(
     api: type[FakeApi],
 ) -> None:
     with pytest.raises(EndpointError, match=r"a cluster cannot read file:///x\.tflite: set FEDEDGE_STORAGE"):
-        endpoints.deploy(TASK, version(1, "file:///x.tflite"), "image")
+        deploy(1, "file:///x.tflite")
     assert api.objects == {}
 
 
 def test_a_failed_deployment_is_told_with_its_reason(api: type[FakeApi]) -> None:
     api.state = "Failed"
     with pytest.raises(EndpointError, match="default/digits is Failed: no node has room"):
-        endpoints.deploy(TASK, version(1), "image")
+        deploy()
 
 
 def test_a_deployment_that_does_not_become_available_is_given_up(api: type[FakeApi]) -> None:
     api.state = "Creating"
-    api.objects["digits"] = {"spec": {"predictors": []}}
+    api.objects["digits"] = {"kind": "SeldonDeployment", "spec": {"predictors": []}}
     with pytest.raises(EndpointError, match="default/digits is Creating"):
         Cluster().wait("default", "digits", deadline=0.05)
 
@@ -141,7 +145,7 @@ def test_a_deployment_that_does_not_become_available_is_given_up(api: type[FakeA
 def test_what_the_cluster_refuses_is_told(api: type[FakeApi], code: int, message: str) -> None:
     api.refusal = (code, message)
     with pytest.raises(EndpointError, match=f"{code} {message}"):
-        endpoints.deploy(TASK, version(1), "image")
+        deploy()
 
 
 def test_a_cluster_that_nobody_runs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +156,7 @@ def test_a_cluster_that_nobody_runs_is_named(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(
         EndpointError, match=f"cannot read default/digits from the cluster at http://127.0.0.1:{port}"
     ):
-        endpoints.deploy(TASK, version(1), "image")
+        deploy()
 
 
 def test_no_configured_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

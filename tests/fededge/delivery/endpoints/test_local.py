@@ -1,6 +1,5 @@
 """Endpoints on this machine, with real servers."""
 
-import json
 import os
 import signal
 import socket
@@ -23,26 +22,29 @@ from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints import prediction
 from fededge.delivery.endpoints.local import LocalEndpoint
 from fededge.delivery.endpoints.ports import Ports
+from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError, IntegrityError, PortInUse, RequestError, StorageError
 from fededge.inference import load_runtime
-from fededge.task import FederatedTask
+from fededge.task import Endpoint as Wanted
+from tests.model_versions import DIGEST, model_version, published
 
 pytestmark = pytest.mark.environment("serving")
 
 ROOT = Path(__file__).resolve().parents[4]
 TINY = ROOT / "tests" / "serving" / "fixtures" / "tiny.tflite"
-VARIANT = {"kind": "float32", "url": str(TINY), "digest": storage.digest(TINY.read_bytes())}
-DOCUMENT = {"name": "tiny", "version": 1, "variants": [VARIANT]}
-TASK = FederatedTask.from_json('{"name": "tiny", "data": {"source": "digits"}, "endpoint": {"name": "tiny"}}')
+VARIANT = published(str(TINY))
+BROKEN = published(str(TINY), digest=DIGEST, bytes=VARIANT.bytes)
+WANTED = Wanted(name="tiny")
+FIRST, SECOND = (model_version([VARIANT], version=number) for number in (1, 2))
 X = np.random.default_rng(1).random((20, 28, 28, 1), dtype=np.float32)
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[dict[str, Any]]:
+def served() -> Iterator[Endpoint]:
     """The document of an endpoint that these tests ask but do not change."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FEDEDGE_PLATFORM", "local")
-        yield endpoints.deploy(TASK, DOCUMENT, "image")
+        yield endpoints.deploy(WANTED, 1, FIRST, "image")
     local_endpoint.stop("tiny")
 
 
@@ -53,29 +55,24 @@ def own() -> Iterator[LocalEndpoint]:
     local_endpoint.stop("own")
 
 
-def test_the_document_says_where_and_what(served: dict[str, Any]) -> None:
-    assert {key: served[key] for key in ("name", "namespace", "variant", "digest", "version")} == {
-        "name": "tiny",
-        "namespace": "default",
-        "variant": "float32",
-        "digest": VARIANT["digest"],
-        "version": 1,
-    }
-    assert served["manifest"]["kind"] == "SeldonDeployment"
-    assert json.loads(json.dumps(served)) == served
+def test_the_document_says_where_and_what(served: Endpoint) -> None:
+    assert (served.name, served.namespace, served.version) == ("tiny", "default", 1)
+    assert (served.variant, served.digest) == ("float32", VARIANT.digest)
+    assert served.manifest["kind"] == "SeldonDeployment"
+    assert Endpoint.from_bytes(served.to_bytes()) == served
 
 
-def test_an_endpoint_gives_the_models_answers_to_images(served: dict[str, Any]) -> None:
+def test_an_endpoint_gives_the_models_answers_to_images(served: Endpoint) -> None:
     images = prediction.to_uint8(X)
-    probabilities, tags = prediction.predict(served["rest"], images)
+    probabilities, tags = prediction.predict(served.rest, images)
     expected = load_runtime(TINY.read_bytes()).predict(images.astype(np.float32) / np.float32(255))
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
-    assert tags["digest"] == VARIANT["digest"]
+    assert tags["digest"] == VARIANT.digest
 
 
-def test_images_of_the_wrong_shape_are_refused_by_name(served: dict[str, Any]) -> None:
+def test_images_of_the_wrong_shape_are_refused_by_name(served: Endpoint) -> None:
     with pytest.raises(RequestError, match="not a multiple of 784") as caught:
-        prediction.predict(served["rest"], np.zeros((1, 27, 28, 1), np.uint8))
+        prediction.predict(served.rest, np.zeros((1, 27, 28, 1), np.uint8))
     assert caught.value.reason == "WRONG_SHAPE"
 
 
@@ -97,36 +94,88 @@ def test_a_server_of_another_kind_is_named() -> None:
         other.shutdown()
 
 
-def test_a_good_endpoint_passes_its_check(served: dict[str, Any]) -> None:
-    found = endpoint_check.check(served, DOCUMENT, X)
-    assert found["examples"] == len(X)
-    for transport in ("rest", "grpc"):
-        assert found[transport]["max_abs_difference"] <= 1e-6
+def champion(version: ModelVersion) -> Any:
+    """Says that `version` is the champion."""
+    return lambda: version
 
 
-def test_an_endpoint_that_serves_another_version_fails_its_check(served: dict[str, Any]) -> None:
-    with pytest.raises(EndpointError, match="serves model_version 1, not 2: deploy it again"):
-        endpoint_check.check(served, {**DOCUMENT, "version": 2}, X)
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check gives up at once."""
+    monkeypatch.setattr(endpoint_check, "PATIENCE", {"local": 0.0, "kubernetes": 0.0})
+
+
+def test_a_good_endpoint_passes_its_check(served: Endpoint) -> None:
+    found = endpoint_check.check(served, FIRST, champion(FIRST), X)
+    assert (found.version, found.examples) == (1, len(X))
+    for transport in (found.rest, found.grpc):
+        assert transport.max_abs_difference <= 1e-6
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_endpoint_that_serves_another_version_fails_its_check(served: Endpoint) -> None:
+    with pytest.raises(EndpointError, match="serves version 1, not 2: deploy it again"):
+        endpoint_check.check(served, SECOND, champion(SECOND), X)
+
+
+def test_an_endpoint_that_serves_the_champion_of_now_passes_its_check(served: Endpoint) -> None:
+    assert endpoint_check.check(served, SECOND, champion(FIRST), X).version == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_the_champion_of_now_is_held_against_its_own_model_file(served: Endpoint) -> None:
+    other = model_version([BROKEN], version=1)
+    with pytest.raises(EndpointError, match=f"serves digest {VARIANT.digest}, not {DIGEST}"):
+        endpoint_check.check(served, SECOND, champion(other), X)
+
+
+def test_what_replaced_an_endpoint_meanwhile_is_checked_where_it_answers(
+    own: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
+    deployed = endpoints.deploy(Wanted(name="own"), 1, FIRST, "image")
+    assert deployed.rest == own.rest
+    local_endpoint.start("own", VARIANT, 2)
+    assert endpoint_check.check(deployed, FIRST, champion(SECOND), X).version == 2
+
+
+def test_while_an_endpoint_is_replaced_its_check_waits(
+    own: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
+    deployed = endpoints.deploy(Wanted(name="own"), 1, FIRST, "image")
+    launch, launched = local_endpoint._launch, threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        launched.set()
+        return launch(*arguments)
+
+    monkeypatch.setattr(local_endpoint, "_launch", slow)
+    other = threading.Thread(target=local_endpoint.start, args=("own", VARIANT, 2, own.ports))
+    other.start()
+    assert launched.wait(60)  # the server before has ended by now, since both need the same ports
+    assert endpoint_check.check(deployed, FIRST, champion(SECOND), X).version == 2
+    other.join()
 
 
 def test_a_cluster_that_still_serves_the_version_before_is_asked_again(
-    served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask, refused = endpoint_check._ask, iter(range(2))
+    ready, refused = endpoint_check._reach, iter(range(2))
 
-    def late(*question: Any) -> dict[str, float]:
+    def late(url: str) -> None:
         for _ in refused:
-            raise EndpointError("serves model_version 0, not 1")
-        return ask(*question)
+            raise endpoint_check._NotYet("nobody answers")
+        ready(url)
 
-    monkeypatch.setattr(endpoint_check, "_ask", late)
+    monkeypatch.setattr(endpoint_check, "_reach", late)
     monkeypatch.setattr(endpoint_check, "POLL", 0.0)
-    assert endpoint_check.check(served, DOCUMENT, X, patience=60)["version"] == 1
+    assert endpoint_check.check(served, FIRST, champion(FIRST), X).version == 1
     assert list(refused) == []
 
 
-def test_an_endpoint_that_answers_otherwise_fails_its_check(
-    served: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_an_endpoint_that_answers_otherwise_fails_its_check_at_once(
+    served: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other:
         def predict(self, x: np.ndarray) -> np.ndarray:
@@ -134,19 +183,42 @@ def test_an_endpoint_that_answers_otherwise_fails_its_check(
 
     monkeypatch.setattr(endpoint_check, "load_runtime", lambda data: Other())
     with pytest.raises(EndpointError, match=r"differs from its model by 0\.01"):
-        endpoint_check.check(served, DOCUMENT, X)
+        endpoint_check.check(served, FIRST, champion(FIRST), X)
 
 
-def test_a_model_file_that_was_changed_fails_the_check(served: dict[str, Any]) -> None:
-    document = {**DOCUMENT, "variants": [{**VARIANT, "digest": "sha256:0"}]}
-    with pytest.raises(IntegrityError):
-        endpoint_check.check(served, document, X)
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (TINY.read_bytes()[:-1] + b"x", VARIANT.bytes),
+        (TINY.read_bytes(), VARIANT.bytes + 1),
+    ],
+    ids=["other bytes", "longer by its record"],
+)
+def test_a_model_file_that_is_not_the_registered_one_fails_the_check(
+    served: Endpoint, tmp_path: Path, data: bytes, length: int
+) -> None:
+    file = tmp_path / "tiny.tflite"
+    file.write_bytes(data)
+    changed = published(str(file), digest=VARIANT.digest, bytes=length)
+    with pytest.raises(IntegrityError, match="changed or damaged"):
+        endpoint_check.check(served, model_version([changed]), champion(FIRST), X)
 
 
-def test_an_endpoint_that_is_gone_fails_its_check(served: dict[str, Any]) -> None:
-    gone = f"http://127.0.0.1:{Ports.free().rest}"
+@pytest.mark.usefixtures("impatient")
+def test_an_endpoint_that_is_gone_fails_its_check(served: Endpoint) -> None:
+    gone = served.model_copy(update={"rest": f"http://127.0.0.1:{Ports.free().rest}"})
     with pytest.raises(EndpointError, match="nobody answers"):
-        endpoint_check.check({**served, "rest": gone}, DOCUMENT, X)
+        endpoint_check.check(gone, FIRST, champion(FIRST), X)
+
+
+def test_an_endpoint_that_was_stopped_fails_its_check(
+    own: LocalEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
+    deployed = endpoints.deploy(Wanted(name="own"), 1, FIRST, "image")
+    local_endpoint.stop("own")
+    with pytest.raises(EndpointError, match="no endpoint own runs on this machine any more"):
+        endpoint_check.check(deployed, FIRST, champion(FIRST), X)
 
 
 def test_the_same_version_is_left_running(own: LocalEndpoint) -> None:
@@ -167,8 +239,8 @@ def test_another_version_can_take_over_the_same_ports(own: LocalEndpoint) -> Non
 
 
 def test_what_runs_stays_when_its_successor_fails(own: LocalEndpoint) -> None:
-    with pytest.raises(EndpointError, match=r"has digest .* where sha256:0 was promised"):
-        local_endpoint.start("own", {**VARIANT, "digest": "sha256:0"}, 2)
+    with pytest.raises(EndpointError, match=rf"digest .* {DIGEST}"):
+        local_endpoint.start("own", BROKEN, 2)
     assert local_endpoint.running() == [own]
     prediction.predict(own.rest, prediction.to_uint8(X))
 
@@ -195,12 +267,20 @@ def test_a_successor_whose_state_cannot_be_written_is_ended(
     assert local_endpoint.running() == [own]
 
 
+CUT_OFF = """
+import sys, time
+from fededge.delivery.endpoints import local
+from fededge.documents import PublishedVariant
+local._answers = lambda _: time.sleep(60)
+local.start("cut", PublishedVariant.model_validate_json(sys.argv[1]), 1)
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_server_whose_start_was_cut_off_is_ended_by_the_next_to_come(number: signal.Signals) -> None:
     folder = settings.home() / "endpoints" / "cut"
-    code = f"from fededge.delivery.endpoints import local as local_endpoint; local_endpoint.start('cut', {VARIANT!r}, 1)"
-    hold = "import time; from fededge.delivery.endpoints import local as e; e._answers = lambda _: time.sleep(60);"
-    with subprocess.Popen([sys.executable, "-c", hold + code], cwd=ROOT) as starter:
+    command = [sys.executable, "-c", CUT_OFF, VARIANT.model_dump_json()]
+    with subprocess.Popen(command, cwd=ROOT) as starter:
         while not (folder / "starting.json").exists():
             assert starter.poll() is None
             time.sleep(0.02)
@@ -217,7 +297,7 @@ def test_a_server_whose_start_was_cut_off_is_ended_by_the_next_to_come(number: s
 def test_a_file_that_is_no_model_is_told_from_the_servers_log(tmp_path: Path) -> None:
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"not a model")
-    variant = {"kind": "float32", "url": str(bad), "digest": storage.digest(b"not a model")}
+    variant = published(str(bad))
     with pytest.raises(EndpointError, match="cannot load a LiteRT model of 11 bytes"):
         local_endpoint.start("bad", variant, 1)
     assert local_endpoint.running() == []

@@ -1,7 +1,6 @@
 """The SeldonDeployment, held against the CRD of Seldon Core and against what the CRD leaves out."""
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +8,35 @@ import jsonschema
 import pytest
 import yaml
 
+from fededge import storage
 from fededge.delivery.endpoints.seldon import build_seldon_deployment, chosen_variant
 from fededge.delivery.endpoints.seldon import check as check_manifest
+from fededge.documents import ModelVersion
 from fededge.errors import EndpointError
-from fededge.task import FederatedTask
+from fededge.task import Endpoint
+from tests.model_versions import model_version, published
 
 IMAGE = "ghcr.io/fededge/serving:1"
 
 
-def task(**endpoint: Any) -> FederatedTask:
-    return FederatedTask.from_json(
-        json.dumps(
-            {"name": "digits", "data": {"source": "digits"}, "endpoint": {"name": "digits", **endpoint}}
-        )
-    )
+def digest(number: int, kind: str) -> str:
+    return storage.digest(f"{number} {kind}".encode())
 
 
-def version(number: int = 3, digest: str = "sha256:3f") -> dict[str, Any]:
+def version(number: int = 3) -> ModelVersion:
     variants = [
-        {"kind": kind, "url": f"s3://models/{kind}.tflite", "digest": f"{digest}-{kind}"}
+        published(f"s3://models/{kind}.tflite", kind, digest=digest(number, kind), bytes=1)
         for kind in ("float32", "int8")
     ]
-    return {"name": "digits", "version": number, "variants": variants}
+    return model_version(variants, name="digits", version=number)
+
+
+def build(
+    number: int = 3, current: dict[str, Any] | None = None, replicas: int = 1, **endpoint: Any
+) -> dict[str, Any]:
+    """The manifest for version `number`."""
+    wanted = Endpoint(name="digits", **endpoint)
+    return build_seldon_deployment(wanted, replicas, version(number), IMAGE, current)
 
 
 @pytest.fixture(scope="session")
@@ -61,13 +67,12 @@ def closed(schema: Any) -> Any:
 
 @pytest.mark.parametrize("canary", [None, 10])
 def test_the_manifest_is_valid_by_the_crd(crd: dict[str, Any], canary: int | None) -> None:
-    standing = build_seldon_deployment(task(), version(2, "sha256:2e"), IMAGE)
-    manifest = build_seldon_deployment(task(canary_percent=canary), version(), IMAGE, standing)
+    manifest = build(current=build(2), canary_percent=canary)
     jsonschema.validate(manifest, crd)
 
 
 def test_the_closed_schema_refuses_an_unknown_field(crd: dict[str, Any]) -> None:
-    manifest = build_seldon_deployment(task(), version(), IMAGE)
+    manifest = build()
     manifest["spec"]["predictors"][0]["componentSpecs"][0]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(jsonschema.ValidationError, match="readynessProbe"):
         jsonschema.validate(manifest, crd)
@@ -83,19 +88,19 @@ def parameters(predictor: dict[str, Any]) -> dict[str, str]:
 
 
 def test_the_server_gets_url_digest_variant_and_version() -> None:
-    manifest = build_seldon_deployment(task(variant="int8", replicas=2), version(), IMAGE)
+    manifest = build(variant="int8", replicas=2)
     (predictor,) = manifest["spec"]["predictors"]
     assert predictor["replicas"] == 2
     assert parameters(predictor) == {
         "model_url": "s3://models/int8.tflite",
-        "model_digest": "sha256:3f-int8",
+        "model_digest": digest(3, "int8"),
         "variant": "int8",
         "model_version": "3",
     }
 
 
 def test_the_container_has_probes_limits_and_no_privileges() -> None:
-    manifest = build_seldon_deployment(task(), version(), IMAGE)
+    manifest = build()
     found = container(manifest)
     pod = manifest["spec"]["predictors"][0]["componentSpecs"][0]["spec"]
     assert found["image"] == IMAGE
@@ -111,18 +116,16 @@ def test_the_container_has_probes_limits_and_no_privileges() -> None:
 
 
 def test_a_canary_stands_beside_the_version_that_serves() -> None:
-    standing = build_seldon_deployment(task(), version(2, "sha256:2e"), IMAGE)
-    manifest = build_seldon_deployment(task(canary_percent=10), version(), IMAGE, standing)
+    manifest = build(current=build(2), canary_percent=10)
     main, canary = manifest["spec"]["predictors"]
     assert [main["traffic"], canary["traffic"]] == [90, 10]
     assert parameters(main)["model_version"] == "2"
     assert parameters(canary)["model_version"] == "3"
 
 
-@pytest.mark.parametrize("standing", [None, version()])
-def test_without_another_version_there_is_no_canary(standing: dict[str, Any] | None) -> None:
-    current = build_seldon_deployment(task(), standing, IMAGE) if standing else None
-    manifest = build_seldon_deployment(task(canary_percent=10), version(), IMAGE, current)
+@pytest.mark.parametrize("current", [None, build()])
+def test_without_another_version_there_is_no_canary(current: dict[str, Any] | None) -> None:
+    manifest = build(current=current, canary_percent=10)
     assert [each["traffic"] for each in manifest["spec"]["predictors"]] == [100]
 
 
@@ -130,18 +133,11 @@ def test_a_variant_that_was_not_published_cannot_be_served() -> None:
     with pytest.raises(
         EndpointError, match=r"no variant float16 that passed its gate \(it has float32, int8\)"
     ):
-        chosen_variant(task(variant="float16"), version())
-
-
-def test_a_task_without_an_endpoint_cannot_be_deployed() -> None:
-    bare = FederatedTask.from_json('{"name": "digits", "data": {"source": "digits"}}')
-    with pytest.raises(EndpointError, match="has no endpoint"):
-        chosen_variant(bare, version())
+        chosen_variant(Endpoint(name="digits", variant="float16"), version())
 
 
 def broken(path: str, value: Any) -> dict[str, Any]:
-    standing = build_seldon_deployment(task(), version(2, "sha256:2e"), IMAGE)
-    manifest = copy.deepcopy(build_seldon_deployment(task(canary_percent=10), version(), IMAGE, standing))
+    manifest = copy.deepcopy(build(current=build(2), canary_percent=10))
     node: Any = manifest
     *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     for key in parents:

@@ -2,17 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fededge.learning.frameworks.keras import models
+from fededge.learning.frameworks import model_spec
+from fededge.learning.interfaces import TrainingReport
 from fededge.learning.runtimes.local import LocalSites
-from fededge.learning.update import Layout
+from fededge.learning.update import UpdateFormat
 from fededge.task import FederatedTask
 from fededge.weights import Weights, shapes, to_bytes
 
@@ -26,7 +28,7 @@ def task(make_task: Callable[..., FederatedTask]) -> FederatedTask:
 
 @pytest.fixture(scope="module")
 def weights(task: FederatedTask) -> Weights:
-    return models.initial_weights(task)
+    return model_spec(task.model).initial_weights(task.seed)
 
 
 def test_the_models_weights_are_the_papers(weights: Weights) -> None:
@@ -54,7 +56,7 @@ def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
     done = subprocess.run(
         [
             *(sys.executable, "-c", blocker, "--plan", str(prepared.plan(task))),
-            *("--data", str(prepared.data / "clients" / "site-0")),
+            *("--data", str(prepared.clients / "site-0")),
         ],
         input="".join(json.dumps(request) + "\n" for request in requests),
         capture_output=True,
@@ -66,53 +68,85 @@ def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
     assert [json.loads(line) for line in done.stdout.splitlines()] == [{}, {}]
     first, second = ((tmp_path / f"u{i}").read_bytes() for i in range(2))
     assert first == second
-    update = Layout(shapes(weights)).screen(first)
-    assert update.examples == len(np.load(prepared.data / "clients" / "site-0" / "train" / "y.npy"))
+    held = prepared.population.clients[0].train
+    assert UpdateFormat(shapes(weights)).screen(first, held).examples == held
 
 
 def test_bad_data_at_one_site_fails_that_site_only(prepared, task, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
     import shutil
 
-    shutil.copytree(prepared.data / "clients", tmp_path / "clients")
+    shutil.copytree(prepared.clients, tmp_path / "clients")
     spoilt = tmp_path / "clients" / "site-1" / "train" / "x.npy"
     images = np.load(spoilt)
     images[0] = np.nan
     np.save(spoilt, images)
     sites = LocalSites(prepared.plan(task), tmp_path / "clients")
     try:
-        reports = sites.train(3, 1, weights, ["site-0", "site-1"], 120)
-        assert set(reports.updates) == {"site-0"}
-        assert "NaN" in reports.failed["site-1"]
-        evaluated = sites.evaluate(weights, ["site-0", "site-1"], 120)
-        assert set(evaluated.counts) == {"site-0"}
-        assert "NaN" in evaluated.failed["site-1"]
+        both = ["site-0", "site-1"]
+        updates, failed = split(sites.train(weights, 3, 1, both, 120))
+        assert set(updates) == {"site-0"}
+        assert "NaN" in failed["site-1"]
+        evaluated = {report.client: report for report in sites.evaluate(weights, both, 120)}
+        assert evaluated["site-0"].counts
+        assert "NaN" in (evaluated["site-1"].failure or "")
     finally:
         sites.close()
 
 
 def test_a_site_whose_training_diverges_says_what_to_do(prepared, make_task, weights) -> None:  # type: ignore[no-untyped-def]
     wild = make_task(client={"batch_size": 100, "learning_rate": 1e30})
-    sites = LocalSites(prepared.plan(wild), prepared.data / "clients")
+    sites = LocalSites(prepared.plan(wild), prepared.clients)
     try:
-        reports = sites.train(3, 1, weights, ["site-0"], 120)
+        updates, failed = split(sites.train(weights, 3, 1, ["site-0"], 120))
     finally:
         sites.close()
-    assert reports.updates == {}
-    assert "lower learning.client.learning_rate" in reports.failed["site-0"]
+    assert updates == {}
+    assert "lower learning.client.learning_rate" in failed["site-0"]
 
 
 def test_a_site_that_is_slow_or_dies_is_left_behind(prepared, task, weights) -> None:  # type: ignore[no-untyped-def]
-    sites = LocalSites(prepared.plan(task), prepared.data / "clients")
+    sites = LocalSites(prepared.plan(task), prepared.clients)
     try:
-        reports = sites.train(3, 1, weights, ["site-0"], deadline_seconds=0.01)
-        assert reports.updates == {}
-        assert "no report within" in reports.failed["site-0"]
-        assert not sites._sites
-        (Path(sites._folder.name) / "site-0.log").unlink()
-        assert sites.train(3, 1, weights, ["site-0"], 120).failed == {}
-        sites._sites["site-0"]._process.kill()
-        sites._sites["site-0"]._process.wait()
-        assert "the site process ended" in sites.train(3, 1, weights, ["site-0"], 120).failed["site-0"]
-        assert sites.train(3, 1, weights, ["site-0"], 120).failed == {}
+        updates, failed = split(sites.train(weights, 3, 1, ["site-0"], deadline_seconds=0.01))
+        assert updates == {}
+        assert "no report within" in failed["site-0"]
+        assert children() == set()
+        assert split(sites.train(weights, 3, 1, ["site-0"], 120))[1] == {}
+        (site,) = children()
+        os.kill(site, signal.SIGKILL)
+        assert "the site process ended" in split(sites.train(weights, 3, 1, ["site-0"], 120))[1]["site-0"]
+        assert split(sites.train(weights, 3, 1, ["site-0"], 120))[1] == {}
     finally:
         sites.close()
+    assert children() == set()
+
+
+def test_reports_arrive_one_by_one_and_nobody_waits_for_the_slowest(prepared, task, weights) -> None:  # type: ignore[no-untyped-def]
+    sites = LocalSites(prepared.plan(task), prepared.clients)
+    try:
+        list(sites.train(weights, 3, 1, ["site-0", "site-1"], 120))
+        slow = max(children())
+        os.kill(slow, signal.SIGSTOP)
+        reports = sites.train(weights, 3, 2, ["site-0", "site-1"], 120)
+        assert next(reports).failure is None
+        os.kill(slow, signal.SIGCONT)
+        assert [report.failure for report in reports] == [None]
+    finally:
+        sites.close()
+
+
+def split(reports: Iterable[TrainingReport]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Updates and failures by client."""
+    found = list(reports)
+    return (
+        {report.client: report.update for report in found if report.update},
+        {report.client: report.failure for report in found if report.failure},
+    )
+
+
+def children() -> set[int]:
+    """Site processes of this one."""
+    listed = subprocess.run(
+        ["pgrep", "-P", str(os.getpid()), "-f", "runtimes.site"], capture_output=True, text=True
+    )
+    return {int(line) for line in listed.stdout.split()}

@@ -20,11 +20,11 @@ def test_gradients_are_those_of_keras_layers_and_loss(
     rng = np.random.default_rng(1)
     weights = {
         name: value + rng.normal(0, 0.05, value.shape).astype(np.float32)
-        for name, value in models.initial_weights(task).items()
+        for name, value in models.initial_weights(task.model, task.seed).items()
     }
     image = tf.constant(rng.random((20, 28, 28, 1), np.float32))
     label = tf.constant(rng.integers(0, 10, 20))
-    ours, stock = models.training_model(task), models.inference_model(task, weights)
+    ours, stock = models.training_model(task.model), models.inference_model(task.model, weights)
     models.assign(ours, weights)
     assert ours.count_params() == stock.count_params() == 317_066
     with tf.GradientTape(persistent=True) as tape:

@@ -1,0 +1,189 @@
+"""The nouns of learning as protocols: what is learned, who learns, who is asked, and how updates are combined.
+
+A framework (Keras, PyTorch, scikit-learn) brings a `ModelSpec` and a `Client`; a place where clients run
+brings a `ClientRuntime`; an `Engine` makes the next global weights of a round.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fededge.learning.update import Update
+from fededge.task import ClientOptimizer
+from fededge.weights import Weights
+
+ServerState = list[np.ndarray]
+"""State of the aggregator and the server optimizer, as a flat list of arrays."""
+
+
+class ModelSpec(Protocol):
+    """A model of some framework, known by its named float32 weights."""
+
+    def initial_weights(self, seed: int) -> Weights:
+        """The weights before the first round; the same seed gives the same bits."""
+
+    def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
+        """Scores float32 [n, classes] of examples x float32 [n, ...]; memory does not grow with n."""
+
+    def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
+        """Write what clients execute, and plan.json, into `folder`.
+
+        Args:
+            work: a client's work in one round.
+            task: identity of the task.
+            folder: made where it is missing.
+        """
+
+
+class Client(Protocol):
+    """A participant bound to its own examples."""
+
+    def train(self, weights: Weights, seed: int) -> Update:
+        """One round's work from the global `weights`, every random choice drawn from `seed`.
+
+        Raises:
+            DivergedError: training produced NaN or infinity.
+        """
+
+    def evaluate(self, weights: Weights) -> Mapping[str, float]:
+        """Counts of `weights` on the client's test examples: examples, correct, loss_sum."""
+
+    def ranges(self, weights: Weights) -> "Ranges":
+        """Between which values the model's input and activations lie on the client's training examples."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A low and a high quantile, over `examples` examples, of each tensor that the plan's document names."""
+
+    examples: int
+    low: list[float]
+    high: list[float]
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a client handed in: its update file, which is not trusted yet, or why there is none."""
+
+    client: str
+    update: Path | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a client counted on its test examples (examples, correct, loss_sum), or why it did not."""
+
+    client: str
+    counts: Mapping[str, float] | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class RangesReport:
+    """The ranges that a client measured (a JSON object of Ranges' fields), or why it did not."""
+
+    client: str
+    ranges: Mapping[str, Any] | None
+    failure: str | None = None
+
+
+class ClientRuntime(Protocol):
+    """Reaches clients. What it brings back is untrusted: whoever asks screens it."""
+
+    def available(self) -> list[str]:
+        """Ids of the clients that are there now."""
+
+    def train(
+        self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
+    ) -> Iterator[TrainingReport]:
+        """Have each client of `cohort` train on `weights`; one report for each, as it arrives.
+
+        A client that has not reported when `deadline_seconds` are over is reported as failed.
+        """
+
+    def evaluate(
+        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[EvaluationReport]:
+        """Have each of `clients` evaluate `weights` on its own test examples; as `train`."""
+
+    def ranges(
+        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[RangesReport]:
+        """Have each of `clients` measure ranges under `weights` on its own training examples; as `train`."""
+
+    def close(self) -> None:
+        """End whatever the runtime started."""
+
+
+class Selector(Protocol):
+    """Chooses the cohort of a round when that round begins."""
+
+    def select(self, round_number: int, available: Sequence[str]) -> list[str]:
+        """Sorted ids of the clients of round `round_number`, out of those that are `available`.
+
+        Must depend on the arguments alone, and not on the order of `available`.
+        """
+
+
+class Aggregator(Protocol):
+    """Combines updates into the next global weights."""
+
+    def initialize(self) -> ServerState:
+        """The server state before the first round."""
+
+    def next(
+        self, state: ServerState, weights: Weights, updates: Sequence[Path]
+    ) -> tuple[ServerState, Weights]:
+        """Apply the screened update files `updates` to `weights`."""
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What the clients of one round made.
+
+    Attributes:
+        weights: the next global weights; `server`: the next server state.
+        reported: ids whose updates count, sorted; `failed`: why the others' do not, by id.
+        examples: sample passes; `loss` and `accuracy`: means over them, during training.
+        bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
+    """
+
+    weights: Weights
+    server: ServerState
+    reported: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    examples: float = 0.0
+    loss: float = 0.0
+    accuracy: float = 0.0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+
+class Engine(Protocol):
+    """Makes the next global weights out of the present ones and a cohort; use it with `with`."""
+
+    def __enter__(self) -> "Engine":
+        """Start what rounds need."""
+
+    def __exit__(self, *error: Any) -> None:
+        """End what was started."""
+
+    def available(self) -> list[str]:
+        """Ids of the clients that are there now."""
+
+    def initialize(self) -> ServerState:
+        """The server state before the first round."""
+
+    def next(
+        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
+    ) -> RoundResult:
+        """Run round `round_number` with the clients in `cohort`.
+
+        Raises:
+            QuorumError: too few clients reported before the deadline.
+            WorkerError: the TFF worker died or is stuck.
+        """

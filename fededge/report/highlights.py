@@ -1,0 +1,49 @@
+"""The figures at the top of the page and of the terminal summary, as far as the run has them."""
+
+from dataclasses import dataclass
+
+from fededge.report.content import Report
+from fededge.report.formatting import count, duration, percent, size
+from fededge.report.rows import Severity
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """One figure, with a few words beside it."""
+
+    label: str
+    value: str
+    note: str
+    severity: Severity = "plain"
+
+
+def highlights(report: Report) -> list[Highlight]:
+    """Accuracy, gap to centralized training, rounds, variants, devices and time."""
+    facts, final, found = report.facts, report.evaluation, []
+    if final:
+        note = f"held out, {count(final.examples)} examples"
+        found.append(Highlight("Accuracy", percent(final.accuracy), note))
+    if report.gap is not None:
+        side = "below" if report.gap >= 0 else "above"
+        found.append(Highlight("Gap", f"{abs(report.gap) * 100:.2f} pp", f"{side} centralized training"))
+    if facts.rounds:
+        failed = sum(len(record.failed) for record in facts.rounds)
+        note = f"of {report.task.learning.rounds}"
+        if failed:
+            note += f", {failed} failed report{'s' * (failed > 1)}"
+        found.append(Highlight("Rounds", str(facts.rounds[-1].round), note, "warn" if failed else "plain"))
+    if report.variants:
+        passed = [variant.bytes for variant in report.variants if variant.passed]
+        note = f"of {len(report.variants)} passed"
+        if passed:
+            note += f"; smallest {size(min(passed))}"
+        found.append(Highlight("Variants", str(len(passed)), note))
+    if report.devices and (facts.release or facts.version):
+        right = sum(device.severity == "good" for device in report.devices)
+        note = f"of {len(report.devices)} run what was released"
+        found.append(
+            Highlight("Devices", str(right), note, "good" if right == len(report.devices) else "warn")
+        )
+    if report.seconds is not None:
+        found.append(Highlight("Time", duration(report.seconds), f"{len(facts.steps)} steps"))
+    return found

@@ -1,0 +1,168 @@
+"""The whole task: its sections, what must fit together in them, and its two digests."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from fededge.errors import TaskError, shown
+from fededge.storage import digest
+from fededge.task.base import Name, Part
+from fededge.task.data import Data, FileData, Partition
+from fededge.task.delivery import Compare, DeviceClass, Endpoint, Gate, Variant
+from fededge.task.learning import Learning, Privacy
+from fededge.task.model import Model
+from fededge.task.operation import Operation
+
+IDENTITY = ("name", "seed", "data", "partition", "model", "learning", "privacy")
+"""The sections that say what is learned and how."""
+
+
+class FederatedTask(Part):
+    """A learning task, from data to devices.
+
+    Its **identity** (data, model, algorithm, privacy) says whether two runs are the same experiment; the
+    rest, **operation** and delivery, may change when a run is resumed.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: Data
+    partition: Partition = Partition()
+    model: Model = Model()
+    learning: Learning = Learning()
+    privacy: Privacy = Privacy()
+    operation: Operation = Operation()
+    compare: Compare = Compare()
+    gate: Gate = Gate()
+    variants: list[Variant] = [
+        Variant(kind="float32"),
+        Variant(kind="float16"),
+        Variant(kind="dynamic-int8"),
+        Variant(kind="int8", max_accuracy_loss=0.02),
+    ]
+    devices: list[DeviceClass] = []
+    endpoint: Endpoint | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "FederatedTask":
+        self._check_clients()
+        self._check_delivery()
+        return self
+
+    def _check_clients(self) -> None:
+        cohort, partition = self.learning.cohort, self.partition
+        if partition.kind == "natural":
+            if not isinstance(self.data, FileData) or self.data.key is None:
+                raise ValueError("partition.kind natural needs data.source npz with data.key")
+        elif cohort.size > partition.clients:
+            raise ValueError(
+                f"learning.cohort.size is {cohort.size} but the population has only "
+                f"{partition.clients} clients (partition.clients): lower the one or raise the other"
+            )
+        quorum = self.operation.quorum
+        if quorum is not None and quorum > cohort.size:
+            raise ValueError(f"operation.quorum {quorum} is more than learning.cohort.size {cohort.size}")
+        if self.learning.engine == "simulation":
+            for key, value in (
+                ("operation.quorum", quorum),
+                ("learning.max_update_norm", self.learning.max_update_norm),
+            ):
+                if value is not None:
+                    raise ValueError(
+                        f"{key} goes with learning.engine federated: in a simulation every client "
+                        "reports, and TFF takes updates as they are"
+                    )
+
+    def _check_delivery(self) -> None:
+        kinds = [variant.kind for variant in self.variants]
+        for label, names in (("variants", kinds), ("devices", [device.name for device in self.devices])):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{label} lists a name twice: {names}")
+        if not kinds:
+            raise ValueError("variants is empty: name at least float32")
+        if self.endpoint and self.endpoint.variant not in kinds:
+            raise ValueError(f"endpoint.variant {self.endpoint.variant} is not among variants")
+        if self.gate.max_gap_to_centralized is not None and not self.compare.centralized:
+            raise ValueError(
+                "gate.max_gap_to_centralized is set, but nothing is trained centrally: add "
+                "`compare: {centralized: true}`, or remove the gap"
+            )
+        floor = self.privacy.min_clients
+        if "int8" in kinds and self.partition.kind != "natural" and self.partition.clients < floor:
+            raise ValueError(
+                f"variant int8 is calibrated with a summary of at least {floor} clients (privacy.min_clients), but "
+                f"the population has {self.partition.clients}: raise partition.clients, lower privacy.min_clients, "
+                "or list variants without int8"
+            )
+
+    @property
+    def simulated(self) -> bool:
+        """Whether one machine holds all clients' examples: so with every source of data there is today."""
+        return True
+
+    def to_json(self) -> str:
+        """The task as canonical JSON: the form in which it travels through the pipeline."""
+        return _canonical(self.model_dump(mode="json"))
+
+    @property
+    def digest(self) -> str:
+        """Digest of the canonical JSON: equal for tasks that say the same."""
+        return digest(self.to_json().encode())
+
+    @property
+    def identity(self) -> str:
+        """Digest of what is learned and how: equal for runs of the same experiment."""
+        return digest(_canonical(self.model_dump(mode="json", include=set(IDENTITY))).encode())
+
+    @classmethod
+    def from_json(cls, text: str) -> "FederatedTask":
+        """The task in canonical JSON, as `to_json` gives it.
+
+        Raises:
+            TaskError: it is not one.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = shown(".".join(map(str, first["loc"]))) or "task"
+            raise TaskError(
+                f"the task is not one that this FedEdge writes: {place}: {shown(first['msg'], 200)}. Compile it again"
+            ) from error
+
+    def refuse_other(self, compiled: str) -> None:
+        """Check that this task is the one that a pipeline was compiled for.
+
+        Args:
+            compiled: that task as canonical JSON.
+
+        Raises:
+            TaskError: it is another; names the keys that differ.
+        """
+        if self.to_json() != compiled:
+            keys = list(_different(json.loads(compiled), self.model_dump(mode="json"), ""))
+            shown = ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")
+            raise TaskError(
+                f"this pipeline was compiled for another task than it was given; they differ in {shown}. Its steps "
+                "follow the compiled task: compile the changed task, and run that pipeline"
+            )
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the task file."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **FederatedTask.model_json_schema()}
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _different(one: Any, other: Any, place: str) -> Iterator[str]:
+    """Dotted names of the keys in which two JSON values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted({*one, *other}):
+            yield from _different(one.get(key), other.get(key), f"{place}.{key}" if place else key)
+    elif one != other:
+        yield place

@@ -1,0 +1,99 @@
+"""Reading task files: YAML in, a validated task out, and each mistake told by its line."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from fededge import storage
+from fededge.errors import StorageError, TaskError, shown
+from fededge.task.changes import changed
+from fededge.task.federated_task import FederatedTask
+from fededge.task.keys import unknown
+from fededge.task.text import Content, Place, dotted, read
+
+LIMIT = 1 << 20
+"""Bytes of the largest task file."""
+MISTAKES = 10
+"""Most mistakes that one error lists."""
+TAGGED = ("data",)
+"""Where pydantic adds the tag of a union to the place of a mistake: data.digits.holdout."""
+
+
+def load(path: str | Path, changes: Sequence[str] = ()) -> FederatedTask:
+    """Read and validate a task file; a relative data path becomes absolute against its folder.
+
+    Args:
+        path: of the file.
+        changes: `key=value` each, as `--set` gives them; made in their order before the task is validated.
+
+    Raises:
+        TaskError: the file is missing, no regular file, too large, not YAML, or says something that the
+            schema refuses; or a change does.
+    """
+    path, source = Path(path), shown(str(path), 500)
+    content = changed(read(_text(path, source), source), changes)
+    _make_data_path_absolute(content.value, path.parent)
+    return _validated(content, source)
+
+
+def parse(text: str, source: str = "task", changes: Sequence[str] = ()) -> FederatedTask:
+    """The task in YAML (or JSON) `text`; `source` names it in errors.
+
+    Raises:
+        TaskError: as for `load`.
+    """
+    return _validated(changed(read(text, source), changes), source)
+
+
+def _text(path: Path, source: str) -> str:
+    try:
+        return storage.read(str(path), LIMIT).decode()
+    except StorageError as error:
+        raise TaskError(f"this is not a task file: {shown(str(error), 1000)}") from error
+    except UnicodeDecodeError as error:
+        raise TaskError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
+def _make_data_path_absolute(task: Any, folder: Path) -> None:
+    data = task.get("data") if isinstance(task, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("path"), str):
+        return
+    path: str = data["path"]
+    if path and path.isprintable() and "://" not in path:
+        data["path"] = os.path.realpath(folder / path)
+
+
+def _validated(content: Content, source: str) -> FederatedTask:
+    if not isinstance(content.value, dict):
+        raise TaskError(f"{source} is no mapping: say at least `name: NAME` and `data: {{source: digits}}`")
+    try:
+        return FederatedTask.model_validate(content.value)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_context=False)
+        told = [_explained(mistake, content) for mistake in mistakes[:MISTAKES]]
+        if len(mistakes) > MISTAKES:
+            told.append(f"and {len(mistakes) - MISTAKES:,} more mistakes")
+        raise TaskError("; ".join(told)) from error
+
+
+def _explained(mistake: Any, content: Content) -> str:
+    """One mistake that pydantic found: where, what, and the value it found there."""
+    place: Place = mistake["loc"]
+    if place[:1] == TAGGED:
+        place = place[:1] + place[2:]
+    where = next(
+        content.places[place[:end]] for end in range(len(place), -1, -1) if place[:end] in content.places
+    )
+    reason = shown(mistake["msg"].removeprefix("Value error, "), 400)
+    if mistake["type"] == "extra_forbidden":
+        reason = unknown(place)
+    elif not isinstance(mistake["input"], dict | list):
+        reason += f" (found {shown(_literal(mistake['input']))})"
+    return f"{where}: {dotted(place)}: {reason}"
+
+
+def _literal(value: Any) -> str:
+    return repr(value[:100]) if isinstance(value, str) else str(value)

@@ -1,0 +1,87 @@
+"""Checking a task's data in the worker environment of this machine, before the first step runs."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fededge import errors, settings
+from fededge.errors import DataError, EnvironmentMissing
+from fededge.learning.data.checking import Finding, Report
+from fededge.task import FederatedTask, FileData
+from pipelines.environments import ENVIRONMENTS, interpreter_folder
+from pipelines.runs import all_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def check(task: FederatedTask, environments: Path = ENVIRONMENTS) -> Sequence[Finding]:
+    """Find the mistakes of the task's data that its steps would end with; nothing is written.
+
+    Returns:
+        What was checked and found, in a few rows.
+
+    Raises:
+        DataError: the data are missing or malformed, or not enough for what the task asks.
+        TaskError: a cohort is larger than the population.
+        StorageError: they cannot be read.
+        EnvironmentMissing: there is no worker environment here.
+    """
+    own = os.environ
+    path = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])
+    ended = subprocess.run(
+        [interpreter_folder("worker", environments) / "python3", "-m", "fededge.learning.data.checking"],
+        input=task.to_json(),
+        env={**own, **settings.without_proxy(own), "PYTHONPATH": path},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    try:
+        report = Report.model_validate_json(ended.stdout)
+    except ValidationError as error:
+        last = ended.stderr.strip().splitlines()[-1:] or [f"status {ended.returncode}"]
+        raise DataError(
+            f"the data of task {task.name} cannot be checked; the check ended with: {last[0][:500]}. "
+            "See that they fit this machine's memory"
+        ) from error
+    if report.error:
+        raise getattr(errors, report.error)(report.message)
+    return report.findings
+
+
+def check_before_running(task: FederatedTask, home: Path, fresh: bool) -> None:
+    """Check as `check` does, unless an earlier run of the same identity, whose data were checked, will go on.
+
+    Args:
+        task: what is to be run.
+        home: FEDEDGE_HOME.
+        fresh: whether a new run is asked for in any case.
+
+    Raises:
+        DataError, TaskError, StorageError, EnvironmentMissing: as `check`.
+    """
+    earlier = (run for run in all_runs(home) if run.record.identity == task.identity)
+    latest = None if fresh else next(earlier, None)
+    if latest is None or latest.record.status == "succeeded":
+        check(task)
+
+
+def check_before_submitting(task: FederatedTask, environments: Path = ENVIRONMENTS) -> None:
+    """Check what this machine can of a task that runs elsewhere.
+
+    Data behind a URL, which only the cluster may reach, are left out, and so is everything where this
+    machine has no worker environment.
+
+    Raises:
+        DataError, TaskError, StorageError: as `check`.
+    """
+    if isinstance(task.data, FileData) and "://" in task.data.path:
+        return
+    try:
+        check(task, environments)
+    except EnvironmentMissing:
+        return

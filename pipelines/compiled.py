@@ -1,0 +1,52 @@
+"""Compiled pipelines: what they hold, and what the local runner changes in them."""
+
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+from typing import Any
+
+
+def images(spec: Mapping[str, Any]) -> list[str]:
+    """The images that a pipeline's steps run in."""
+    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
+    return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
+
+
+def closing_steps(spec: Mapping[str, Any]) -> set[str]:
+    """Steps that wait for the others' end, not for their success: exit handlers above all."""
+    return {
+        task["componentRef"]["name"].removeprefix("comp-")
+        for tasks in _graphs(spec)
+        for task in tasks.values()
+        if task.get("triggerPolicy", {}).get("strategy") == "ALL_UPSTREAM_TASKS_COMPLETED"
+    }
+
+
+def _graphs(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tasks, by name, of each graph in a pipeline."""
+    nodes = (spec["root"], *spec["components"].values())
+    return [node["dag"]["tasks"] for node in nodes if "dag" in node]
+
+
+def chain(spec: Mapping[str, Any]) -> None:
+    """Let each task of a graph wait for the one before it; kfp.local's order differs from process to process.
+
+    Of the tasks that are ready, the first by name goes first.
+    """
+    for tasks in _graphs(spec):
+        sorter = TopologicalSorter({name: task.get("dependentTasks", ()) for name, task in tasks.items()})
+        sorter.prepare()
+        ready: list[str] = []
+        before: list[str] = []
+        while sorter.is_active():
+            name, *ready = sorted([*ready, *sorter.get_ready()])
+            tasks[name]["dependentTasks"] = sorted({*tasks[name].get("dependentTasks", ()), *before})
+            sorter.done(name)
+            before = [name]
+
+
+def drop_retries(node: Any) -> None:
+    """Take all retry policies out of a pipeline, or a part of one."""
+    if isinstance(node, dict):
+        node.pop("retryPolicy", None)
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        drop_retries(child)

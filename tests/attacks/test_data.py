@@ -1,0 +1,114 @@
+"""Data files (.npz) of an enemy: read, or refused by name in one line."""
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fededge.errors import DataError
+from fededge.learning.data import sources
+from fededge.task import FileData
+from tests.attacks.hostile import CASES, mutants, read_or_refused
+
+pytestmark = pytest.mark.environment("worker")
+
+FEW = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+IMAGES = np.zeros((6, 28, 28), np.uint8)
+GOOD: dict[str, Any] = {
+    "x_train": IMAGES,
+    "y_train": np.arange(6),
+    "x_test": IMAGES,
+    "y_test": np.arange(6),
+    "owner": np.array(["a", "b"] * 3),
+}
+
+
+def archive(members: dict[str, Any], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An .npz file of arrays, or of bytes in place of one."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", compression) as file:
+        for name, value in members.items():
+            if not isinstance(value, bytes):
+                array = io.BytesIO()
+                np.save(array, value)
+                value = array.getvalue()
+            file.writestr(f"{name}.npy", value)
+    return stream.getvalue()
+
+
+def npy(descr: str, shape: str) -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(64)
+
+
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+ARCHIVES = [archive(GOOD, method) for method in METHODS]
+DTYPES = [
+    "uint64",
+    "int8",
+    "float16",
+    "float64",
+    "complex64",
+    "bool",
+    "datetime64[s]",
+    "S3",
+    "U3",
+    "V4",
+    "V0",
+]
+SHAPES = ["(6,)", "(-1,)", "(1000000000000,)", "(999999999999999999999999,)", "(0, 28, 28)", "()", "5"]
+
+
+def refused_or_read(folder: Path, data: bytes) -> None:
+    path = folder / "data.npz"
+    path.write_bytes(data)
+    found = read_or_refused(lambda: sources.load(FileData(source="npz", path=str(path), key="owner"), 0))
+    if found is not None:
+        assert found.x.dtype == np.float32
+        assert found.y.dtype == np.int64
+        assert 0 <= found.y.min() <= found.y.max() < found.classes
+
+
+@FEW
+@given(mutants(ARCHIVES))
+def test_changed_files_are_read_or_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    refused_or_read(tmp_path, data)
+
+
+@FEW
+@given(st.sampled_from(sorted(GOOD)), mutants([npy("'|u1'", "(6,)")]))
+def test_changed_members_are_read_or_refused_by_name(tmp_path: Path, name: str, member: bytes) -> None:
+    refused_or_read(tmp_path, archive(GOOD | {name: member}))
+
+
+@pytest.mark.parametrize("name", sorted(GOOD))
+def test_members_that_lie_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    for dtype in DTYPES:
+        for shape in SHAPES:
+            refused_or_read(tmp_path, archive(GOOD | {name: npy(repr(np.dtype(dtype).str), shape)}))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_arrays_of_other_types_are_read_or_refused_by_name(tmp_path: Path, dtype: str) -> None:
+    for name, good in GOOD.items():
+        refused_or_read(tmp_path, archive(GOOD | {name: np.zeros(good.shape, dtype)}))
+
+
+def test_names_with_control_characters_are_shown_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "data.npz"
+    path.write_bytes(archive({"\x1b[2J\n": IMAGES}))
+    with pytest.raises(DataError) as caught:
+        sources.load(FileData(source="npz", path=str(path)), 0)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (CASES / "data").iterdir()))
+def test_what_once_did_harm_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    path = CASES / "data" / name
+    assert read_or_refused(lambda: sources.load(FileData(source="npz", path=str(path)), 0)) is None

@@ -1,0 +1,58 @@
+"""`fededge predict` against a real endpoint."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fededge import storage
+from fededge.cli import main
+from fededge.delivery.endpoints import local as local_endpoint
+from fededge.documents import VariantFile
+
+TINY = Path(__file__).resolve().parents[2] / "serving" / "fixtures" / "tiny.tflite"
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    data = TINY.read_bytes()
+    variant = VariantFile(kind="float32", url=str(TINY), digest=storage.digest(data), bytes=len(data))
+    yield local_endpoint.start("tiny", variant, 3).rest
+    local_endpoint.stop("tiny")
+
+
+def test_images_are_answered(url: str, tmp_path: Path, capsys: Captured) -> None:
+    Image.new("L", (28, 28)).save(tmp_path / "x.png")
+    np.save(tmp_path / "x.npy", np.zeros((2, 28, 28), np.uint8))
+    assert main(["predict", url, str(tmp_path / "x.png"), str(tmp_path / "x.npy")]) == 0
+    output = capsys.readouterr().out
+    assert "x.npy[1]" in output
+    assert "answered by version 3, float32, sha256:" in output
+
+
+def test_images_of_another_shape_are_an_error_before_they_are_sent(
+    url: str, tmp_path: Path, capsys: Captured
+) -> None:
+    Image.new("L", (56, 56)).save(tmp_path / "large.png")
+    np.save(tmp_path / "color.npy", np.zeros((1, 28, 28, 3), np.uint8))
+    np.save(tmp_path / "wide.npy", np.zeros((1, 14, 56, 1), np.uint8))
+    for name, told in (("large.png", "56 x 56"), ("color.npy", "28, 28, 3"), ("wide.npy", "14, 56, 1")):
+        assert main(["predict", url, str(tmp_path / name)]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert told in message
+        assert "the endpoint takes" in message
+
+
+@pytest.mark.parametrize(
+    "address", ["http://[x", "http://", "ftp://127.0.0.1", "http://127.0.0.1:99999", "http://a..b"]
+)
+def test_a_malformed_url_is_one_message(address: str, tmp_path: Path, capsys: Captured) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((28, 28), np.uint8))
+    assert main(["predict", address, str(tmp_path / "x.npy")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert address in message

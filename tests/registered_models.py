@@ -1,0 +1,72 @@
+"""Models registered as pipeline runs do it, without a pipeline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fededge import settings, storage
+from fededge.delivery import registration
+from fededge.delivery.gates import judge_model
+from fededge.documents import Champion, GateDecision, Measurement, ModelVersion
+from fededge.task import FederatedTask
+from fededge.tracking.run import TrackedRun
+
+FILES = {"float32": b"float32 model", "int8": b"int8 model"}
+
+
+def measured(kind: str = "float32", **facts: Any) -> Measurement:
+    """A measurement of the file in FILES that passed its gate."""
+    usual = {
+        "digest": storage.digest(FILES.get(kind, b"model")),
+        "bytes": len(FILES.get(kind, b"model")),
+        "compressed_bytes": 5,
+        "accuracy": 0.97,
+        "accuracy_loss": 0.0,
+        "latency_ms_1": 0.1,
+        "latency_ms_500": 20.0,
+        "shape": [28, 28, 1],
+        "classes": 10,
+        "passed": True,
+        "reasons": [],
+    }
+    return Measurement(kind=kind, **{**usual, **facts})
+
+
+def register_version(
+    task: FederatedTask,
+    run: str,
+    files: dict[str, bytes] = FILES,
+    *,
+    weights: bytes = b"weights",
+    accuracy: float = 0.98,
+    against: Champion | None = None,
+    results: list[Measurement] | None = None,
+) -> tuple[ModelVersion, GateDecision]:
+    """Register a model as pipeline run `run` would, with a decision that was taken `against` a champion."""
+    state = settings.home() / "state.safetensors"
+    storage.write(str(state), weights)
+    digest = storage.digest(weights)
+    if results is None:
+        results = [
+            measured(kind, digest=storage.digest(data), bytes=len(data)) for kind, data in files.items()
+        ]
+    return registration.register(
+        task,
+        run,
+        TrackedRun.join(run, task),
+        registration.Trained(state, digest, digest, round=12, accuracy=accuracy),
+        files,
+        results,
+        judge_model(task.gate, accuracy, accuracy if task.compare.centralized else None, against, digest),
+    )
+
+
+@pytest.fixture
+def register(task: FederatedTask) -> Callable[..., ModelVersion]:
+    """Registers a model of `task` as pipeline run `run` would; the version."""
+
+    def call(run: str = "run-1", weights: bytes = b"weights", **options: Any) -> ModelVersion:
+        return register_version(task, run, weights=weights, **options)[0]
+
+    return call
