@@ -98,8 +98,10 @@ def _built(kind: str, folder: Path) -> Path:
 def _cold(variant: VariantFile, repeats: int) -> dict[str, Any]:
     """From starting a server to its first answer."""
 
+    environment = {**os.environ, **ENVIRONMENT}
+
     def imports() -> None:
-        subprocess.run([sys.executable, "-c", IMPORTS], check=True, env={**os.environ, **ENVIRONMENT})
+        subprocess.run([sys.executable, "-W", "ignore", "-c", IMPORTS], check=True, env=environment)
 
     def first_answer() -> None:
         endpoint = local_endpoint.start("benchmark", variant, 1)

@@ -14,6 +14,7 @@ from fededge.report import Report, write_report
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 from pipelines import runs
+from pipelines.check import check
 from pipelines.check import check_before_running
 from pipelines.federated_training.pipeline import compile_to
 from pipelines.local import run_local
@@ -51,6 +52,7 @@ def run_task(
         FedEdgeError: a mistake with a name; nothing is half-written, and the job can be run again.
         pipelines.local.StepFailed: a step failed without one.
     """
+    check(task)
     home = settings.home()
     say = say or functools.partial(print, file=sys.stdout, flush=True)
     check_before_running(task, home, fresh)

@@ -23,6 +23,7 @@ def upload(
 
       fededge upload compiled.yaml
     """
+    from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow, compiled_name
 
@@ -33,6 +34,7 @@ def upload(
         package = source
         if name is None:
             spec = tasks.load(source, changes)
+            check_before_submitting(spec)
             package, name = Path(folder) / "pipeline.yaml", f"fededge-{spec.name}"
             compile_to(spec, package)
         uploaded = Kubeflow().upload(package, name)

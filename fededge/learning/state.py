@@ -79,7 +79,9 @@ class State:
         if count != header.round or [record.round for record in header.history] != list(range(1, count + 1)):
             raise DocumentError(f"{where} has an incomplete history. {StateHeader.REMEDY}")
         if not model or any(value.dtype != np.float32 for value in model.values()):
-            raise IntegrityError(f"{where} has no weights, or some that are not float32. {StateHeader.REMEDY}")
+            raise IntegrityError(
+                f"{where} has no weights, or some that are not float32. {StateHeader.REMEDY}"
+            )
         return cls(
             task=header.task,
             round=header.round,

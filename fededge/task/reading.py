@@ -52,7 +52,9 @@ def _text(path: Path, source: str) -> str:
     try:
         return storage.read(str(path), LIMIT).decode()
     except StorageError as error:
-        raise TaskError(f"this is not a task file: {shown(str(error), 1000)}") from error
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else shown(str(error), 1000)
+        raise TaskError(f"cannot read task file {source}: {reason}. Check the path") from error
     except UnicodeDecodeError as error:
         raise TaskError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 

@@ -7,21 +7,21 @@ Every step of a pipeline is a process of its own and joins the same MLflow run, 
 import contextlib
 import json
 import os
-import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fededge import settings
-from fededge.documents import Document, Evaluation, GateDecision, Measurement, RoundRecord, StepRecord
+from fededge.documents import StepRecord
 from fededge.errors import TrackingError
 from fededge.processes import ended_by_exception
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, public_uri, sqlite_file, translated
 from fededge.tracking.description import COMMIT, IDENTITY, TASK, describe
+from fededge.tracking.step import Step
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,6 @@ class TrackedRun:
         """Use `join` instead: it finds or creates the run."""
         self._client = client
         self._run = run
-        self._points: dict[str, set[tuple[int, float]]] = {}
         self.run_id: str = run.info.run_id
 
     @classmethod
@@ -127,24 +126,25 @@ class TrackedRun:
         return str(self._run.data.tags.get(COMMIT, "unknown"))
 
     @contextlib.contextmanager
-    def step(self, name: str) -> Iterator["Step"]:
+    def step(self, name: str) -> Iterator[Step]:
         """Track one step: its start, seconds and outcome, as record `steps/<name>`."""
         started = datetime.now(UTC)
         begun = time.monotonic()
+        step = Step(self._client, self.run_id)
         try:
             with ended_by_exception():
-                yield Step(self)
+                yield step
         except BaseException as error:
             message = " ".join(str(error).split()) or type(error).__name__
             seconds = time.monotonic() - begun
             failed = StepRecord(step=name, started=started, seconds=seconds, status="failed", error=message)
             try:
-                self._record(f"steps/{name}", failed)
+                step.record(f"steps/{name}", failed)
             except TrackingError as untracked:
                 error.add_note(f"not tracked: {untracked}")
             raise
         seconds = time.monotonic() - begun
-        self._record(
+        step.record(
             f"steps/{name}", StepRecord(step=name, started=started, seconds=seconds, status="succeeded")
         )
 
@@ -190,80 +190,6 @@ class TrackedRun:
             self._client.set_tag(self.run_id, "fededge.status", text)
             if JOINED not in self._run.data.tags:
                 self._client.set_terminated(self.run_id, endings.get(text.upper(), "FAILED"))
-
-    def _record(self, name: str, document: Document) -> None:
-        with translated("write a record to"):
-            self._client.log_text(self.run_id, document.to_bytes().decode(), f"records/{name}.json")
-
-    def _log(self, values: Mapping[str, float], step: int, at: float) -> None:
-        from mlflow.entities import Metric
-
-        with translated("log metrics to"):
-            for name in values.keys() - self._points.keys():
-                history = self._client.get_metric_history(self.run_id, name)
-                self._points[name] = {(point.step, point.value) for point in history}
-            new = {n: float(v) for n, v in values.items() if (step, float(v)) not in self._points[n]}
-            points = [Metric(name, value, int(at * 1000), step) for name, value in new.items()]
-            self._client.log_batch(self.run_id, metrics=points)
-        for name, value in new.items():
-            self._points[name].add((step, value))
-
-
-class Step:
-    """What a step may log."""
-
-    def __init__(self, run: TrackedRun) -> None:
-        """Use `TrackedRun.step` instead."""
-        self._tracked = run
-
-    def record(self, name: str, document: Document) -> None:
-        """Keep `document` as record `name`, in place of an earlier one."""
-        self._tracked._record(name, document)
-
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log metrics at round `step`; a point that is already there is not logged twice."""
-        self._tracked._log(values, step, time.time())
-
-    def round(self, record: RoundRecord) -> None:
-        """Log the metrics of a round, at the time when it was committed."""
-        values = {
-            "train/loss": record.loss,
-            "train/accuracy": record.accuracy,
-            "round/cohort": len(record.cohort),
-            "round/reported": len(record.reported),
-            "round/seconds": record.seconds,
-            "round/bytes_sent": record.bytes_sent,
-            "round/bytes_received": record.bytes_received,
-        }
-        if record.score is not None:
-            values |= {"federated/accuracy": record.score.accuracy, "federated/loss": record.score.loss}
-        self._tracked._log(values, record.round, record.at)
-
-    def clients(self, evaluation: Evaluation) -> None:
-        """Log how the model does at the clients: the lowest, middle and highest accuracy among them."""
-        accuracies = [client.accuracy for client in evaluation.clients if client.examples]
-        values: dict[str, float] = {"clients/failed": len(evaluation.failed)}
-        if accuracies:
-            values |= {
-                "clients/accuracy_min": min(accuracies),
-                "clients/accuracy_median": statistics.median(accuracies),
-                "clients/accuracy_max": max(accuracies),
-            }
-        self.metrics(values, evaluation.round)
-
-    def variant(self, measured: Measurement) -> None:
-        """Log what a variant was measured at, as `variant/KIND/...`."""
-        names = ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500")
-        self.metrics({f"variant/{measured.kind}/{name}": getattr(measured, name) for name in names}, 0)
-
-    def gate(self, decision: GateDecision, step: int) -> None:
-        """Log a decision after round `step`: whether it passed, and the accuracies that were held against it."""
-        values: dict[str, float] = {"gate/passed": decision.passed, "gate/accuracy": decision.accuracy}
-        if decision.centralized is not None:
-            values["gate/centralized"] = decision.centralized
-        if decision.champion is not None and decision.champion.accuracy is not None:
-            values["gate/champion"] = decision.champion.accuracy
-        self.metrics(values, step)
 
 
 def _parsed(data: bytes) -> Any:

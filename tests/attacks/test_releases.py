@@ -16,7 +16,8 @@ from tests.attacks.hostile import PIECES, VALUES, cases, changed, mutants, read_
 
 pytestmark = pytest.mark.environment("platform", "edge")
 
-KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+PRIVATE = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEY = SigningKey(PRIVATE)
 OTHER = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\1" * 32))
 SCHEMA = Release.model_json_schema()
 CONTENT: dict[str, Any] = {
@@ -35,7 +36,7 @@ ENVELOPE = KEY.sign(CONTENT)
 
 def signed(payload: str) -> bytes:
     """An envelope of any text that was signed by the trusted key."""
-    signature = base64.b64encode(KEY._key.sign(payload.encode())).decode()
+    signature = base64.b64encode(PRIVATE.sign(payload.encode())).decode()
     return json.dumps({"payload": payload, "signature": signature, "key": KEY.public.id}).encode()
 
 

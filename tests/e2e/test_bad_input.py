@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fededge.documents import Steps
+
 from .conftest import Ended, Machine
 
 pytestmark = pytest.mark.environment("platform")
@@ -111,7 +113,7 @@ def test_a_disk_that_fills_during_a_run(machine: Machine, task: Write) -> None:
     assert "cannot write" in said
     assert "prepare-data" in said
     (run,) = (machine.home / "runs").iterdir()
-    assert not (run / "steps.json").exists() or "prepare-data" not in (run / "steps.json").read_text()
+    assert Steps.read(run / "steps.json").steps["prepare-data"].status == "failed"
 
 
 def test_an_unreachable_mlflow(machine: Machine, task: Write) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from fededge import storage
 from fededge.delivery.endpoints.prediction import predict
+from fededge.documents import Steps
 
 from .conftest import Ended, Machine
 
@@ -23,8 +24,8 @@ def folder(machine: Machine) -> Path:
 
 
 def steps(machine: Machine) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = json.loads((folder(machine) / "steps.json").read_bytes())
-    return found
+    found = Steps.read(folder(machine) / "steps.json").steps
+    return {name: step.artifacts for name, step in found.items()}
 
 
 @pytest.mark.timeout(600)

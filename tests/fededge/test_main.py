@@ -1,6 +1,7 @@
 """The installed command, in the platform environment and on a device."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,35 @@ def test_a_device_runs_the_agent_and_says_what_other_verbs_need() -> None:
 )
 def test_no_proxy_stands_before_this_machine(before: dict[str, str], after: str) -> None:
     assert settings.without_proxy(before) == {"no_proxy": after, "NO_PROXY": after}
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C"},
+        {"LANG": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+        {"PYTHONIOENCODING": "ascii"},
+    ],
+)
+def test_any_locale_will_do(locale: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "josé"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    arguments = ["runs"] if importlib.util.find_spec("typer") else ["run", "josé.yaml"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "fededge", *arguments],
+        cwd=ROOT,
+        env={**environment, **locale, "FEDEDGE_HOME": str(home)},
+        capture_output=True,
+    )
+    assert b"Traceback" not in ended.stderr
+    assert ended.returncode in (0, 2)
+    if arguments == ["runs"]:
+        report = subprocess.run(
+            [sys.executable, "-m", "fededge", "report"],
+            cwd=ROOT,
+            env={**environment, **locale, "FEDEDGE_HOME": str(home)},
+            capture_output=True,
+        )
+        assert report.returncode == 2
+        assert report.stderr.startswith(b"error: no runs in ")
+        assert "josé".encode() in report.stderr or b"jos\\xe9" in report.stderr

@@ -147,3 +147,15 @@ def test_a_store_that_fails_in_its_own_way_is_named(ask: Callable[[str], object]
     fsspec.register_implementation("broken", Broken, clobber=True)
     with pytest.raises(StorageError, match="broken://bucket/x: connection lost"):
         ask("broken://bucket/x")
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(StorageError, match="not a regular file"):
+            storage.read(str(path), 10)
+
+
+def test_a_limit_takes_no_memory_of_its_size(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+    assert storage.read(str(tmp_path / "x"), 1 << 50) == b"x"

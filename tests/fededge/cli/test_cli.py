@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+import fededge
 from fededge import settings
 from fededge.cli import main
 from fededge.task import json_schema, load
@@ -80,7 +82,7 @@ def test_a_bad_task_file_is_one_message_and_nothing_is_written(
     bad.write_text("name: x\ndata: {source: digits}\nlearning:\n  rouns: 3\n")
     more = {"compile": ["-o", str(tmp_path / "out.yaml")], "schedule": ["--every", "1h"]}.get(verb, [])
     message = failing(capsys, verb, str(bad), *more)
-    assert message == f"error: {bad}:4: learning.rouns: unknown key; remove it or correct its spelling\n"
+    assert message == f"error: {bad}:4: learning.rouns: unknown key; did you mean rounds?\n"
     assert list(tmp_path.iterdir()) == [bad]
     assert not (settings.home() / "runs").exists()
 
@@ -168,4 +170,56 @@ def test_runs_as_a_module_entry(tmp_path: Path) -> None:
         [program, "run", str(tmp_path / "none.yaml")], capture_output=True, text=True, env=dict(os.environ)
     )
     assert ended.returncode == 2
-    assert ended.stderr.startswith("error: cannot read task file")
+    assert ended.stderr.startswith("error: ")
+    assert str(tmp_path / "none.yaml") in ended.stderr
+
+
+def test_tells_its_version(capsys: Captured) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fededge {fededge.__version__}\n"
+
+
+def test_set_changes_the_task(capsys: Captured, tmp_path: Path) -> None:
+    package = tmp_path / "p.yaml"
+    changes = ["--set", "learning.rounds=5", "--set", "seed=3"]
+    assert main(["compile", str(DIGITS), "-o", str(package), *changes]) == 0
+    spec = next(yaml.safe_load_all(package.read_text()))
+    compiled = spec["root"]["inputDefinitions"]["parameters"]["task"]["defaultValue"]
+    assert compiled == load(DIGITS, ["learning.rounds=5", "seed=3"]).to_json()
+    capsys.readouterr()
+    assert "--set goes with a task file" in failing(capsys, "upload", str(package), *changes)
+
+
+@pytest.mark.parametrize("verb", ["run", "compile", "upload", "schedule"])
+def test_a_wrong_change_is_one_message(verb: str, capsys: Captured, tmp_path: Path) -> None:
+    more = {"compile": ["-o", str(tmp_path / "out.yaml")], "schedule": ["--every", "1h"]}.get(verb, [])
+    message = failing(capsys, verb, str(DIGITS), *more, "--set", "learning.rounds=-5")
+    assert "learning.rounds" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["endpoints", "models", "runs"])
+def test_an_empty_list_is_json_too(verb: str, capsys: Captured) -> None:
+    assert main([verb, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("uri", ["http://[x", "http://127.0.0.1:9"])
+def test_a_tracking_uri_that_leads_nowhere_is_one_message(
+    uri: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for command in (["models"], ["runs", "compare", "a", "b"]):
+        message = failing(capsys, *command)
+        assert uri in message
+        assert message.count("\n") == 1
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from fededge.cli import app, main\n"
+        "@app.command('wait')\n"
+        "def wait(): os.kill(os.getpid(), signal.SIGTERM); signal.pause()\n"
+        "sys.exit(main(['wait']))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 130

@@ -1,6 +1,7 @@
 """Verbs that talk to Kubeflow, against an API that speaks the v2beta1 paths."""
 
 import importlib.util
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,17 @@ def test_runs_a_task_on_kubeflow(api: Any, capsys: pytest.CaptureFixture[str]) -
     assert "platform_spec" in run["pipeline_spec"], "secrets travel in the platform spec"
     assert main(["runs", "--on", "kubeflow"]) == 0
     assert run["run_id"] in capsys.readouterr().out
+    assert main(["runs", "list", "--on", "kubeflow", "--json"]) == 0
+    assert [row["run"] for row in json.loads(capsys.readouterr().out)] == [run["run_id"]]
+
+
+def test_cancels_a_run_on_kubeflow(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", DIGITS, "--on", "kubeflow", "--set", "learning.rounds=3"]) == 0
+    run = api.runs[printed(capsys, "run")]
+    assert main(["runs", "cancel", run["run_id"], "--on", "kubeflow"]) == 0
+    assert run["state"] == "CANCELED"
+    assert main(["runs", "cancel", "ghost", "--on", "kubeflow"]) == 2
+    assert "cannot cancel run ghost" in capsys.readouterr().err
 
 
 def test_uploads_a_task_once(api: Any, capsys: pytest.CaptureFixture[str]) -> None:

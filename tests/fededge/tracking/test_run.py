@@ -28,6 +28,7 @@ from fededge.task import FederatedTask, parse
 from fededge.tracking.connection import connect
 from fededge.tracking.description import parameters
 from fededge.tracking.run import TrackedRun
+from fededge.tracking.step import Step
 
 ROUND = RoundRecord(
     round=3,
@@ -289,7 +290,7 @@ class TestStep:
             raise TrackingError("disk full")
 
         tracked = TrackedRun.join("run-1", task)
-        monkeypatch.setattr(tracked, "_record", broken)
+        monkeypatch.setattr(Step, "record", broken)
         with pytest.raises(RoundError) as caught, tracked.step("run_rounds-0001"):
             raise RoundError("no round committed")
         assert caught.value.__notes__ == ["not tracked: disk full"]
