@@ -36,38 +36,43 @@ def make_task(samples: int, batch: int, engine: str) -> FederatedTask:
     return FederatedTask.from_json(json.dumps(content))
 
 
-def measure_engine(task: FederatedTask, data: Path, rounds: int) -> list[float]:
+def measure_engine(task: FederatedTask, clients: Path, rounds: int) -> list[float]:
     """Seconds of each round after one that warms up."""
+    from fededge import examples
+    from fededge.documents import ClientCounts
     from fededge.learning.engines import open_engine
-    from fededge.learning.frameworks.keras import models
-    from fededge.learning.tff import plan as engine_plan
+    from fededge.learning.frameworks import model_spec
 
-    weights = models.initial_weights(task)
+    model = model_spec(task.model)
+    weights = model.initial_weights(task.seed)
+    names = [f"site-{number}" for number in range(CLIENTS)]
+    pool = [
+        ClientCounts(id=name, train=len(examples.read(clients / name / "train")[1]), test=1) for name in names
+    ]
     with tempfile.TemporaryDirectory() as folder:
         plan = Path(folder) / "plan"
-        engine_plan.export(task, plan)
-        clients = [f"site-{number}" for number in range(CLIENTS)]
+        model.export_plan(task.learning.client, task.identity, plan)
         seconds = []
-        with open_engine(task, data, plan) as engine:
+        with open_engine(task.model, task.learning, task.operation, task.seed, plan, clients, pool) as engine:
             server = engine.initialize()
             for number in range(1, rounds + 2):
                 started = time.perf_counter()
-                outcome = engine.next(weights, server, number, clients)
+                outcome = engine.next(weights, server, number, names)
                 seconds.append(time.perf_counter() - started)
                 weights, server = outcome.weights, outcome.server
     return seconds[1:]
 
 
-def measure_pure(data: Path, batch: int, rounds: int, part: int, parts: int) -> list[float]:
+def measure_pure(clients: Path, batch: int, rounds: int, part: int, parts: int) -> list[float]:
     """Seconds of each epoch of a plain tf.function loop over part `part` of `parts` of all samples."""
     import numpy as np
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    from fededge.learning.data import folders
+    from fededge import examples
     from fededge.learning.models import cnn
 
-    pairs = [folders.read(data / "clients" / f"site-{number}" / "train") for number in range(CLIENTS)]
+    pairs = [examples.read(clients / f"site-{number}" / "train") for number in range(CLIENTS)]
     x, y = (np.array_split(np.concatenate([pair[i] for pair in pairs]), parts)[part] for i in (0, 1))
     model = cnn.training_model(0.25)
     optimizer = tf.keras.optimizers.SGD(0.05)
@@ -147,7 +152,8 @@ def main() -> None:
 
         data = Path(folder) / "data"
         print(f"making {CLIENTS} x {arguments.samples:,} samples", flush=True)
-        folders.prepare(make_task(arguments.samples, 32, "simulation"), data, Path(folder) / "test")
+        task = make_task(arguments.samples, 32, "simulation")
+        folders.prepare(task.data, task.partition, task.seed, data, Path(folder) / "test")
         common = ["--rounds", str(arguments.rounds), "--samples", str(arguments.samples), "--measure"]
         for batch in arguments.batch:
             print(f"measuring batch size {batch}", flush=True)

@@ -87,7 +87,7 @@ def test_an_older_run_that_is_resumed_leaves_the_newer_champion_where_it_is(
     first = registered("run-1")  # and stopped
     deploy("run-2", registered("run-2"))
     pid = local_endpoint.running()[0].pid
-    document, endpoint, served = deploy("run-1", first)  # resumed
+    document, _, served = deploy("run-1", first)  # resumed
     assert (document.version, document.instead_of) == (2, 1)
     assert ModelVersion.read(served.path).version == served.metadata["version"] == 2
     assert [running.pid for running in local_endpoint.running()] == [pid]
