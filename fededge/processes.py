@@ -1,4 +1,4 @@
-"""Processes that end as they should: children with their owner, a step with its clean-up done, a marked one when asked."""
+"""Processes that end as they should: children with their owner, steps with their clean-up done."""
 
 import contextlib
 import ctypes

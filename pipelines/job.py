@@ -1,5 +1,6 @@
 """A task's whole job on this machine: compile, run, let devices take the release, report."""
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
@@ -7,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fededge import settings, storage
-from fededge.documents import DeviceReports, ModelVersion
+from fededge.documents import DeviceReports, Release
 from fededge.documents.run import OUTCOME_LIMIT
+from fededge.errors import ReportError
 from fededge.fleet.simulation import SimulatedDevices
-from fededge.report import Report, write_report
+from fededge.report import Report, replace_page, write_report
+from fededge.signing import LIMIT, TrustedKey, public_file
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 from pipelines import runs
-from pipelines.check import check
 from pipelines.check import check_before_running
 from pipelines.federated_training.pipeline import compile_to
 from pipelines.local import run_local
@@ -52,7 +54,6 @@ def run_task(
         FedEdgeError: a mistake with a name; nothing is half-written, and the job can be run again.
         pipelines.local.StepFailed: a step failed without one.
     """
-    check(task)
     home = settings.home()
     say = say or functools.partial(print, file=sys.stdout, flush=True)
     check_before_running(task, home, fresh)
@@ -69,7 +70,8 @@ def run_task(
             # The exit handler wrote it, though where MLflow is out of reach that step counts as failed.
             written = sorted(folder.glob("artifacts/*/write-report/report"), key=lambda p: p.stat().st_mtime)
             if written:
-                storage.write(str(page), written[-1].read_bytes())
+                with contextlib.suppress(ReportError):  # the page of an earlier try shows more
+                    replace_page(page, written[-1].read_bytes())
                 say(f"report: {page}")
             raise
         report = write_report(task, run.id, page)
@@ -92,12 +94,13 @@ def report_again(run_id: str = "") -> Finished:
 
 def _deliver(task: FederatedTask, run: Run, home: Path, count: int, say: Callable[[str], None]) -> None:
     """Let simulated devices take the release, and record what they report."""
-    version = run.artifact(home, "register-model", "version")
     data = run.artifact(home, "prepare-data", "data")
-    if not (version and data and run.artifact(home, "release-variants", "release")):
+    envelope = run.artifact(home, "release-variants", "release")
+    if not (data and envelope):
         say("no release, so nothing for devices")
         return
-    number = ModelVersion.read(version).version
+    trusted = TrustedKey.load(public_file(settings.signing_key_file()))
+    number = Release.opened(storage.read(str(envelope), LIMIT), trusted, task.name).version
     say(f"{count} devices started")
     with TrackedRun.join(run.id, task).step("devices") as step:
         with SimulatedDevices(task, count, data) as simulated:

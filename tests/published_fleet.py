@@ -56,7 +56,7 @@ class Fleet:
         }
 
     def manifest(self, version: int, model: str | bytes = "first") -> Release:
-        return release.build(self.task.devices, ModelVersion.from_content(self.document(version, model)))
+        return release.build(ModelVersion.from_content(self.document(version, model)))
 
     def publish(self, version: int, model: str | bytes = "first") -> Release:
         return release.publish(self.root, self.manifest(version, model), self.key)[0]
@@ -66,7 +66,7 @@ class Fleet:
         return release_url(self.root, self.task.name)
 
     def model_url(self, manifest: Release) -> str:
-        return manifest.classes["camera"].url
+        return manifest.devices["camera"].url
 
 
 @pytest.fixture

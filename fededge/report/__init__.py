@@ -4,7 +4,7 @@ from fededge.report.content import Report, RunOutcome, report_of
 from fededge.report.page import render
 from fededge.report.records import Facts, device_reports, read
 from fededge.report.terminal import summary
-from fededge.report.writing import end_run, write_report
+from fededge.report.writing import end_run, replace_page, write_report
 
 __all__ = [
     "Facts",
@@ -14,6 +14,7 @@ __all__ = [
     "end_run",
     "read",
     "render",
+    "replace_page",
     "report_of",
     "summary",
     "write_report",

@@ -15,7 +15,7 @@ from fededge.documents import Ending
 from fededge.errors import ReportError, TrackingError
 from fededge.report.content import Report, report_of
 from fededge.report.page import render
-from fededge.report.records import Facts, device_reports, read
+from fededge.report.records import device_reports, read
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 
@@ -45,7 +45,7 @@ def write_report(task: FederatedTask, run: str, path: str | Path) -> Report:
             "has ended; or, if FEDEDGE_HOME was moved, move it back, since MLflow keeps absolute paths"
         )
     report = _report(task, run, tracked, records)
-    _refuse_loss(path, report.facts)
+    _refuse_loss(path, report.facts.counts)
     _write(report, tracked, path)
     return report
 
@@ -75,29 +75,45 @@ def end_run(task: FederatedTask, run: str, path: str | Path, state: str, error: 
     except TrackingError as untracked:
         facts = read({ENDING: Ending(state="FAILED", error=str(untracked)).to_content()})
         with contextlib.suppress(ReportError):  # a page that shows more is worth more than this one
-            _refuse_loss(path, facts)
+            _refuse_loss(path, facts.counts)
             storage.write(str(path), render(report_of(task, run, "not reached", facts)))
         raise
-    _refuse_loss(path, report.facts)
+    _refuse_loss(path, report.facts.counts)
     _write(report, tracked, path)
     return report
+
+
+def replace_page(path: str | Path, page: bytes) -> None:
+    """Write the rendered report `page` to `path`.
+
+    Raises:
+        ReportError: the page at `path` shows more. It stays as it is.
+        StorageError: `path` cannot be written.
+    """
+    _refuse_loss(path, _shown(page))
+    storage.write(str(path), page)
 
 
 def _report(task: FederatedTask, run: str, tracked: TrackedRun, records: Mapping[str, Any]) -> Report:
     return report_of(task, run, tracked.url, read(records, *device_reports(task.name)))
 
 
-def _refuse_loss(path: str | Path, facts: Facts) -> None:
-    """Raise ReportError if the page at `path` shows more of anything than there is in `facts`."""
+def _shown(page: bytes) -> dict[str, int]:
+    """How many of each a rendered page says that it shows."""
+    counts = SHOWS.search(page[:2000].decode(errors="replace"))
+    pairs = [each.split("=") for each in counts[1].split(" ")] if counts else []
+    return {name: int(count) for name, count in pairs}
+
+
+def _refuse_loss(path: str | Path, counts: Mapping[str, int]) -> None:
+    """Raise ReportError if the page at `path` shows more of anything than `counts` says there is."""
     if not storage.exists(str(path)):
         return
-    head = storage.read(str(path), PAGE_LIMIT)[:2000].decode(errors="replace")
-    counts = SHOWS.search(head)
-    shown = dict(each.split("=") for each in counts[1].split(" ")) if counts else {}
+    shown = _shown(storage.read(str(path), PAGE_LIMIT))
     lost = [
-        f"{name.replace('_', ' ')} {shown[name]}, now {count}"
-        for name, count in facts.counts.items()
-        if int(shown.get(name, 0)) > count
+        f"{name.replace('_', ' ')} {before}, now {counts.get(name, 0)}"
+        for name, before in shown.items()
+        if before > counts.get(name, 0)
     ]
     if lost:
         raise ReportError(

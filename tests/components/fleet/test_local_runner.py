@@ -22,6 +22,7 @@ from fededge.documents import (
 )
 from fededge.signing import TrustedKey, public_file
 from fededge.task import FederatedTask
+from tests.registered_models import register_version
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = FederatedTask.from_json(
@@ -69,20 +70,9 @@ def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact) -> None:
 
 
 def test_release_variants_runs_as_a_step(tmp_path: Path, artifact) -> None:
-    model = b"a model file"
-    url = storage.join(settings.storage(), "models", "0", "int8.tflite")
-    storage.write(url, model)
-    document = {
-        "version": 4,
-        "state_digest": storage.digest(b"state"),
-        "round": 12,
-        "shape": [28, 28, 1],
-        "classes": 10,
-        "variants": [{"kind": "int8", "url": url, "digest": storage.digest(model), "bytes": len(model)}],
-        "devices": {"camera": "int8"},
-    }
+    registered, _ = register_version(TASK, "run-1", {"float32": b"a model file"})
     version = artifact(Model, "version")
-    Path(version.path).write_text(json.dumps(document))
+    registered.write(version.path)
     lineage.seal(version)
 
     @dsl.pipeline
@@ -92,6 +82,6 @@ def test_release_variants_runs_as_a_step(tmp_path: Path, artifact) -> None:
 
     output = steps(task=TASK.to_json()).output
     trusted = TrustedKey.load(public_file(settings.signing_key_file()))
-    assert Release.opened(Path(output.path).read_bytes(), trusted, "tiny").version == 4
+    assert Release.opened(Path(output.path).read_bytes(), trusted, "tiny").version == 1
     assert storage.read(release_url(settings.storage(), "tiny")) == Path(output.path).read_bytes()
     lineage.verify(output)

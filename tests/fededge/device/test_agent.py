@@ -23,7 +23,7 @@ from fededge.device.agent import Agent, main
 from fededge.device.installation import Installation
 from fededge.device.samples import Samples
 from fededge.device.transport import BlobTransport
-from fededge.documents import DeviceReport
+from fededge.documents import DeviceReport, VariantFile
 from fededge.errors import IntegrityError, ReleaseError
 from fededge.fleet import release
 from fededge.fleet.reports import collect
@@ -196,7 +196,7 @@ def test_a_genuine_release_of_a_broken_model_is_refused(
 
 
 def test_a_model_with_other_outputs_than_released_is_refused(fleet, device: Device, agent: Agent) -> None:
-    manifest = fleet.manifest(2, "second").model_copy(update={"classes_count": 4})
+    manifest = fleet.manifest(2, "second").model_copy(update={"classes": 4})
     release.publish(fleet.root, manifest, fleet.key)
     keeps_the_first(device, agent, "gives 3 outputs, but was released for [4, 4, 1] and 4")
 
@@ -217,8 +217,8 @@ def test_samples_of_another_shape_than_the_model_takes_are_reported(fleet, devic
 
 def test_a_release_without_this_class_is_refused(fleet, device: Device, agent: Agent) -> None:
     manifest = fleet.manifest(2, "second")
-    others = {name: variant for name, variant in manifest.classes.items() if name != "camera"}
-    release.publish(fleet.root, manifest.model_copy(update={"classes": others}), fleet.key)
+    others = {name: variant for name, variant in manifest.devices.items() if name != "camera"}
+    release.publish(fleet.root, manifest.model_copy(update={"devices": others}), fleet.key)
     keeps_the_first(device, agent, "'camera'")
 
 

@@ -94,7 +94,7 @@ def test_a_report_in_another_devices_name_is_left_out(tmp_path, caplog: pytest.L
     data = DeviceReport(**CONTENT).to_bytes()
     storage.write(f"{tmp_path}/fleet/tiny/devices/camera-7.json", data)
     assert collect(str(tmp_path), "tiny") == []
-    assert "it says it is from camera-0" in caplog.text
+    assert "it says that it is from camera-0" in caplog.text
 
 
 def test_no_release_yet_is_said_plainly(tmp_path) -> None:

@@ -64,13 +64,13 @@ def test_every_kind_has_a_name_of_its_own():
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)
 def test_a_newer_format_is_refused_by_name(kind):
-    with pytest.raises(DocumentError, match=f"fededge-{kind.KIND}-99, newer than fededge-{kind.KIND}-1"):
+    with pytest.raises(DocumentError, match=f"fededge-{kind.KIND}-99, newer than {kind.format_name()}, "):
         kind.from_content({"format": f"fededge-{kind.KIND}-99"})
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.KIND)
 def test_another_kind_of_document_is_refused_by_name(kind):
-    with pytest.raises(DocumentError, match=f"'fededge-other-1' where fededge-{kind.KIND}-1 is expected"):
+    with pytest.raises(DocumentError, match=f"'fededge-other-1' where {kind.format_name()} is expected"):
         kind.from_content({"format": "fededge-other-1"})
 
 
@@ -157,4 +157,18 @@ def test_any_content_gives_a_document_or_the_named_error(kind: type[Document], d
 
 
 def test_a_release_of_the_first_format_is_read():
-    assert Release.format_name() == "fededge-release-1"
+    variant = {"kind": "int8", "url": "file:///m", "digest": "sha256:" + "0" * 64, "bytes": 9}
+    first = {
+        "format": "fededge-release-1",
+        "task": "tiny",
+        "version": 3,
+        "issued": 1.5,
+        "classes": {"camera": variant},
+        "classes_count": 10,
+        "shape": [28, 28, 1],
+        "state_digest": "sha256:" + "1" * 64,
+        "round": 12,
+    }
+    release = Release.from_content(first)
+    assert release.variant_for("camera").bytes == 9
+    assert release.classes == 10
