@@ -13,13 +13,19 @@ from components.delivery.build_variant.component import build_variant
 from components.delivery.gate_model.component import gate_model
 from components.delivery.measure_variant.component import measure_variant
 from components.delivery.register_model.component import register_model
-from fededge import lineage, settings, storage, weights
+from fededge import examples, lineage, settings, storage
 from fededge.delivery import registry
+from fededge.documents import CalibrationRanges, Evaluation, RoundRecord, TensorRange
+from fededge.learning.state import State
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 from pipelines import local
 
 KINDS = ["float32", "int8"]
+ACTIVATIONS = [
+    *("input", "1/Conv2D", "2/MaxPooling2D", "3/Conv2D", "4/MaxPooling2D"),
+    *("5/Flatten", "6/Dense", "7/Dense", "8/Softmax"),
+]
 SHAPES = {
     "conv1/kernel": (5, 5, 1, 32),
     "conv1/bias": (32,),
@@ -47,27 +53,25 @@ TASK = FederatedTask.from_json(
 def inputs(artifact: Any) -> dict[str, Any]:
     """What the delivery steps get from the learning steps, for a model with random weights."""
     random = np.random.default_rng(5)
-    state, data, test = artifact(Model, "state"), artifact(Dataset, "data"), artifact(Dataset, "test")
-    tensors = {f"model/{n}": random.normal(0, 0.05, s).astype(np.float32) for n, s in SHAPES.items()}
-    header = {"task": TASK.digest, "round": 4, "history": [], "origin": ""}
-    Path(state.path).write_bytes(weights.to_bytes(tensors, {"state": json.dumps(header)}))
+    state, test = artifact(Model, "state"), artifact(Dataset, "test")
+    evaluation, ranges = artifact(Metrics, "evaluation"), artifact(Artifact, "ranges")
+    tensors = {name: random.normal(0, 0.05, shape).astype(np.float32) for name, shape in SHAPES.items()}
+    history = [
+        RoundRecord(round=n, cohort=[], reported=[], examples=9, loss=1, accuracy=0.5, seconds=1, at=0)
+        for n in range(1, 5)
+    ]
+    State(TASK.identity, 4, tensors, [], history).save(state.path)
     lineage.seal(state, round=4)
-    client = Path(data.path) / "clients" / "site-0"
-    client.mkdir(parents=True)
-    values = {"mean": 0.5, "std": 0.25, "min": 0.0, "max": 1.0}
-    summary = {name: np.full((28, 28, 1), value, np.float32) for name, value in values.items()}
-    (client / "summary.safetensors").write_bytes(weights.to_bytes(summary))
-    lineage.seal(data)
-    Path(test.path).mkdir()
-    np.save(Path(test.path) / "x.npy", random.random((20, 28, 28, 1), np.float32))
-    np.save(Path(test.path) / "y.npy", random.integers(0, 10, 20))
+    examples.write(Path(test.path), random.random((20, 28, 28, 1), np.float32), random.integers(0, 10, 20))
     lineage.seal(test)
-    made = {"state": state, "data": data, "test": test}
-    for name in ("evaluation", "centralized"):
-        made[name] = artifact(Metrics, name)
-        Path(made[name].path).write_text(json.dumps({"accuracy": 0.6}))
-        lineage.seal(made[name])
-    return made
+    measured = [TensorRange(name=name, low=0.0, high=4.0) for name in ACTIVATIONS]
+    CalibrationRanges(clients=3, examples=90, ranges=measured).write(ranges.path)
+    lineage.seal(ranges)
+    Evaluation(round=4, accuracy=0.6, loss=1.0, examples=20, samples=36, per_class=[], confusion=[]).write(
+        evaluation.path
+    )
+    lineage.seal(evaluation)
+    return {"state": state, "test": test, "ranges": ranges, "evaluation": evaluation}
 
 
 def compiled(inputs: dict[str, Any], file: Path) -> Path:
@@ -78,13 +82,11 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
     @dsl.pipeline(name="delivery")
     def delivery(task: str) -> Artifact:
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        state, data, test, evaluation, centralized = map(
-            given, ("state", "data", "test", "evaluation", "centralized")
-        )
-        gate = gate_model(task=task, run=run, evaluation=evaluation, centralized=centralized)
+        state, test, ranges, evaluation = map(given, ("state", "test", "ranges", "evaluation"))
+        gate = gate_model(task=task, run=run, evaluation=evaluation, state=state, centralized=-1.0)
         with dsl.If(gate.outputs["Output"] == "pass"):
             with dsl.ParallelFor(KINDS) as kind:
-                built = build_variant(task=task, run=run, kind=kind, state=state, data=data)
+                built = build_variant(task=task, run=run, kind=kind, state=state, ranges=ranges)
                 measured = measure_variant(
                     task=task, run=run, variant=built.output, test=test, evaluation=evaluation
                 )

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fededge import storage
 from fededge.delivery import registry
+from fededge.documents import RoundRecord, Rounds
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
+from tests.registered_models import register_version
 
 DEADLINE = 60.0
 
@@ -46,39 +47,28 @@ def server(
         process.wait()
 
 
-def test_a_run_is_tracked_and_registered_over_http(server: str, task: FederatedTask, tmp_path: Path) -> None:
+ROUND = RoundRecord(
+    round=1, cohort=["a"], reported=["a"], examples=9, loss=0.5, accuracy=0.8, seconds=1.0, at=1_700_000_000.0
+)
+
+
+def test_a_run_is_tracked_and_registered_over_http(server: str, task: FederatedTask) -> None:
     tracked = TrackedRun.join("run-1", task)
     with tracked.step("run_rounds-0001") as step:
-        step.round({"round": 1, "loss": 0.5, "accuracy": 0.8, "at": 1_700_000_000.0})
-        step.record("rounds-0001", [{"round": 1}])
+        step.round(ROUND)
+        step.record("rounds-0001", Rounds(rounds=[ROUND]))
     again = TrackedRun.join("run-1", task)
     assert again.run_id == tracked.run_id
-    assert again.records()["rounds-0001"] == [{"round": 1}]
+    assert Rounds.from_content(again.records()["rounds-0001"]).rounds == [ROUND]
     assert again.records()["steps/run_rounds-0001"]["status"] == "succeeded"
     assert tracked.url.startswith(f"{server}/#/experiments/")
     with urllib.request.urlopen(f"{server}/api/2.0/mlflow/runs/get?run_id={tracked.run_id}") as answer:
         assert b'"train/loss"' in answer.read()
 
-    state = tmp_path / "state"
-    state.write_bytes(b"weights")
-    model = registry.Trained(state, storage.digest(b"weights"), round=1, accuracy=0.8)
-    files = {"float32": b"one", "int8": b"two"}
-    measured = [
-        {
-            **dict.fromkeys(("accuracy", "accuracy_loss", "latency_ms_1", "latency_ms_500"), 0.1),
-            **dict.fromkeys(("bytes", "compressed_bytes", "classes"), 3),
-            "kind": kind,
-            "digest": storage.digest(data),
-            "shape": [1],
-            "passed": True,
-            "reasons": [],
-        }
-        for kind, data in files.items()
-    ]
-    document = registry.register(task, "run-1", again, model, files, measured, passed=True)
+    version, _ = register_version(task, "run-1")
     champion = registry.champion("digits")
     assert champion
-    assert (champion.version, champion.digest) == (document["version"], model.digest)
+    assert (champion.version, champion.digest) == (version.version, version.weights_digest)
 
 
 def _await(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
