@@ -164,6 +164,8 @@ class _Site:
         except (OSError, ValueError):
             line = b""
         if not line:
+            self._process.kill()  # its output is closed: it ended, or will never answer again
+            self._process.wait()
             words = self._log.read_text(errors="replace").split()[-40:]
             return {"error": f"the site process ended: {' '.join(words) or 'no words'}"}
         answer: dict[str, Any] = json.loads(line)

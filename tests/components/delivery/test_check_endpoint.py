@@ -112,6 +112,7 @@ def test_a_tampered_endpoint_document_is_not_followed(plain: Any, artifact: Any,
 DELIVER = """
 import pathlib, runpy, sys
 import numpy as np
+from fededge.delivery import registry
 from fededge.delivery.endpoints.check import check
 from fededge.delivery.endpoints.deployment import deploy
 from fededge.task import FederatedTask

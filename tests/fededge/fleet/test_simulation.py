@@ -1,6 +1,5 @@
 """Simulated devices: real agent processes that follow a release and end with their owner."""
 
-import json
 import os
 import signal
 import subprocess
@@ -32,14 +31,11 @@ def simulated(fleet, samples: Any, count: int = 3, **options: Any) -> SimulatedD
 def data(tmp_path: Path, examples) -> Path:
     """A data artifact with two clients, of 5 and 4 test examples."""
     x, y = examples
-    clients = []
     for name, part in (("site-0", slice(0, 5)), ("site-1", slice(5, 9))):
-        folder = tmp_path / "data" / "clients" / name / "test"
+        folder = tmp_path / "data" / name / "test"
         folder.mkdir(parents=True)
         np.save(folder / "x.npy", x[part])
         np.save(folder / "y.npy", y[part])
-        clients.append({"id": name, "train": 20, "test": 5, "labels": [7, 7, 6]})
-    (tmp_path / "data" / "population.json").write_text(json.dumps({"clients": clients}))
     return tmp_path / "data"
 
 
@@ -148,5 +144,5 @@ def test_mistakes_are_named_before_anything_starts(fleet, examples, tmp_path: Pa
         SimulatedDevices(fleet.task.model_copy(update={"devices": []}), 1, [examples], python=PYTHON)
     with pytest.raises(DataError, match="for 1 devices given, but there are 2"):
         simulated(fleet, [examples], 2)
-    with pytest.raises(DataError, match=r"population\.json"):
+    with pytest.raises(DataError, match="no clients to take samples from"):
         simulated(fleet, tmp_path, 2)
