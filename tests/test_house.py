@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fededge import errors
+
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("platform", "worker", "serving", "edge")
 LOCKS = sorted((ROOT / "images").rglob("*.lock"))
@@ -140,3 +142,29 @@ def test_the_table_of_environment_variables_is_that_of_the_code():
         "FEDEDGE_SHARED",
         "FEDEDGE_TEST_ENVIRONMENT",
     }
+
+
+def test_the_table_of_errors_is_the_exception_tree():
+    from fededge.errors import FedEdgeError
+
+    def tree(error: type[FedEdgeError]) -> set[str]:
+        return {error.__name__}.union(*map(tree, error.__subclasses__()))
+
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+    assert len(table) == len(set(table))
+    named = {name for name in tree(FedEdgeError) if hasattr(errors, name)}
+    assert set(table) == named
+
+
+def test_the_table_of_documents_is_that_of_the_code():
+    import fededge.learning.state
+    from fededge.documents import Document
+
+    row = r"^\| `([a-z-]+)` \| (\d+) \| (yes)? ?\|"
+    table = re.findall(row, (ROOT / "docs" / "formats.md").read_text(), re.MULTILINE)
+    kinds = {
+        (kind.KIND, str(kind.VERSION), "yes" if kind.UNVERSIONED else "")
+        for kind in Document.__subclasses__()
+        if kind.__module__.startswith(("fededge.documents", fededge.learning.state.__name__))
+    }
+    assert set(table) == kinds
