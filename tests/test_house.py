@@ -105,10 +105,10 @@ def test_an_image_copies_only_what_exists_and_the_build_context_lets_in(name):
         assert f"!{source.split('/')[0]}" in ignore
 
 
-def test_continuous_integration_runs_make_test():
+def test_continuous_integration_runs_the_readmes_test_command_and_the_slow_tier():
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
-    assert script.read_text().splitlines()[-1] == "make test"
+    assert script.read_text().splitlines()[-2:] == ["make test", "make test-slow"]
     assert "set -euo pipefail" in script.read_text()
 
 

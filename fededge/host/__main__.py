@@ -5,7 +5,9 @@ import sys
 
 JOBS = {
     "run": "set up what is missing, then run the digits task with six simulated devices",
-    "test": "set up what is missing, then lint, check types and run every test",
+    "test": "set up what is missing, then lint, check types and run the tests",
+    "test-slow": "set up what is missing, then run what takes long: kills and whole pipelines",
+    "bench": "set up what is missing, then run the benchmarks",
     "setup": "set up the four environments and nothing more",
     "lock": "remake the lock files from the extras of setup.cfg",
 }
@@ -30,8 +32,12 @@ def main() -> int:
     try:
         if arguments.job == "run":
             jobs.run()
+        if arguments.job == "bench":
+            jobs.bench()
         if arguments.job == "test":
             return jobs.test()
+        if arguments.job == "test-slow":
+            return jobs.test_slow()
         if arguments.job == "lock":
             locks.make_locks(arguments.upgrade)
         else:

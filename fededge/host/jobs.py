@@ -1,8 +1,10 @@
-"""The two jobs of a checkout: run the main job, and test everything."""
+"""The jobs of a checkout: run the main job, test in two tiers, and measure."""
 
 import os
+import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,14 @@ from fededge.host.layout import VENVS, become, call, interpreter, say
 
 # What pytest runs where, the longest first; two run side by side.
 SUITES = (
-    ("platform", ["tests/e2e"]),
+    ("platform", ["tests"]),
     ("worker", ["tests"]),
-    ("platform", ["tests", "--ignore=tests/e2e"]),
     ("serving", ["tests"]),
     ("edge", ["tests"]),
+)
+SLOW_SUITES = (
+    ("platform", ["tests/e2e"]),
+    ("worker", ["tests/fededge/learning"]),
 )
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
 
@@ -44,8 +49,22 @@ def run() -> NoReturn:
     become([VENVS / "platform" / "bin" / "fededge", *MAIN_JOB])
 
 
+def test_slow() -> int:
+    """Set up, then run what takes long: kills and whole pipelines; the exit status."""
+    set_up(tests=True)
+    total = _pytest_in(SLOW_SUITES, "slow")
+    print(total, flush=True)
+    return 1 if total.failed else 0
+
+
+def bench() -> NoReturn:
+    """Set up, then become the benchmarks, which print ratios and write benchmarks/results."""
+    set_up()
+    become([sys.executable, "-m", "benchmarks"])
+
+
 def test() -> int:
-    """Set up, then lint, check types and run the tests of each environment; the exit status."""
+    """Set up, then lint, check types and run what any change can break; the exit status."""
     set_up(tests=True)
     tools = VENVS / "platform" / "bin"
     broken = []
@@ -53,8 +72,7 @@ def test() -> int:
         say(" ".join(command))
         if call([tools / command[0], *command[1:]]) != 0:
             broken.append(" ".join(command))
-    with ThreadPoolExecutor(2) as side_by_side:
-        total = sum(side_by_side.map(_pytest, *zip(*SUITES, strict=True)), Outcome())
+    total = _pytest_in(SUITES, "not slow")
     if broken:
         print("checks that failed: " + ", ".join(broken))
     print(total, flush=True)
@@ -72,6 +90,13 @@ def outcome_of(report: Path, status: int) -> Outcome:
     if status != 0 and not outcome.failed:
         outcome.failed = 1
     return outcome
+
+
+def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str) -> Outcome:
+    """Run the tests of a tier in each environment, two side by side."""
+    with ThreadPoolExecutor(2) as side_by_side:
+        ran = side_by_side.map(lambda suite: _pytest(suite[0], ["-m", tier, *suite[1]]), suites)
+        return sum(ran, Outcome())
 
 
 def _pytest(name: str, arguments: list[str]) -> Outcome:

@@ -13,7 +13,7 @@ from fededge.documents import Steps
 
 from .conftest import Ended, Machine
 
-pytestmark = pytest.mark.environment("platform")
+pytestmark = pytest.mark.slow
 
 Job = tuple[Machine, Ended, Ended]
 

@@ -10,7 +10,7 @@ from fededge.delivery.endpoints import local as local_endpoint
 
 from .conftest import ROOT
 
-pytestmark = pytest.mark.environment("platform")
+pytestmark = pytest.mark.slow
 
 NOTEBOOK = ROOT / "notebooks" / "federated_training.ipynb"
 

@@ -11,7 +11,7 @@ import pytest
 
 from .conftest import ROOT, Machine
 
-pytestmark = pytest.mark.environment("platform")
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -79,6 +79,7 @@ def test_simulation_and_federated_give_the_same_weights_after_a_few_steps(
     assert_engines_agree(prepared, make_task, tmp_path, 1, client=client, server=server, dropout=dropout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     "avx512f" not in Path("/proc/cpuinfo").read_text(),
     reason="TFF's worker is a build of TensorFlow of its own: its kernels round as the wheel's do with AVX-512 only",
@@ -123,6 +124,7 @@ run(prepared, task, Path(sys.argv[5]), 3, lambda record: print(record.round, flu
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["federated", "simulation"])
 def test_killed_by_sigkill_and_run_again_gives_the_same_bits(
     prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path, engine: str
