@@ -95,7 +95,7 @@ def test_every_artifact_is_sealed_and_traced_to_its_parents(job: Job) -> None:
 def test_each_device_runs_the_released_variant_of_its_class(job: Job) -> None:
     machine, _, _ = job
     release = json.loads(Path(steps(machine)["release-variants"]["release"]).read_bytes())
-    classes = json.loads(release["payload"])["classes"]
+    classes = json.loads(release["payload"])["devices"]
     files = list((machine.home / "storage" / "fleet" / "tiny" / "devices").glob("*.json"))
     reports = [json.loads(file.read_bytes()) for file in files]
     assert {report["class"] for report in reports} == {"gateway", "sensor-hub"}

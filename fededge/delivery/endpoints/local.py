@@ -184,6 +184,8 @@ def _launch(
         ),
     ]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # A step's TMPDIR ends with its run, and may be too long for the sockets that Seldon makes there.
+    own = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
     with log.open("wb") as output:
         fcntl.flock(output, fcntl.LOCK_EX)
         process = subprocess.Popen(
@@ -193,7 +195,7 @@ def _launch(
             stderr=subprocess.STDOUT,
             cwd=log.parent,
             env={
-                **os.environ,
+                **own,
                 **ENVIRONMENT,
                 "PYTHONPATH": path,
                 "PYTHONWARNINGS": "ignore",

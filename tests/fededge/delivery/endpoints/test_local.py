@@ -226,6 +226,21 @@ def test_the_same_version_is_left_running(own: LocalEndpoint) -> None:
     assert local_endpoint.running() == [own]
 
 
+def test_a_server_outlives_the_temporary_folder_of_the_step_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 30)  # too long for a socket's path, too
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    endpoint = local_endpoint.start("own", VARIANT, 1)
+    try:
+        assert list(folder.iterdir()) == []
+        folder.rmdir()
+        assert len(prediction.predict(endpoint.rest, prediction.to_uint8(X))[0]) == 20
+    finally:
+        local_endpoint.stop("own")
+
+
 def test_another_version_takes_its_place(own: LocalEndpoint) -> None:
     after = local_endpoint.start("own", VARIANT, 2)
     assert local_endpoint.running() == [after]
