@@ -32,7 +32,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def test_there_is_a_lock_for_each_environment_and_for_the_tools():
-    wanted = {"uv.lock", "build.lock"} | {
+    wanted = {"uv.lock", "build.lock", "platform/notebook.lock"} | {
         f"{n}/{kind}.lock" for n in NAMES for kind in ("requirements", "test")
     }
     assert {str(lock.relative_to(ROOT / "images")) for lock in LOCKS} == wanted

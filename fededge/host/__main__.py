@@ -7,6 +7,7 @@ JOBS = {
     "run": "set up what is missing, then run the digits task with six simulated devices",
     "test": "set up what is missing, then lint, check types and run the tests",
     "test-slow": "set up what is missing, then run what takes long: kills and whole pipelines",
+    "notebook": "set up what is missing, add Jupyter, then open the notebooks",
     "bench": "set up what is missing, then run the benchmarks",
     "setup": "set up the four environments and nothing more",
     "lock": "remake the lock files from the extras of setup.cfg",
@@ -34,6 +35,8 @@ def main() -> int:
             jobs.run()
         if arguments.job == "bench":
             jobs.bench()
+        if arguments.job == "notebook":
+            jobs.notebook()
         if arguments.job == "test":
             return jobs.test()
         if arguments.job == "test-slow":

@@ -16,6 +16,7 @@ from pathlib import Path
 from fededge.host.layout import (
     IMAGES,
     NAMES,
+    NOTEBOOK_LOCK,
     ROOT,
     UV,
     VENVS,
@@ -96,6 +97,21 @@ def _install(name: str, tests: bool) -> None:
         uv,
     )
     _write(folder, wanted)
+
+
+def add_notebook() -> None:
+    """Add Jupyter to the platform environment, which must be set up.
+
+    Raises:
+        SetupError: it could not be installed.
+    """
+    with _alone():
+        say(f"platform: adding {NOTEBOOK_LOCK.relative_to(ROOT)}")
+        target: Command = ["--quiet", "--python", interpreter("platform")]
+        require(
+            "installing Jupyter",
+            [UV, "pip", "install", *target, "--no-deps", "--require-hashes", "-r", NOTEBOOK_LOCK],
+        )
 
 
 def _wanted(name: str, tests: bool) -> Stamp:

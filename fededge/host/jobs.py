@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from fededge.host.environments import set_up
+from fededge.host.environments import add_notebook, set_up
 from fededge.host.layout import VENVS, become, call, interpreter, say
 
 # What pytest runs where, the longest first; two run side by side.
@@ -55,6 +55,13 @@ def test_slow() -> int:
     total = _pytest_in(SLOW_SUITES, "slow")
     print(total, flush=True)
     return 1 if total.failed else 0
+
+
+def notebook() -> NoReturn:
+    """Set up, add Jupyter, then become JupyterLab on the notebooks."""
+    set_up()
+    add_notebook()
+    become([VENVS / "platform" / "bin" / "jupyter", "lab", "--notebook-dir", "notebooks"])
 
 
 def bench() -> NoReturn:

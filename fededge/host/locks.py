@@ -4,13 +4,14 @@ images/uv.lock                    uv itself, from images/uv.in
 images/build.lock                 what builds a source distribution, from images/build.in
 images/<name>/requirements.lock   the extra <name>, with the overrides of images/<name>/uv.toml
 images/<name>/test.lock           what the extra test adds to it (in platform test-platform, too)
+images/platform/notebook.lock     what the extra notebook adds to both
 """
 
 import re
 from pathlib import Path
 
 from fededge.host.environments import install_uv
-from fededge.host.layout import IMAGES, NAMES, ROOT, UV, Command, lock_file, require, say
+from fededge.host.layout import IMAGES, NAMES, NOTEBOOK_LOCK, ROOT, UV, Command, lock_file, require, say
 
 # Locks are made for Linux (glibc 2.31 on) with Python 3.11, whatever the machine that makes them.
 COMPILE = [
@@ -46,6 +47,11 @@ def make_locks(upgrade: bool = False) -> None:
             ["setup.cfg", *extras, "--constraints", production.relative_to(ROOT), *without],
             upgrade,
         )
+    platform = [lock_file("platform"), lock_file("platform", tests=True)]
+    known = PINNED.findall(platform[0].read_text(encoding="utf-8"))
+    without = [part for package in known for part in ("--no-emit-package", package)]
+    pins = [part for lock in platform for part in ("--constraints", lock.relative_to(ROOT))]
+    _compile(NOTEBOOK_LOCK, ["setup.cfg", "--extra", "notebook", *pins, *without], upgrade)
 
 
 def _compile(target: Path, source: Command, upgrade: bool) -> None:

@@ -109,8 +109,10 @@ def test_mlflow_holds_metrics_by_round_and_the_champion(job: Job) -> None:
     machine, _, _ = job
     with sqlite3.connect(machine.home / "mlflow.db") as database:
         found = database.execute("select key, step from metrics where key like 'federated/%'").fetchall()
+        others = {row[0] for row in database.execute("select distinct key from metrics")}
         aliases = {row[0] for row in database.execute("select alias from registered_model_aliases")}
     assert set(found) == {(f"federated/{name}", step) for name in ("accuracy", "loss") for step in (1, 2)}
+    assert {"variant/int8/accuracy", "gate/passed", "clients/accuracy_min", "train/loss"} <= others
     assert aliases == {"candidate", "champion"}
 
 

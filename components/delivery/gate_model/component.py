@@ -42,15 +42,17 @@ def gate_model(
     with TrackedRun.join(run, spec).step("gate_model") as step:
         lineage.verify(evaluation, state)
         champion = registry.champion(spec.name)
+        reached = Evaluation.read(evaluation.path)
         judged = gates.judge_model(
             spec.gate,
-            Evaluation.read(evaluation.path).accuracy,
+            reached.accuracy,
             None if centralized < 0 else centralized,
             champion.champion if champion else None,
             weights.digest_of(states.load(state.path).weights),
         )
         judged.write(decision.path)
         lineage.seal(decision, parents=[evaluation, state], decision=judged.decision)
+        step.gate(judged, step=reached.round)
         step.record("gate", judged)
         for reason in judged.reasons:
             print(f"fededge: {reason}")

@@ -47,4 +47,5 @@ def measure_variant(
         for name in ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500"):
             measurement.log_metric(name, getattr(judged, name))
         lineage.seal(measurement, parents=[variant, test, evaluation], kind=kind)
+        step.variant(judged)
         step.record(f"variant-{kind}", judged)

@@ -77,6 +77,7 @@ def register_model(
             decision=final.decision,
         )
         step.record("version", registered)
+        step.gate(final, step=registered.round)
         step.record("gate", final)
         if final != given:
             print(

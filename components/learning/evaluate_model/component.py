@@ -73,6 +73,7 @@ def evaluate_model(
         lineage.seal(evaluation, parents=[state, population, data, test], round=current.round)
         labels = [row.label for row in result.per_class]
         classification.log_confusion_matrix(labels, result.confusion)
+        step.clients(result)
         step.record(f"evaluation-{current.round:04d}", result)
         for client, reason in result.failed.items():
             print(f"fededge: {client} did not evaluate the model: {reason}")
