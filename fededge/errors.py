@@ -34,7 +34,10 @@ SHOWN = 80
 
 
 class FedEdgeError(Exception):
-    """Base of all errors that FedEdge raises on purpose."""
+    """Base of all errors that FedEdge raises on purpose; what does not print in a message is escaped."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("\n".join(map(_escaped, message.split("\n"))))
 
 
 class TaskError(FedEdgeError):
@@ -142,4 +145,8 @@ class SetupError(FedEdgeError):
 def shown(text: str, most: int = SHOWN) -> str:
     """`text` as an error may show it: one line, at most so long, with what does not print escaped."""
     cut = text if len(text) <= most else f"{text[: most - 3]}..."
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in cut)
+    return _escaped(cut)
+
+
+def _escaped(text: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

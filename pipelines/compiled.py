@@ -4,11 +4,24 @@ from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from typing import Any
 
+from pipelines.warm import component
+
 
 def images(spec: Mapping[str, Any]) -> list[str]:
     """The images that a pipeline's steps run in."""
     executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
     return sorted({executor["container"]["image"] for executor in executors if "container" in executor})
+
+
+def components(spec: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The sources of the Python components that a pipeline's steps run, by image."""
+    found: dict[str, set[str]] = {}
+    for executor in spec.get("deploymentSpec", {}).get("executors", {}).values():
+        container = executor.get("container", {})
+        source = component(container.get("command", []))
+        if source is not None:
+            found.setdefault(container["image"], set()).add(source)
+    return {image: sorted(sources) for image, sources in found.items()}
 
 
 def closing_steps(spec: Mapping[str, Any]) -> set[str]:

@@ -52,7 +52,7 @@ def run_task(
 
     Raises:
         FedEdgeError: a mistake with a name; nothing is half-written, and the job can be run again.
-        pipelines.local.StepFailed: a step failed without one.
+        pipelines.local_steps.StepFailed: a step failed without one.
     """
     home = settings.home()
     say = say or functools.partial(print, file=sys.stdout, flush=True)

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from fededge.processes import owned
 
@@ -21,35 +22,45 @@ POLL = 0.05
 GRACE = 10.0
 
 
-class StepProcess:
-    """A running step.
+class Process(Protocol):
+    """What is asked of a started process, which leads a group of its own; `subprocess.Popen` is one."""
 
-    Args:
-        command: what to run.
-        environment: all its environment variables.
-        log: file that gets its output, in place of an earlier one.
+    pid: int
+    returncode: int | None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status; subprocess.TimeoutExpired where it still runs after `timeout` seconds."""
+        ...
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Process:
+    """Start `command` with these environment variables and its output added to `log`.
 
     Raises:
         EnvironmentMissing: this machine lacks setpriv.
     """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            owned(command),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.log = log
+
+class StepProcess:
+    """A running step, and the log that it writes to."""
+
+    def __init__(self, process: Process, log: Path) -> None:
+        self._log = log
+        self._process = process
         self._deadline: float | None = None
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                owned(command),
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
 
     def wait(self, live: Callable[[str], None]) -> int:
         """Exit status of the step, once it has ended; its live lines go to `live` meanwhile."""
-        with self.log.open(encoding="utf-8", errors="replace") as lines:
+        with self._log.open(encoding="utf-8", errors="replace") as lines:
             rest = ""
             while True:
                 ended = self._ended()
@@ -58,8 +69,8 @@ class StepProcess:
                 for line in whole:
                     if line.startswith(LIVE):
                         live(line.removeprefix(LIVE).strip())
-                if ended:
-                    return self._process.returncode
+                if ended is not None:
+                    return ended
 
     def stop(self) -> None:
         """Ask the step and what it started to end; after the grace time, `wait` ends them by force."""
@@ -67,12 +78,12 @@ class StepProcess:
             self._deadline = time.monotonic() + GRACE
             self._signal(signal.SIGTERM)
 
-    def _ended(self) -> bool:
+    def _ended(self) -> int | None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(POLL)
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._signal(signal.SIGKILL)
-        return self._process.returncode is not None
+        return self._process.returncode
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:

@@ -70,7 +70,7 @@ def _on_kubeflow(spec: FederatedTask) -> None:
 def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:
     from fededge.report import summary
     from pipelines.job import run_task
-    from pipelines.local import StepFailed
+    from pipelines.local_steps import StepFailed
 
     try:
         with live.progress() as say:

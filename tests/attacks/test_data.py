@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fededge.errors import DataError
@@ -83,6 +83,7 @@ def test_changed_files_are_read_or_refused_by_name(tmp_path: Path, data: bytes) 
 
 @FEW
 @given(st.sampled_from(sorted(GOOD)), mutants([npy("'|u1'", "(6,)")]))
+@example("owner", npy("'\x01,|u1'", "(6,)"))
 def test_changed_members_are_read_or_refused_by_name(tmp_path: Path, name: str, member: bytes) -> None:
     refused_or_read(tmp_path, archive(GOOD | {name: member}))
 

@@ -16,9 +16,11 @@ from kfp.local import config, subprocess_task_handler
 
 from fededge.documents import Steps
 from fededge.errors import DataError, DocumentError, EnvironmentMissing, StorageError
+from fededge.host.layout import ROOT
 from fededge.task import parse
 from pipelines.environments import interpreter_folder
-from pipelines.local import ROOT, StepFailed, run_local
+from pipelines.local import run_local
+from pipelines.local_steps import StepFailed
 
 Compiled = Callable[[str], Path]
 TASK = parse("name: digits\ndata: {source: digits}\n")

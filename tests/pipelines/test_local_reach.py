@@ -10,7 +10,7 @@ from kfp import dsl, local
 from kfp.compiler import Compiler
 from kfp.local import config, subprocess_task_handler, task_dispatcher
 
-from pipelines.local import _command
+from pipelines.local_steps import _command
 
 
 def test_kfp_is_the_release_that_the_reach_was_made_for() -> None:

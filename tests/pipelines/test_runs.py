@@ -11,9 +11,9 @@ import pytest
 
 from fededge.documents import StepOutcome, Steps
 from fededge.errors import DocumentError, RunError, StorageError, TaskError
+from fededge.host.layout import ROOT
 from fededge.task import FederatedTask, parse
 from pipelines import runs
-from pipelines.local import ROOT
 
 TASK = parse("name: digits\ndata: {source: digits}\n")
 OTHER = parse("name: digits\nseed: 1\ndata: {source: digits}\n")
