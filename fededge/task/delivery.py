@@ -6,7 +6,12 @@ from pydantic import Field
 
 from fededge.task.base import Count, Name, Part, Positive, Share
 
-Kind = Literal["float32", "float16", "dynamic-int8", "int8"]
+Kind = Literal[
+    "float32",
+    "float16",
+    "dynamic-int8",
+    "int8",
+]
 
 
 class Compare(Part):

@@ -19,7 +19,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -29,12 +29,13 @@ from tensorflow.lite.python.convert import ConverterError
 
 from fededge.documents import CalibrationRanges
 from fededge.errors import DataError, VariantError
+from fededge.task import Kind
 
+KINDS = get_args(Kind)
 CALIBRATED = "int8"
 """The kind that needs calibration ranges."""
 NARROWEST = 1e-6
 """Width of the narrowest range that can be quantized."""
-
 
 Layers = Mapping[str, tf.keras.layers.Layer]
 
@@ -46,7 +47,7 @@ def build(
 
     Args:
         model: Keras model, float32 [b, ...] to float32 [b, classes].
-        kind: float32, float16, dynamic-int8 or int8.
+        kind: one of KINDS.
         layers: of the model, by the names that `ranges` has for their outputs; needed for int8 only.
         ranges: of the input and of each layer's output; needed for int8 only.
 
@@ -55,8 +56,8 @@ def build(
         VariantError: an unknown kind, a model that the converter refuses, or a result that takes
             only one example at a time.
     """
-    if kind not in ("float32", "float16", "dynamic-int8", CALIBRATED):
-        raise VariantError(f"unknown variant kind {kind!r}: use float32, float16, dynamic-int8 or int8")
+    if kind not in KINDS:
+        raise VariantError(f"unknown variant kind {kind!r}: use {', '.join(KINDS)}")
     converter = tf.lite.TFLiteConverter.from_keras_model(
         _with_ranges(model, layers or {}, ranges) if kind == CALIBRATED else model
     )

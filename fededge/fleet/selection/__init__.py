@@ -23,7 +23,9 @@ class Policy(Protocol):
         """
 
 
-POLICIES: Mapping[str, Policy] = {"uniform": Uniform()}
+POLICIES: Mapping[str, Policy] = {
+    "uniform": Uniform(),
+}
 
 
 def select(cohort: Cohort, seed: int, population: Population) -> Selection:
