@@ -9,15 +9,16 @@ from pydantic import ValidationError
 
 from fededge import errors, settings
 from fededge.errors import DataError, EnvironmentMissing
+from fededge.host.layout import VENVS
 from fededge.learning.data.checking import Finding, Report
 from fededge.task import FederatedTask, FileData
-from pipelines.environments import ENVIRONMENTS, interpreter_folder
+from pipelines.environments import interpreter_folder
 from pipelines.runs import all_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def check(task: FederatedTask, environments: Path = ENVIRONMENTS) -> Sequence[Finding]:
+def check(task: FederatedTask, environments: Path = VENVS) -> Sequence[Finding]:
     """Find the mistakes of the task's data that its steps would end with; nothing is written.
 
     Returns:
@@ -70,7 +71,7 @@ def check_before_running(task: FederatedTask, home: Path, fresh: bool) -> None:
         check(task)
 
 
-def check_before_submitting(task: FederatedTask, environments: Path = ENVIRONMENTS) -> None:
+def check_before_submitting(task: FederatedTask, environments: Path = VENVS) -> None:
     """Check what this machine can of a task that runs elsewhere.
 
     Data behind a URL, which only the cluster may reach, are left out, and so is everything where this

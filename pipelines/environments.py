@@ -4,11 +4,10 @@ import re
 from pathlib import Path
 
 from fededge.errors import EnvironmentMissing
-from fededge.host.layout import NAMES
-from fededge.host.layout import VENVS as ENVIRONMENTS
+from fededge.host.layout import NAMES, VENVS
 
 
-def interpreter_folder(image: str, environments: Path = ENVIRONMENTS) -> Path:
+def interpreter_folder(image: str, environments: Path = VENVS) -> Path:
     """The bin folder of the environment that stands for `image`.
 
     Raises:

@@ -26,8 +26,9 @@ from kfp.components import load_component_from_text
 from kfp.local import config, status, subprocess_task_handler
 
 from fededge.errors import StorageError
+from fededge.host.layout import VENVS
 from pipelines import compiled
-from pipelines.environments import ENVIRONMENTS, interpreter_folder
+from pipelines.environments import interpreter_folder
 from pipelines.local_steps import LocalSteps, StepFailed
 
 
@@ -38,7 +39,7 @@ def run_local(
     home: Path,
     *,
     say: Callable[[str], None] | None = None,
-    environments: Path = ENVIRONMENTS,
+    environments: Path = VENVS,
 ) -> None:
     """Run the compiled pipeline `package` to its end, or to its first failure and then its exit handler.
 

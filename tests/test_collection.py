@@ -21,7 +21,9 @@ def collect(folder: Path, environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_modules_and_folders_of_other_environments_are_left_out_before_they_are_imported(tmp_path):
+def test_modules_and_folders_of_other_environments_are_left_out_before_they_are_imported(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "heavy").mkdir()
     (tmp_path / "heavy" / "conftest.py").write_text("import no_such_package\n")
     mark = "import pytest\npytestmark = pytest.mark.environment({})\n"
@@ -34,7 +36,7 @@ def test_modules_and_folders_of_other_environments_are_left_out_before_they_are_
     assert re.findall(r"^\S+::\S+", done.stdout, re.MULTILINE) == ["test_here.py::test_it"]
 
 
-def test_a_mark_of_an_unknown_environment_is_an_error(tmp_path):
+def test_a_mark_of_an_unknown_environment_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_typo.py").write_text('import pytest\npytestmark = pytest.mark.environment("wroker")\n')
     done = collect(tmp_path, "platform")
     assert done.returncode != 0

@@ -5,6 +5,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def extras() -> dict[str, list[str]]:
     }
 
 
-def test_there_is_a_lock_for_each_environment_and_for_the_tools():
+def test_there_is_a_lock_for_each_environment_and_for_the_tools() -> None:
     wanted = {"uv.lock", "build.lock", "platform/notebook.lock"} | {
         f"{n}/{kind}.lock" for n in NAMES for kind in ("requirements", "test")
     }
@@ -39,7 +40,7 @@ def test_there_is_a_lock_for_each_environment_and_for_the_tools():
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: str(lock.relative_to(ROOT / "images")))
-def test_a_lock_holds_nothing_but_hashed_pins_and_comments(lock):
+def test_a_lock_holds_nothing_but_hashed_pins_and_comments(lock: Any) -> None:
     text = lock.read_text()
     assert pins(lock)
     rest = [line for line in PIN.sub("", text).splitlines() if line and not line.lstrip().startswith("#")]
@@ -48,7 +49,7 @@ def test_a_lock_holds_nothing_but_hashed_pins_and_comments(lock):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_lock_holds_what_its_extra_asks_for(name):
+def test_a_lock_holds_what_its_extra_asks_for(name: Any) -> None:
     locked = pins(ROOT / "images" / name / "requirements.lock")
     for requirement in extras()[name] + extras()[""]:
         package, _, version = requirement.partition("==")
@@ -58,26 +59,26 @@ def test_a_lock_holds_what_its_extra_asks_for(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_test_lock_adds_to_the_production_lock_and_changes_nothing_in_it(name):
+def test_a_test_lock_adds_to_the_production_lock_and_changes_nothing_in_it(name: Any) -> None:
     production = pins(ROOT / "images" / name / "requirements.lock")
     added = pins(ROOT / "images" / name / "test.lock")
     assert {"pytest", "hypothesis"} <= set(added) | set(production)
     assert not set(added) & set(production)
 
 
-def test_edge_devices_carry_no_training_or_pipeline_tools():
+def test_edge_devices_carry_no_training_or_pipeline_tools() -> None:
     heavy = {"tensorflow", "tensorflow-federated", "kfp", "mlflow", "mlflow-skinny", "torch"}
     assert not heavy & set(pins(ROOT / "images" / "edge" / "requirements.lock"))
 
 
-def test_the_project_is_built_with_the_locked_build_tools():
+def test_the_project_is_built_with_the_locked_build_tools() -> None:
     requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     locked = pins(ROOT / "images" / "build.lock")
     assert dict(item.split("==") for item in requires).items() <= locked.items()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_is_built_from_its_lock_on_a_base_pinned_by_digest_and_runs_without_root(name):
+def test_an_image_is_built_from_its_lock_on_a_base_pinned_by_digest_and_runs_without_root(name: Any) -> None:
     lines = (ROOT / "images" / name / "Dockerfile").read_text().splitlines()
     text = "\n".join(lines)
     assert re.findall(r"^ARG BASE.*", text, re.MULTILINE) == ["ARG BASE", "ARG BASE"]
@@ -93,7 +94,7 @@ def test_an_image_is_built_from_its_lock_on_a_base_pinned_by_digest_and_runs_wit
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_image_copies_only_what_exists_and_the_build_context_lets_in(name):
+def test_an_image_copies_only_what_exists_and_the_build_context_lets_in(name: Any) -> None:
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     text = (ROOT / "images" / name / "Dockerfile").read_text()
     sources = [
@@ -105,14 +106,14 @@ def test_an_image_copies_only_what_exists_and_the_build_context_lets_in(name):
         assert f"!{source.split('/')[0]}" in ignore
 
 
-def test_continuous_integration_runs_the_readmes_test_command_and_the_slow_tier():
+def test_continuous_integration_runs_the_readmes_test_command_and_the_slow_tier() -> None:
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & stat.S_IXUSR
     assert script.read_text().splitlines()[-2:] == ["make test", "make test-slow"]
     assert "set -euo pipefail" in script.read_text()
 
 
-def test_every_relative_link_in_the_documents_leads_somewhere():
+def test_every_relative_link_in_the_documents_leads_somewhere() -> None:
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md")]
     broken = []
     for document in documents:
@@ -122,12 +123,12 @@ def test_every_relative_link_in_the_documents_leads_somewhere():
     assert broken == []
 
 
-def test_the_readme_lists_every_guide():
+def test_the_readme_lists_every_guide() -> None:
     linked = set(re.findall(r"\]\(docs/guides/([a-z-]+\.md)\)", (ROOT / "README.md").read_text()))
     assert linked == {guide.name for guide in (ROOT / "docs" / "guides").glob("*.md")}
 
 
-def test_the_table_of_environment_variables_is_that_of_the_code():
+def test_the_table_of_environment_variables_is_that_of_the_code() -> None:
     table = set(
         re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs" / "configuration.md").read_text(), re.MULTILINE)
     )
@@ -144,7 +145,7 @@ def test_the_table_of_environment_variables_is_that_of_the_code():
     }
 
 
-def test_the_table_of_errors_is_the_exception_tree():
+def test_the_table_of_errors_is_the_exception_tree() -> Any:
     from fededge.errors import FedEdgeError
 
     def tree(error: type[FedEdgeError]) -> set[str]:
@@ -156,7 +157,7 @@ def test_the_table_of_errors_is_the_exception_tree():
     assert set(table) == named
 
 
-def test_the_table_of_documents_is_that_of_the_code():
+def test_the_table_of_documents_is_that_of_the_code() -> None:
     import fededge.learning.state
     from fededge.documents import Document
 

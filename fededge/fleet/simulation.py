@@ -14,15 +14,14 @@ from types import TracebackType
 
 import numpy as np
 
-import fededge
 from fededge import examples, settings
 from fededge.documents import DeviceReport
 from fededge.errors import DataError, EnvironmentMissing, ReleaseError, TaskError
 from fededge.fleet.reports import collect
+from fededge.host.layout import ROOT, interpreter
 from fededge.signing import SigningKey, public_file
 from fededge.task import FederatedTask
 
-ROOT = Path(fededge.__file__).resolve().parents[1]
 POLL = 0.1
 Examples = tuple[np.ndarray, np.ndarray]
 
@@ -65,7 +64,7 @@ class SimulatedDevices:
         self._task = task
         self._home = home or settings.home()
         self._storage = storage_url or settings.storage()
-        self._python = python or ROOT / ".venvs" / "edge" / "bin" / "python"
+        self._python = python or interpreter("edge")
         self._interval = interval
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._started = 0.0

@@ -75,7 +75,11 @@ def test() -> int:
     set_up(tests=True)
     tools = VENVS / "platform" / "bin"
     broken = []
-    for command in (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",)):
+    types = [
+        ["mypy", "--python-executable", str(interpreter(name)), "--cache-dir", f".mypy_cache/{name}"]
+        for name, _ in SUITES
+    ]
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], *types):
         say(" ".join(command))
         if call([tools / command[0], *command[1:]]) != 0:
             broken.append(" ".join(command))

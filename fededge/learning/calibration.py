@@ -70,7 +70,7 @@ def _mistake(report: RangesReport, held: ClientCounts, width: int, floor: Privac
     if examples < floor.min_examples:
         return f"has {examples} examples where privacy.min_examples asks for {floor.min_examples}"
     bounds = [_numbers(report.ranges, side, width) for side in ("low", "high")]
-    if None in bounds or any(low > high for low, high in zip(*bounds, strict=True)):  # type: ignore[arg-type]
+    if None in bounds or any(low > high for low, high in zip(*bounds, strict=True)):
         return f"its ranges are not {width} pairs of finite numbers, low before high"
     return None
 

@@ -35,7 +35,7 @@ PIECES = [
     b"\x1b[2J",
     b"\r\n",
 ]
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     -1,

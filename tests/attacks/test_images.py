@@ -4,7 +4,7 @@ import ast
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ PNGS = [drawn(mode) for mode in ("L", "RGB", "RGBA", "P", "1", "I;16", "LA")]
 
 
 @pytest.fixture
-def refused_or_read(tmp_path: Path) -> Iterator[object]:
+def refused_or_read(tmp_path: Path) -> Callable[[bytes, str], np.ndarray | None]:
     def check(data: bytes, suffix: str) -> np.ndarray | None:
         path = tmp_path / f"x{suffix}"
         path.write_bytes(data)

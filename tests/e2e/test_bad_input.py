@@ -72,7 +72,12 @@ def test_bad_data_end_a_run_before_its_first_step(
         np.savez(file, x_train=x, y_train=y, x_test=x, y_test=y)
     words = {"missing": "data.npz", "nan": "NaN", "shape": "shape", "labels": "label"}[mistake]
     spec = task((DATA, f"{{source: npz, path: {file}}}"))
-    for verb in (["check", spec], ["run", spec], ["compile", spec, "-o", tmp_path / "never.yaml"]):
+    verbs: list[list[str | Path]] = [
+        ["check", spec],
+        ["run", spec],
+        ["compile", spec, "-o", tmp_path / "never.yaml"],
+    ]
+    for verb in verbs:
         assert words in message(machine.fededge(*verb))
     assert not machine.home.exists()
     assert not (tmp_path / "never.yaml").exists()

@@ -178,7 +178,8 @@ def _file(body: bytes, kind: str) -> str:
     message = BytesParser(policy=HTTP).parsebytes(f"Content-Type: {kind}\r\n\r\n".encode() + body)
     for part in message.iter_parts():
         if part.get_param("name", header="content-disposition") == "uploadfile":
-            return part.get_payload(decode=True).decode()
+            content: bytes = part.get_content()
+            return content.decode()
     raise ValueError("the form has no uploadfile")
 
 

@@ -9,16 +9,16 @@ import pytest
 from fededge import task as tasks
 from fededge.cli import main
 from fededge.errors import DataError, EnvironmentMissing, StorageError
+from fededge.host.layout import VENVS
 from pipelines import runs
 from pipelines.check import check, check_before_running, check_before_submitting
-from pipelines.environments import ENVIRONMENTS
 
 TEXT = "name: t\ndata: {source: npz, path: data.npz}\nvariants: [{kind: float32}]\n"
 
 
 @pytest.fixture(autouse=True)
 def _worker() -> None:
-    if not (ENVIRONMENTS / "worker" / "bin" / "python3").exists():
+    if not (VENVS / "worker" / "bin" / "python3").exists():
         pytest.skip("the worker environment is not set up: run `python -m fededge.host`")
 
 
@@ -90,5 +90,5 @@ def test_what_runs_elsewhere_is_checked_as_far_as_this_machine_can(task: Path, t
 
 def test_the_check_imports_no_tensorflow(task: Path) -> None:
     code = "import sys, fededge.learning.data.checking as c; sys.exit('tensorflow' in sys.modules)"
-    python = ENVIRONMENTS / "worker" / "bin" / "python3"
+    python = VENVS / "worker" / "bin" / "python3"
     assert subprocess.run([python, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0

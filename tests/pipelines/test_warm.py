@@ -65,7 +65,7 @@ def start(warm: WarmInterpreter, folder: Path, step: int) -> StepProcess | None:
     log = folder / f"{step}.log"
     log.touch()
     process = warm.start(command(folder), folder, variables(folder, step), log)
-    return process and StepProcess(process, log)
+    return StepProcess(process, log) if process else None
 
 
 def end(process: StepProcess | None) -> int:

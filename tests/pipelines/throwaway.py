@@ -20,7 +20,7 @@ def count(run: str, folder: str, total: Output[Artifact]) -> str:
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def double(item: str, total: Input[Artifact], doubled: Output[Artifact]):
+def double(item: str, total: Input[Artifact], doubled: Output[Artifact]) -> None:
     """Write `item` twice."""
     from pathlib import Path
 
@@ -29,7 +29,7 @@ def double(item: str, total: Input[Artifact], doubled: Output[Artifact]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def score(folder: str, total: Input[Artifact], figures: Output[Metrics]):
+def score(folder: str, total: Input[Artifact], figures: Output[Metrics]) -> None:
     """Give metrics, which are metadata without a file, and leave a mark."""
     from pathlib import Path
 
@@ -39,7 +39,7 @@ def score(folder: str, total: Input[Artifact], figures: Output[Metrics]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def gather(folder: str, parts: Input[list[Artifact]]):
+def gather(folder: str, parts: Input[list[Artifact]]) -> None:
     """Join all parts, unless the folder holds a file that says how to fail."""
     from pathlib import Path
 
@@ -53,7 +53,7 @@ def gather(folder: str, parts: Input[list[Artifact]]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def stumble(folder: str, total: Input[Artifact]):
+def stumble(folder: str, total: Input[Artifact]) -> None:
     """Leave a mark, and fail."""
     from pathlib import Path
 
@@ -63,7 +63,7 @@ def stumble(folder: str, total: Input[Artifact]):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def settle(folder: str, status: dsl.PipelineTaskFinalStatus):
+def settle(folder: str, status: dsl.PipelineTaskFinalStatus) -> None:
     """Write how it went."""
     from pathlib import Path
 
@@ -71,7 +71,7 @@ def settle(folder: str, status: dsl.PipelineTaskFinalStatus):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def linger(folder: str):
+def linger(folder: str) -> None:
     """Start a child, tell both process ids, and never end."""
     import os
     import subprocess
@@ -86,13 +86,13 @@ def linger(folder: str):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def diverge(figures: Output[Metrics]):
+def diverge(figures: Output[Metrics]) -> None:
     """Hand on what JSON cannot hold."""
     figures.log_metric("loss", float("nan"))
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def settings(folder: str):
+def settings(folder: str) -> None:
     """Write the variables that a step sees."""
     import json
     import os
@@ -103,7 +103,7 @@ def settings(folder: str):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def litter(folder: str):
+def litter(folder: str) -> None:
     """Make a temporary folder, say where, and be killed."""
     import os
     import tempfile
@@ -114,7 +114,7 @@ def litter(folder: str):
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def keep(task: str):
+def keep(task: str) -> None:
     """Store a blob, and track that."""
     from fededge import settings, storage
     from fededge.documents import Ending
@@ -129,7 +129,7 @@ def keep(task: str):
 
 
 @dsl.pipeline(name="whole")
-def whole(folder: str):
+def whole(folder: str) -> None:
     """A condition, a loop with collected artifacts, retries and an exit handler."""
     run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
     exit_task = settle(folder=folder).set_caching_options(False)
@@ -144,32 +144,32 @@ def whole(folder: str):
 
 
 @dsl.pipeline(name="littering")
-def littering(folder: str):
+def littering(folder: str) -> None:
     """One step that leaves a temporary folder behind."""
     litter(folder=folder)
 
 
 @dsl.pipeline(name="stored")
-def stored(task: str):
+def stored(task: str) -> None:
     """One step that uses the blob store and tracking."""
     keep(task=task)
 
 
 @dsl.pipeline(name="endless")
-def endless(folder: str):
+def endless(folder: str) -> None:
     """One step that never ends."""
     linger(folder=folder)
 
 
 @dsl.pipeline(name="endless-loop")
-def endless_loop(folder: str):
+def endless_loop(folder: str) -> None:
     """Steps that never end, in threads."""
     with dsl.ParallelFor(["a"], name="loop"):
         linger(folder=folder)
 
 
 @dsl.pipeline(name="inspect")
-def inspect(folder: str):
+def inspect(folder: str) -> None:
     """Look at a step's settings."""
     task = settings(folder=folder)
     task.set_env_variable("FROM_PIPELINE", "1")
@@ -177,7 +177,7 @@ def inspect(folder: str):
 
 
 @dsl.pipeline(name="branches")
-def branches(folder: str):
+def branches(folder: str) -> None:
     """Two branches that do not depend on each other; one fails."""
     exit_task = settle(folder=folder).set_caching_options(False)
     with dsl.ExitHandler(exit_task=exit_task):
@@ -188,13 +188,13 @@ def branches(folder: str):
 
 
 @dsl.pipeline(name="scattered")
-def scattered(folder: str):
+def scattered(folder: str) -> None:
     """Steps that do not depend on each other."""
     for number in range(5):
         count(run=str(number), folder=folder)
 
 
 @dsl.pipeline(name="divergent")
-def divergent():
+def divergent() -> None:
     """One step with a metric that is not a number."""
     diverge()

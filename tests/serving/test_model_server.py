@@ -311,7 +311,7 @@ def test_feedback_is_counted_over_rest_and_grpc(server: LocalEndpoint, stub: Any
         totals = [count + messages, reward + rewards]
         return until(lambda: [metric(server, name) for name in names] == totals)
 
-    sent = {
+    sent: dict[str, Any] = {
         "request": BODIES["uint8"],
         "response": {"data": {"ndarray": [[1, 0]]}},
         "reward": 0.75,

@@ -31,8 +31,8 @@ from fededge.delivery.endpoints.ports import Ports
 from fededge.delivery.endpoints.seldon import ENVIRONMENT, SERVER
 from fededge.documents import VariantFile
 from fededge.errors import EndpointError, EnvironmentMissing
+from fededge.host.layout import ROOT, interpreter
 
-ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "seldon-core-microservice"
 STATE, STARTING = "state.json", "starting.json"
 READY_SECONDS = 60.0
@@ -306,7 +306,7 @@ def _remove_old_logs(folder: Path) -> None:
 def _program() -> Path:
     if importlib.util.find_spec("seldon_core"):
         return Path(sys.executable).parent / PROGRAM
-    program = ROOT / ".venvs" / "serving" / "bin" / PROGRAM
+    program = interpreter("serving").with_name(PROGRAM)
     if not program.exists():
         raise EnvironmentMissing(
             f"no serving environment ({program} is missing): set it up with `make setup`"

@@ -16,6 +16,7 @@ from components.delivery.register_model.component import register_model
 from fededge import examples, lineage, settings, storage
 from fededge.delivery import registry
 from fededge.documents import CalibrationRanges, Evaluation, RoundRecord, TensorRange
+from fededge.host.layout import VENVS
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
@@ -105,7 +106,7 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
     return file
 
 
-@pytest.mark.skipif(not local.ENVIRONMENTS.is_dir(), reason="no environments: `make run` sets them up")
+@pytest.mark.skipif(not VENVS.is_dir(), reason="no environments: `make run` sets them up")
 def test_a_model_goes_from_its_gate_to_a_registered_version(inputs: dict[str, Any], tmp_path: Path) -> None:
     package = compiled(inputs, tmp_path / "delivery.yaml")
     lines: list[str] = []
@@ -115,7 +116,7 @@ def test_a_model_goes_from_its_gate_to_a_registered_version(inputs: dict[str, An
         "run-1",
         settings.home(),
         say=lines.append,
-        environments=local.ENVIRONMENTS,
+        environments=VENVS,
     )
     records = TrackedRun.join("run-1", TASK).records()
     document = records["version"]

@@ -121,7 +121,7 @@ def test_another_champion_between_reading_and_serving_is_served_in_the_end(
 
     first = registered("run-1")
     whole = deployment.deploy
-    served = []
+    served: list[int] = []
 
     def late(wanted: Any, replicas: int, version: ModelVersion, image: str) -> Endpoint:
         if not served:

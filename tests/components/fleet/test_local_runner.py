@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import dsl, local
@@ -44,7 +45,7 @@ def _runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "outputs"))
 
 
-def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact) -> None:
+def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact: Any) -> None:
     population, state = artifact(Artifact, "population"), artifact(Model, "state")
     Population(
         clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(3)],
@@ -69,7 +70,7 @@ def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact) -> None:
     lineage.verify(selection)
 
 
-def test_release_variants_runs_as_a_step(tmp_path: Path, artifact) -> None:
+def test_release_variants_runs_as_a_step(tmp_path: Path, artifact: Any) -> None:
     registered, _ = register_version(TASK, "run-1", {"float32": b"a model file"})
     version = artifact(Model, "version")
     registered.write(version.path)

@@ -24,7 +24,7 @@ MODEL = b"a model file"
 
 
 @pytest.fixture
-def version(artifact, monkeypatch: pytest.MonkeyPatch) -> Any:
+def version(artifact: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
     return sealed(artifact, register_version(TASK, "run-1", {"float32": MODEL})[0])
 
@@ -36,7 +36,7 @@ def sealed(artifact: Any, version: ModelVersion) -> Any:
     return made
 
 
-def test_a_version_is_released_signed_sealed_and_recorded(plain, artifact, version) -> None:
+def test_a_version_is_released_signed_sealed_and_recorded(plain: Any, artifact: Any, version: Any) -> None:
     output = artifact(Artifact, "release")
     plain("fleet/release_variants")(TASK.to_json(), "run-1", version, output)
     trusted = TrustedKey.load(public_file(settings.signing_key_file()))
@@ -53,21 +53,21 @@ def test_a_version_is_released_signed_sealed_and_recorded(plain, artifact, versi
     assert records["steps/release_variants"]["status"] == "succeeded"
 
 
-def test_a_retry_releases_nothing_new(plain, artifact, version) -> None:
+def test_a_retry_releases_nothing_new(plain: Any, artifact: Any, version: Any) -> None:
     outputs = [artifact(Artifact, name) for name in ("first", "again")]
     for output in outputs:
         plain("fleet/release_variants")(TASK.to_json(), "run-1", version, output)
     assert outputs[0].metadata["digest"] == outputs[1].metadata["digest"]
 
 
-def test_a_tampered_version_is_not_released(plain, artifact, version) -> None:
+def test_a_tampered_version_is_not_released(plain: Any, artifact: Any, version: Any) -> None:
     Path(version.path).write_text(Path(version.path).read_text().replace("float32.tflite", "evil.tflite"))
     with pytest.raises(IntegrityError, match="was changed"):
         plain("fleet/release_variants")(TASK.to_json(), "run-1", version, artifact(Artifact, "release"))
     assert not storage.exists(release_url(settings.storage(), "tiny"))
 
 
-def test_a_tampered_model_is_not_released(plain, artifact, version) -> None:
+def test_a_tampered_model_is_not_released(plain: Any, artifact: Any, version: Any) -> None:
     url = ModelVersion.read(version.path).variants[0].url
     storage.write(url, b"another file")
     with pytest.raises(IntegrityError, match="changed or damaged"):
@@ -76,7 +76,7 @@ def test_a_tampered_model_is_not_released(plain, artifact, version) -> None:
 
 
 def test_on_a_cluster_without_the_key_nothing_is_released(
-    plain, artifact, version, monkeypatch: pytest.MonkeyPatch
+    plain: Any, artifact: Any, version: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FEDEDGE_PLATFORM", "kubernetes")
     with pytest.raises(StorageError, match="no signing key"):
@@ -86,7 +86,7 @@ def test_on_a_cluster_without_the_key_nothing_is_released(
 
 
 def test_an_older_run_that_is_resumed_releases_the_champion(
-    plain, artifact, version, capsys: pytest.CaptureFixture[str]
+    plain: Any, artifact: Any, version: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     register_version(TASK, "run-2", {"float32": MODEL}, weights=b"others")
     plain("fleet/release_variants")(TASK.to_json(), "run-1", version, artifact(Artifact, "release"))

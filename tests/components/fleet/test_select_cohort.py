@@ -20,7 +20,7 @@ def task_for(size: int) -> FederatedTask:
 
 
 @pytest.fixture
-def inputs(artifact) -> Any:
+def inputs(artifact: Any) -> Any:
     population, state = artifact(Artifact, "population"), artifact(Model, "state")
     Population(
         clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(4)],
@@ -34,7 +34,9 @@ def inputs(artifact) -> Any:
     return population, state
 
 
-def test_pool_policy_and_seed_are_handed_on_and_a_retry_decides_the_same(plain, artifact, inputs) -> None:
+def test_pool_policy_and_seed_are_handed_on_and_a_retry_decides_the_same(
+    plain: Any, artifact: Any, inputs: Any
+) -> None:
     population, state = inputs
     state.metadata["round"] = 3.0  # as numbers may arrive from Kubeflow
     first, again = artifact(Artifact, "first"), artifact(Artifact, "again")
@@ -49,7 +51,7 @@ def test_pool_policy_and_seed_are_handed_on_and_a_retry_decides_the_same(plain, 
     lineage.verify(first)
 
 
-def test_a_tampered_population_is_refused(plain, artifact, inputs) -> None:
+def test_a_tampered_population_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
     population, state = inputs
     file = Path(population.path)
     file.write_text(file.read_text().replace("site-3", "site-9"))
@@ -59,7 +61,7 @@ def test_a_tampered_population_is_refused(plain, artifact, inputs) -> None:
     assert not Path(selection.path).exists()
 
 
-def test_a_cohort_larger_than_the_population_is_refused(plain, artifact, inputs) -> None:
+def test_a_cohort_larger_than_the_population_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
     selection = artifact(Artifact, "selection")
     with pytest.raises(TaskError, match="only 4 clients"):
         plain("fleet/select_cohort")(task_for(5).to_json(), "run-1", *inputs, selection)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -35,7 +36,11 @@ def with_steps(run: str) -> None:
     folder = settings.home() / "runs" / run
     (folder / "logs").mkdir()
     steps = {}
-    for index, (name, status) in enumerate((("z-first", "succeeded"), ("a-second", "running"))):
+    outcomes: list[tuple[str, Literal["succeeded", "running"]]] = [
+        ("z-first", "succeeded"),
+        ("a-second", "running"),
+    ]
+    for index, (name, status) in enumerate(outcomes):
         (folder / "logs" / f"{name}.log").write_text(f"log of {name}\n")
         started = START + timedelta(seconds=index)
         steps[name] = StepOutcome(started=started, seconds=1.25, status=status)

@@ -64,6 +64,8 @@ def test_variants_are_published_under_their_digest(register: Register) -> None:
 def test_the_source_of_a_version_is_a_folder_of_the_run_with_all_its_files(register: Register) -> None:
     register()
     (found,) = connect().search_model_versions("name = 'digits'")
+    assert found.run_id
+    assert found.source
     files = connect().list_artifacts(found.run_id, registration.FOLDER)
     assert found.source.endswith("/artifacts/model")
     assert {Path(file.path).name for file in files} == {
@@ -167,7 +169,12 @@ class TestFollowingTheChampion:
         register()
         register("run-2", b"better")
         acted: list[int] = []
-        champion, result = registry.for_champion("digits", lambda v: acted.append(v.version) or v.version)
+
+        def act(champion: ModelVersion) -> int:
+            acted.append(champion.version)
+            return champion.version
+
+        champion, result = registry.for_champion("digits", act)
         assert (champion.version, result, acted) == (2, 2, [2])
 
     def test_it_is_done_again_when_another_version_became_champion_meanwhile(

@@ -60,11 +60,11 @@ class Device:
 
 
 @pytest.fixture
-def device(fleet, tmp_path: Path, examples) -> Device:
+def device(fleet: Any, tmp_path: Path, examples: Any) -> Device:
     return Device(fleet, tmp_path / "device", Samples(*examples))
 
 
-def test_a_release_is_followed_and_reported(fleet, device: Device) -> None:
+def test_a_release_is_followed_and_reported(fleet: Any, device: Device) -> None:
     manifest = fleet.publish(1)
     report = device.start().poll()
     assert collect(fleet.root, "tiny") == [report]
@@ -74,7 +74,7 @@ def test_a_release_is_followed_and_reported(fleet, device: Device) -> None:
     assert report.latency_ms is not None
 
 
-def test_accuracy_is_measured_on_the_devices_own_samples(fleet, device: Device, examples) -> None:
+def test_accuracy_is_measured_on_the_devices_own_samples(fleet: Any, device: Device, examples: Any) -> None:
     x, y = examples
     device.samples = Samples(x, np.where(np.arange(40) < 10, (y + 1) % 3, y))
     fleet.publish(1)
@@ -85,7 +85,7 @@ def test_accuracy_is_measured_on_the_devices_own_samples(fleet, device: Device, 
     "samples", [None, Samples(np.zeros((0, 4, 4, 1), np.float32), np.zeros(0, np.int64))]
 )
 def test_a_device_without_samples_runs_the_release_without_accuracy(
-    fleet, device: Device, samples: Samples | None
+    fleet: Any, device: Device, samples: Samples | None
 ) -> None:
     device.samples = samples
     fleet.publish(1)
@@ -100,7 +100,7 @@ def test_before_any_release_the_device_says_that_it_runs_nothing(device: Device)
     assert "no release for task tiny" in report.error
 
 
-def test_a_newer_release_replaces_the_older_which_is_kept(fleet, device: Device) -> None:
+def test_a_newer_release_replaces_the_older_which_is_kept(fleet: Any, device: Device) -> None:
     fleet.publish(1)
     agent = device.start()
     agent.poll()
@@ -112,7 +112,7 @@ def test_a_newer_release_replaces_the_older_which_is_kept(fleet, device: Device)
     assert device.installed() == sorted(device.installation.names())
 
 
-def test_an_unchanged_release_is_not_downloaded_again(fleet, device: Device) -> None:
+def test_an_unchanged_release_is_not_downloaded_again(fleet: Any, device: Device) -> None:
     manifest = fleet.publish(1)
     agent = device.start()
     agent.poll()
@@ -122,7 +122,7 @@ def test_an_unchanged_release_is_not_downloaded_again(fleet, device: Device) -> 
 
 
 def test_a_restarted_agent_runs_what_was_installed_without_the_store(
-    fleet, device: Device, tmp_path: Path
+    fleet: Any, device: Device, tmp_path: Path
 ) -> None:
     fleet.publish(1)
     device.start().poll()
@@ -141,7 +141,7 @@ def keeps_the_first(device: Device, agent: Agent, message: str) -> None:
 
 
 @pytest.fixture
-def agent(fleet, device: Device) -> Agent:
+def agent(fleet: Any, device: Device) -> Agent:
     """An agent that runs release 1."""
     fleet.publish(1)
     agent = device.start()
@@ -149,25 +149,25 @@ def agent(fleet, device: Device) -> Agent:
     return agent
 
 
-def test_a_tampered_manifest_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_tampered_manifest_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     fleet.publish(2, "second")
     storage.write(fleet.url, storage.read(fleet.url).replace(b'version\\":2', b'version\\":3'))
     keeps_the_first(device, agent, "changed after signing")
 
 
-def test_a_truncated_manifest_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_truncated_manifest_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     fleet.publish(2, "second")
     storage.write(fleet.url, storage.read(fleet.url)[:-40])
     keeps_the_first(device, agent, "cut short")
 
 
-def test_a_release_by_a_wrong_key_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_release_by_a_wrong_key_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     stranger = SigningKey(Ed25519PrivateKey.generate())
     storage.write(fleet.url, stranger.sign(fleet.manifest(2, "second").to_content()))
     keeps_the_first(device, agent, "is trusted here")
 
 
-def test_tampered_model_bytes_are_refused(fleet, device: Device, agent: Agent) -> None:
+def test_tampered_model_bytes_are_refused(fleet: Any, device: Device, agent: Agent) -> None:
     manifest = fleet.publish(2, "second")
     data = bytearray(storage.read(fleet.model_url(manifest)))
     data[WEIGHTS] ^= 1
@@ -175,13 +175,13 @@ def test_tampered_model_bytes_are_refused(fleet, device: Device, agent: Agent) -
     keeps_the_first(device, agent, "changed or damaged")
 
 
-def test_a_truncated_model_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_truncated_model_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     manifest = fleet.publish(2, "second")
     storage.write(fleet.model_url(manifest), storage.read(fleet.model_url(manifest))[:-1])
     keeps_the_first(device, agent, "changed or damaged")
 
 
-def test_a_missing_model_is_reported(fleet, device: Device, agent: Agent) -> None:
+def test_a_missing_model_is_reported(fleet: Any, device: Device, agent: Agent) -> None:
     manifest = fleet.publish(2, "second")
     Path(fleet.model_url(manifest).removeprefix("file://")).unlink()
     keeps_the_first(device, agent, "cannot read")
@@ -189,25 +189,31 @@ def test_a_missing_model_is_reported(fleet, device: Device, agent: Agent) -> Non
 
 @pytest.mark.parametrize("model", [b"not a model", (FIXTURES / "second.tflite").read_bytes()[:400]])
 def test_a_genuine_release_of_a_broken_model_is_refused(
-    fleet, device: Device, agent: Agent, model: bytes
+    fleet: Any, device: Device, agent: Agent, model: bytes
 ) -> None:
     fleet.publish(2, model)
     keeps_the_first(device, agent, "model")
 
 
-def test_a_model_with_other_outputs_than_released_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_model_with_other_outputs_than_released_is_refused(
+    fleet: Any, device: Device, agent: Agent
+) -> None:
     manifest = fleet.manifest(2, "second").model_copy(update={"classes": 4})
     release.publish(fleet.root, manifest, fleet.key)
     keeps_the_first(device, agent, "gives 3 outputs, but was released for [4, 4, 1] and 4")
 
 
-def test_a_model_for_other_inputs_than_the_samples_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_model_for_other_inputs_than_the_samples_is_refused(
+    fleet: Any, device: Device, agent: Agent
+) -> None:
     manifest = fleet.manifest(2, "second").model_copy(update={"shape": [5, 4, 1]})
     release.publish(fleet.root, manifest, fleet.key)
     keeps_the_first(device, agent, "takes [4, 4, 1] and gives 3 outputs, but was released for [5, 4, 1]")
 
 
-def test_samples_of_another_shape_than_the_model_takes_are_reported(fleet, device: Device, examples) -> None:
+def test_samples_of_another_shape_than_the_model_takes_are_reported(
+    fleet: Any, device: Device, examples: Any
+) -> None:
     device.samples = Samples(examples[0][:, :3], examples[1])
     fleet.publish(1)
     report = device.start().poll()
@@ -215,14 +221,16 @@ def test_samples_of_another_shape_than_the_model_takes_are_reported(fleet, devic
     assert "[40, 3, 4, 1]" in str(report.error)
 
 
-def test_a_release_without_this_class_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_release_without_this_class_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     manifest = fleet.manifest(2, "second")
     others = {name: variant for name, variant in manifest.devices.items() if name != "camera"}
     release.publish(fleet.root, manifest.model_copy(update={"devices": others}), fleet.key)
     keeps_the_first(device, agent, "'camera'")
 
 
-def test_an_older_release_played_back_is_refused_but_a_rollback_is_followed(fleet, device: Device) -> None:
+def test_an_older_release_played_back_is_refused_but_a_rollback_is_followed(
+    fleet: Any, device: Device
+) -> None:
     fleet.publish(1)
     old = storage.read(fleet.url)
     fleet.publish(2, "second")
@@ -241,7 +249,7 @@ def test_an_older_release_played_back_is_refused_but_a_rollback_is_followed(flee
 
 
 def test_two_releases_issued_at_one_moment_do_not_replace_each_other(
-    fleet, device: Device, agent: Agent
+    fleet: Any, device: Device, agent: Agent
 ) -> None:
     issued = fleet.publish(1).issued
     twin = fleet.manifest(2, "second").model_copy(update={"issued": issued})
@@ -249,7 +257,7 @@ def test_two_releases_issued_at_one_moment_do_not_replace_each_other(
     keeps_the_first(device, agent, "issued no later")
 
 
-def test_once_the_fault_is_mended_the_release_is_followed(fleet, device: Device, agent: Agent) -> None:
+def test_once_the_fault_is_mended_the_release_is_followed(fleet: Any, device: Device, agent: Agent) -> None:
     fleet.publish(2, "second")
     good = storage.read(fleet.url)
     storage.write(fleet.url, good[:-40])
@@ -267,7 +275,7 @@ def damage(file: Path) -> None:
 
 @pytest.mark.parametrize("file", ["model", "manifest.json"])
 def test_a_damaged_installation_falls_back_to_the_previous_and_is_fetched_again(
-    fleet, device: Device, agent: Agent, file: str
+    fleet: Any, device: Device, agent: Agent, file: str
 ) -> None:
     fleet.publish(2, "second")
     agent.poll()
@@ -290,7 +298,7 @@ def test_a_damaged_pointer_means_fetching_again(device: Device, agent: Agent, te
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "rename"])
 def test_a_full_disk_keeps_the_running_release(
-    fleet, device: Device, agent: Agent, monkeypatch: pytest.MonkeyPatch, call: str
+    fleet: Any, device: Device, agent: Agent, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     fleet.publish(2, "second")
 
@@ -310,7 +318,7 @@ def test_a_full_disk_keeps_the_running_release(
     assert agent.poll().version == 2
 
 
-def test_files_that_may_not_grow_keep_the_running_release(fleet, device: Device, agent: Agent) -> None:
+def test_files_that_may_not_grow_keep_the_running_release(fleet: Any, device: Device, agent: Agent) -> None:
     fleet.publish(2, "second")
 
     def limited() -> None:
@@ -366,7 +374,7 @@ def killed_at(agent: Agent, number: int, monkeypatch: pytest.MonkeyPatch, *, aft
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_an_agent_killed_at_any_file_operation_loses_nothing(
-    fleet, device: Device, agent: Agent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: bool
+    fleet: Any, device: Device, agent: Agent, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: bool
 ) -> None:
     fleet.publish(2, "second")
     device.installation.close()
@@ -390,13 +398,13 @@ def test_an_agent_killed_at_any_file_operation_loses_nothing(
     assert versions == {1, 2}
 
 
-def test_a_second_agent_on_the_same_folder_is_refused(fleet, device: Device, agent: Agent) -> None:
+def test_a_second_agent_on_the_same_folder_is_refused(fleet: Any, device: Device, agent: Agent) -> None:
     with pytest.raises(ReleaseError, match="another agent works in"):
         Device(fleet, device.folder).start()
 
 
 def test_a_lost_store_is_survived_and_the_report_handed_in_later(
-    fleet, device: Device, agent: Agent, tmp_path: Path
+    fleet: Any, device: Device, agent: Agent, tmp_path: Path
 ) -> None:
     store = tmp_path / "storage"
     store.rename(tmp_path / "away")
@@ -408,7 +416,7 @@ def test_a_lost_store_is_survived_and_the_report_handed_in_later(
     assert collect(fleet.root, "tiny")[0].status == "running"
 
 
-def test_another_transport_serves_as_well_and_is_trusted_no_more(fleet, device: Device) -> None:
+def test_another_transport_serves_as_well_and_is_trusted_no_more(fleet: Any, device: Device) -> None:
     class Gateway:
         """Answers from memory; lies about the model when told."""
 
@@ -448,7 +456,7 @@ def save(folder: Path, samples: tuple[np.ndarray, np.ndarray]) -> Path:
 
 
 @pytest.fixture
-def options(fleet, tmp_path: Path, examples) -> list[str]:
+def options(fleet: Any, tmp_path: Path, examples: Any) -> list[str]:
     samples = save(tmp_path / "samples", examples)
     folder = tmp_path / "device"
     identity = ["tiny", "--device", "camera-0", "--class", "camera", "--folder", str(folder)]
@@ -464,14 +472,14 @@ def options(fleet, tmp_path: Path, examples) -> list[str]:
 
 
 def test_the_command_polls_once_and_prints_the_report(
-    fleet, options: list[str], capsys: pytest.CaptureFixture
+    fleet: Any, options: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     fleet.publish(1)
     assert main([*options, "--once"]) == 0
     assert DeviceReport.from_bytes(capsys.readouterr().out.encode()) == collect(fleet.root, "tiny")[0]
 
 
-def test_the_command_fails_once_the_release_cannot_be_followed(fleet, options: list[str]) -> None:
+def test_the_command_fails_once_the_release_cannot_be_followed(fleet: Any, options: list[str]) -> None:
     fleet.publish(1)
     storage.write(fleet.url, b"{}")
     assert main([*options, "--once"]) == 2
@@ -515,7 +523,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_command_goes_on_where_it_was(fleet, options: list[str]) -> None:
+def test_a_killed_command_goes_on_where_it_was(fleet: Any, options: list[str]) -> None:
     fleet.publish(1)
     first = start(options)
     try:
@@ -528,7 +536,7 @@ def test_a_killed_command_goes_on_where_it_was(fleet, options: list[str]) -> Non
     assert collect(fleet.root, "tiny")[0].version == 2
 
 
-def test_a_terminated_command_ends_cleanly(fleet, options: list[str]) -> None:
+def test_a_terminated_command_ends_cleanly(fleet: Any, options: list[str]) -> None:
     fleet.publish(1)
     process = start(options)
     try:
@@ -558,7 +566,7 @@ def test_the_agent_needs_none_of_the_heavy_libraries() -> None:
     assert not names & {"tensorflow", "tensorflow_federated", "kfp", "mlflow", "typer", "rich", "seldon_core"}
 
 
-def test_an_installed_release_is_proven_again_by_signature(fleet, device: Device, agent: Agent) -> None:
+def test_an_installed_release_is_proven_again_by_signature(fleet: Any, device: Device, agent: Agent) -> None:
     name = device.installation.names()[0]
     stranger = SigningKey(Ed25519PrivateKey.generate())
     with closing(device.installation):

@@ -25,7 +25,7 @@ class Constant:
     def predict(self, x: np.ndarray) -> np.ndarray:
         if self._error:
             raise self._error
-        return np.tile(np.float32(self._outputs), (len(x), 1))
+        return np.tile(np.array(self._outputs, np.float32), (len(x), 1))
 
 
 def save(folder: Path, x: np.ndarray, y: np.ndarray) -> Path:

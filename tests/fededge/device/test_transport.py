@@ -1,6 +1,7 @@
 """Device reports: written by devices, believed only within bounds."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def test_reports_come_back_sorted_by_device(tmp_path) -> None:
+def test_reports_come_back_sorted_by_device(tmp_path: Path) -> None:
     transport = BlobTransport(str(tmp_path), "tiny")
     for device in ("gateway-1", "camera-0", "gateway-0"):
         transport.report(DeviceReport(**{**CONTENT, "device": device}))
@@ -36,7 +37,7 @@ def test_reports_come_back_sorted_by_device(tmp_path) -> None:
     assert reports[0] == DeviceReport(**CONTENT)
 
 
-def test_a_fleet_without_reports_is_empty(tmp_path) -> None:
+def test_a_fleet_without_reports_is_empty(tmp_path: Path) -> None:
     assert collect(str(tmp_path), "tiny") == []
 
 
@@ -81,7 +82,7 @@ def test_a_report_out_of_bounds_is_refused(change: dict[str, Any]) -> None:
     ],
 )
 def test_one_bad_report_does_not_hide_the_others(
-    tmp_path, caplog: pytest.LogCaptureFixture, data: bytes
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, data: bytes
 ) -> None:
     BlobTransport(str(tmp_path), "tiny").report(DeviceReport(**CONTENT))
     storage.write(f"{tmp_path}/fleet/tiny/devices/camera-1.json", data)
@@ -90,19 +91,21 @@ def test_one_bad_report_does_not_hide_the_others(
     assert "camera-1.json" in caplog.text
 
 
-def test_a_report_in_another_devices_name_is_left_out(tmp_path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_report_in_another_devices_name_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = DeviceReport(**CONTENT).to_bytes()
     storage.write(f"{tmp_path}/fleet/tiny/devices/camera-7.json", data)
     assert collect(str(tmp_path), "tiny") == []
     assert "it says that it is from camera-0" in caplog.text
 
 
-def test_no_release_yet_is_said_plainly(tmp_path) -> None:
+def test_no_release_yet_is_said_plainly(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no release for task tiny"):
         BlobTransport(str(tmp_path), "tiny").fetch_release()
 
 
-def test_a_model_that_is_longer_than_promised_is_not_read_whole(fleet) -> None:
+def test_a_model_that_is_longer_than_promised_is_not_read_whole(fleet: Any) -> None:
     manifest = fleet.publish(1)
     variant = manifest.variant_for("camera")
     storage.write(variant.url, storage.read(variant.url) + b"more")

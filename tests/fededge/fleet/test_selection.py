@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,9 @@ def test_a_cohort_is_sorted_distinct_and_of_the_population(names: list[str], dat
 
 
 @given(ids, st.randoms(), st.data())
-def test_the_order_of_the_population_does_not_matter(names: list[str], random, data: st.DataObject) -> None:
+def test_the_order_of_the_population_does_not_matter(
+    names: list[str], random: Any, data: st.DataObject
+) -> None:
     size = data.draw(st.integers(1, len(names)))
     assert cohort(size, 3, names) == cohort(size, 3, random.sample(names, len(names)))
 

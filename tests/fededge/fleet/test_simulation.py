@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parents[3]
 PYTHON = Path(sys.executable)
 
 
-def simulated(fleet, samples: Any, count: int = 3, **options: Any) -> SimulatedDevices:
+def simulated(fleet: Any, samples: Any, count: int = 3, **options: Any) -> SimulatedDevices:
     return SimulatedDevices(
         fleet.task, count, samples, storage_url=fleet.root, python=PYTHON, interval=0.1, **options
     )
 
 
 @pytest.fixture
-def data(tmp_path: Path, examples) -> Path:
+def data(tmp_path: Path, examples: Any) -> Path:
     """A data artifact with two clients, of 5 and 4 test examples."""
     x, y = examples
     for name, part in (("site-0", slice(0, 5)), ("site-1", slice(5, 9))):
@@ -39,7 +39,7 @@ def data(tmp_path: Path, examples) -> Path:
     return tmp_path / "data"
 
 
-def test_devices_spread_over_classes_follow_a_release_and_the_next(fleet, data: Path) -> None:
+def test_devices_spread_over_classes_follow_a_release_and_the_next(fleet: Any, data: Path) -> None:
     fleet.publish(1)
     with simulated(fleet, data, 4) as devices:
         reports = devices.wait(version=1, deadline=90)
@@ -56,7 +56,7 @@ def test_devices_spread_over_classes_follow_a_release_and_the_next(fleet, data: 
     assert all(process.returncode == 0 for process in devices._processes.values())
 
 
-def test_each_example_is_dealt_to_one_device(fleet, data: Path, examples) -> None:
+def test_each_example_is_dealt_to_one_device(fleet: Any, data: Path, examples: Any) -> None:
     fleet.publish(1)
     with simulated(fleet, data, 3) as devices:
         dealt = [
@@ -68,7 +68,7 @@ def test_each_example_is_dealt_to_one_device(fleet, data: Path, examples) -> Non
     np.testing.assert_array_equal(other, examples[0][5:9])
 
 
-def test_a_device_that_refuses_the_release_is_named_with_its_reason(fleet, examples) -> None:
+def test_a_device_that_refuses_the_release_is_named_with_its_reason(fleet: Any, examples: Any) -> None:
     manifest = fleet.publish(1)
     data = bytearray(storage.read(fleet.model_url(manifest)))
     data[500] ^= 1
@@ -80,14 +80,14 @@ def test_a_device_that_refuses_the_release_is_named_with_its_reason(fleet, examp
             devices.wait(version=1, deadline=0.0)
 
 
-def test_an_agent_that_ends_is_noticed_with_its_last_words(fleet, examples) -> None:
+def test_an_agent_that_ends_is_noticed_with_its_last_words(fleet: Any, examples: Any) -> None:
     x, y = examples
     with simulated(fleet, [(x * np.nan, y)], 1) as devices:
         with pytest.raises(ReleaseError, match=r"gateway-0 ended: error: .*NaN"):
             devices.wait(version=1, deadline=90)
 
 
-def test_what_a_device_reported_in_an_earlier_run_does_not_count(fleet, examples) -> None:
+def test_what_a_device_reported_in_an_earlier_run_does_not_count(fleet: Any, examples: Any) -> None:
     fleet.publish(1)
     with simulated(fleet, [examples], 1) as devices:
         devices.wait(version=1, deadline=90)
@@ -121,7 +121,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_devices_end_with_their_owner(fleet, number: signal.Signals) -> None:
+def test_devices_end_with_their_owner(fleet: Any, number: signal.Signals) -> None:
     command = [sys.executable, "-c", OWNER, fleet.task.to_json(), fleet.root]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
@@ -137,7 +137,7 @@ def test_devices_end_with_their_owner(fleet, number: signal.Signals) -> None:
     assert not any(map(alive, devices))
 
 
-def test_mistakes_are_named_before_anything_starts(fleet, examples, tmp_path: Path) -> None:
+def test_mistakes_are_named_before_anything_starts(fleet: Any, examples: Any, tmp_path: Path) -> None:
     with pytest.raises(EnvironmentMissing, match="nowhere"):
         SimulatedDevices(fleet.task, 1, [examples], python=tmp_path / "nowhere")
     with pytest.raises(TaskError, match="no devices"):

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = Machine(tmp_path)
     for name, value in (("ROOT", tmp_path), ("VENVS", made.venvs), ("IMAGES", made.images)):
         monkeypatch.setattr(environments, name, value)
@@ -56,14 +57,14 @@ def machine(tmp_path, monkeypatch):
     return made
 
 
-def test_set_up_makes_every_environment_once(machine):
+def test_set_up_makes_every_environment_once(machine: Any) -> None:
     environments.set_up()
     assert machine.synced() == [[f"{name}/requirements.lock"] for name in NAMES]
     environments.set_up()
     assert machine.calls == []
 
 
-def test_what_is_set_up_for_tests_serves_to_run_and_not_the_other_way_round(machine):
+def test_what_is_set_up_for_tests_serves_to_run_and_not_the_other_way_round(machine: Any) -> None:
     environments.set_up()
     machine.synced()
     environments.set_up(tests=True)
@@ -72,7 +73,7 @@ def test_what_is_set_up_for_tests_serves_to_run_and_not_the_other_way_round(mach
     assert machine.calls == []
 
 
-def test_a_changed_lock_renews_its_environment_only(machine):
+def test_a_changed_lock_renews_its_environment_only(machine: Any) -> None:
     environments.set_up()
     machine.synced()
     (machine.images / "serving" / "requirements.lock").write_text("# newer")
@@ -81,7 +82,7 @@ def test_a_changed_lock_renews_its_environment_only(machine):
     assert machine.synced() == [["serving/requirements.lock"]]
 
 
-def test_another_python_makes_every_environment_anew(machine, monkeypatch):
+def test_another_python_makes_every_environment_anew(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     environments.set_up()
     machine.calls.clear()
     monkeypatch.setattr(environments, "python_version", lambda: "3.11.99")
@@ -89,7 +90,7 @@ def test_another_python_makes_every_environment_anew(machine, monkeypatch):
     assert sum("venv" in call for call in machine.calls) == 1 + len(NAMES)
 
 
-def test_an_interrupted_set_up_is_taken_up_where_it_broke(machine):
+def test_an_interrupted_set_up_is_taken_up_where_it_broke(machine: Any) -> None:
     machine.fail = "installing worker"
     with pytest.raises(SetupError):
         environments.set_up()
@@ -102,7 +103,7 @@ def test_an_interrupted_set_up_is_taken_up_where_it_broke(machine):
     assert machine.synced() == [[f"{name}/requirements.lock"] for name in NAMES[1:]]
 
 
-def test_an_interrupted_renewal_does_not_leave_the_old_stamp(machine):
+def test_an_interrupted_renewal_does_not_leave_the_old_stamp(machine: Any) -> None:
     environments.set_up()
     (machine.images / "edge" / "requirements.lock").write_text("# newer")
     machine.fail = "installing edge"

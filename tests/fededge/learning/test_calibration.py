@@ -96,6 +96,7 @@ def test_sites_and_simulation_measure_what_the_model_computes_on_their_training_
     x, _ = examples.read(prepared.clients / "site-0" / "train")
     outputs = tf.keras.Model(model.inputs, [*model.inputs, *(each.output for each in layers.values())])(x)
     mine = found["federated"]["site-0"]
+    assert mine is not None
     assert mine["examples"] == len(x)
     for number, values in enumerate(outputs):
         flat = np.asarray(values).reshape(len(x), -1)

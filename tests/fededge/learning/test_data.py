@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def task(**parts: object) -> FederatedTask:
 
 def npz(folder: Path, **changes: np.ndarray) -> FederatedTask:
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "x_train": rng.integers(0, 256, (40, 28, 28), dtype=np.uint8),
         "y_train": rng.integers(0, 10, 40),
         "x_test": rng.integers(0, 256, (8, 28, 28), dtype=np.uint8),
@@ -186,15 +187,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_damaged_folder_is_refused_before_it_is_used(tmp_path: Path) -> None:
     x, y = np.zeros((5, 28, 28, 1), np.float32), np.zeros(5, np.int64)
-    for change, words in (
+    damages: list[tuple[dict[str, Any], str]] = [
         ({"x": x - np.nan}, "NaN"),
         ({"x": x[:0]}, "n > 0"),
         ({"x": x.astype(np.float64)}, "float64"),
         ({"y": y[:3]}, r"\[5\]"),
         ({"y": y + 10}, "0 to 9"),
         ({"x": x[..., 0]}, r"\[n, 28, 28, 1\]"),
-    ):
-        for name, array in ({"x": x, "y": y} | change).items():
+    ]
+    for change, words in damages:
+        arrays: dict[str, Any] = {"x": x, "y": y} | change
+        for name, array in arrays.items():
             np.save(tmp_path / f"{name}.npy", array)
         with pytest.raises(DataError, match=words):
             examples.read(tmp_path, (28, 28, 1), 10)

@@ -227,7 +227,7 @@ def test_bad_updates_are_left_out_and_the_quorum_decides(scripted: Callable[...,
 def test_no_client_owns_the_mean_by_claiming_more_examples_than_it_holds(
     scripted: Callable[..., Any],
 ) -> None:
-    honest = {"site-0": {}, "site-1": {}}
+    honest: dict[str, dict[str, float]] = {"site-0": {}, "site-1": {}}
     _, fair = scripted({"quorum": 2}, honest)
     _, result = scripted({"quorum": 2}, {**honest, "site-2": {"examples": 1e30, "value": -1e6}})
     assert result.reported == ["site-0", "site-1"]

@@ -145,7 +145,8 @@ def test_steps_follow_on_each_other_and_go_on_after_later_steps_were_killed(tmp_
 def test_a_checkpoint_of_another_start_is_not_taken(tmp_path: Path) -> None:
     first = run(tmp_path, until=1)
     run(tmp_path)
-    engine, said = Arithmetic(), []
+    engine = Arithmetic()
+    said: list[str] = []
     other = replace(first, history=[first.history[0].model_copy(update={"loss": 9.0})])
     run(tmp_path, engine, state=other, on_passed_over=said.append)
     assert engine.rounds == [2, 3]
@@ -169,7 +170,8 @@ def test_a_bad_checkpoint_is_named_and_passed_over_for_the_last_good_one(tmp_pat
     whole = run(tmp_path)
     files = sorted(tmp_path.glob("*.checkpoint"))
     spoil(files[-1], [*files[1:], *files[:2]])
-    engine, said = Arithmetic(), []
+    engine = Arithmetic()
+    said: list[str] = []
     again = run(tmp_path, engine, on_passed_over=said.append)
     assert engine.rounds == [3]
     assert len(said) == 1

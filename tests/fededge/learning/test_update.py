@@ -48,9 +48,9 @@ def test_an_update_has_exactly_the_models_tensors_and_three_numbers_and_no_room_
         FORM.encode(Update(update().delta | {"x": example}, 5, 3, 2.5))
     honest = FORM.encode(update())
     tensors = {f"delta/{n}": v for n, v in update().delta.items()} | {
-        "examples": np.float32(5),
-        "metrics/correct": np.float32(3),
-        "metrics/loss_sum": np.float32(2.5),
+        "examples": np.array(5, np.float32),
+        "metrics/correct": np.array(3, np.float32),
+        "metrics/loss_sum": np.array(2.5, np.float32),
     }
     assert to_bytes(tensors) == honest
     for smuggled in (

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fededge.delivery.variants import conversion as variants
 from fededge.documents import CalibrationRanges, TensorRange
@@ -17,14 +18,14 @@ SAMPLES = np.random.default_rng(1).random((64, *SHAPE), np.float32)
 
 
 @pytest.fixture(scope="module")
-def model() -> "variants.tf.keras.Model":
+def model() -> tf.keras.Model:
     return made_model()
 
 
-def made_model() -> "variants.tf.keras.Model":
+def made_model() -> tf.keras.Model:
     """A small convolutional classifier with seeded weights."""
-    layers = variants.tf.keras.layers
-    made = variants.tf.keras.Sequential(
+    layers = tf.keras.layers
+    made = tf.keras.Sequential(
         [
             layers.Input(SHAPE),
             layers.Conv2D(16, 3, activation="relu"),
@@ -39,14 +40,14 @@ def made_model() -> "variants.tf.keras.Model":
     return made
 
 
-def layers(model: "variants.tf.keras.Model") -> dict[str, "variants.tf.keras.layers.Layer"]:
+def layers(model: tf.keras.Model) -> dict[str, "tf.keras.layers.Layer"]:
     return {layer.name: layer for layer in model.layers}
 
 
-def measured(model: "variants.tf.keras.Model", x: np.ndarray) -> CalibrationRanges:
+def measured(model: tf.keras.Model, x: np.ndarray) -> CalibrationRanges:
     """The ranges of `model` on x, as clients would measure and merge them."""
     named = layers(model)
-    values = [x, *variants.tf.keras.Model(model.inputs, [each.output for each in named.values()])(x)]
+    values = [x, *tf.keras.Model(model.inputs, [each.output for each in named.values()])(x)]
     ranges = [
         TensorRange(name=name, low=float(np.min(value)), high=float(np.max(value)))
         for name, value in zip(["input", *named], values, strict=True)
@@ -54,12 +55,12 @@ def measured(model: "variants.tf.keras.Model", x: np.ndarray) -> CalibrationRang
     return CalibrationRanges(clients=3, examples=len(x), ranges=ranges)
 
 
-def build(model: "variants.tf.keras.Model", kind: str) -> bytes:
+def build(model: tf.keras.Model, kind: str) -> bytes:
     return variants.build(model, kind, layers(model), measured(model, SAMPLES))
 
 
 def answers(built: bytes, x: np.ndarray) -> np.ndarray:
-    interpreter = variants.tf.lite.Interpreter(model_content=built)
+    interpreter = tf.lite.Interpreter(model_content=built)
     source = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(source, x.shape)
     interpreter.allocate_tensors()
@@ -71,7 +72,7 @@ def answers(built: bytes, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_variant_answers_like_the_model_for_any_number_of_examples(
-    kind: str, model: "variants.tf.keras.Model"
+    kind: str, model: tf.keras.Model
 ) -> None:
     built = build(model, kind)
     tolerance = 1e-5 if kind == "float32" else 0.05
@@ -81,21 +82,21 @@ def test_a_variant_answers_like_the_model_for_any_number_of_examples(
         )
 
 
-def test_weights_shrink_with_their_type(model: "variants.tf.keras.Model") -> None:
+def test_weights_shrink_with_their_type(model: tf.keras.Model) -> None:
     float32, float16, dynamic, int8 = (len(build(model, kind)) for kind in KINDS)
     assert float16 < 0.6 * float32
     assert dynamic < 0.4 * float32
     assert int8 < 0.4 * float32
 
 
-def test_int8_computes_in_int8_between_float32_input_and_output(model: "variants.tf.keras.Model") -> None:
-    interpreter = variants.tf.lite.Interpreter(model_content=build(model, "int8"))
+def test_int8_computes_in_int8_between_float32_input_and_output(model: tf.keras.Model) -> None:
+    interpreter = tf.lite.Interpreter(model_content=build(model, "int8"))
     types = [tensor["dtype"] for tensor in interpreter.get_tensor_details()]
     assert types.count(np.float32) == 2
     assert np.int8 in types
 
 
-def test_values_outside_the_measured_range_saturate_at_its_ends(model: "variants.tf.keras.Model") -> None:
+def test_values_outside_the_measured_range_saturate_at_its_ends(model: tf.keras.Model) -> None:
     narrow = measured(model, SAMPLES * np.float32(0.01))
     wide = answers(build(model, "int8"), SAMPLES[:20])
     cut = answers(variants.build(model, "int8", layers(model), narrow), SAMPLES[:20])
@@ -107,13 +108,13 @@ def test_values_outside_the_measured_range_saturate_at_its_ends(model: "variants
 def test_the_same_inputs_give_the_same_bytes(kind: str) -> None:
     built = []
     for _ in range(2):
-        variants.tf.keras.backend.clear_session()  # a step is a process of its own: names start anew
+        tf.keras.backend.clear_session()  # a step is a process of its own: names start anew
         built.append(build(made_model(), kind))
     assert built[0] == built[1]
 
 
 def test_int8_without_ranges_or_with_those_of_another_model_is_refused(
-    model: "variants.tf.keras.Model",
+    model: tf.keras.Model,
 ) -> None:
     with pytest.raises(DataError, match="run evaluate_model again"):
         variants.build(model, "int8", layers(model), None)
@@ -123,20 +124,20 @@ def test_int8_without_ranges_or_with_those_of_another_model_is_refused(
         variants.build(model, "int8", layers(model), fewer)
 
 
-def test_an_unknown_kind_is_named(model: "variants.tf.keras.Model") -> None:
+def test_an_unknown_kind_is_named(model: tf.keras.Model) -> None:
     with pytest.raises(VariantError, match="'int4'"):
         variants.build(model, "int4")
 
 
 def test_a_model_for_one_example_at_a_time_is_refused() -> None:
-    image = variants.tf.keras.Input(SHAPE, batch_size=1)
-    fixed = variants.tf.keras.Model(image, variants.tf.keras.layers.Flatten()(image))
+    image = tf.keras.Input(SHAPE, batch_size=1)
+    fixed = tf.keras.Model(image, tf.keras.layers.Flatten()(image))
     with pytest.raises(VariantError, match="free batch dimension"):
         variants.build(fixed, "float32")
 
 
 def test_building_writes_nothing_to_the_terminal(
-    model: "variants.tf.keras.Model", capfd: pytest.CaptureFixture[str]
+    model: tf.keras.Model, capfd: pytest.CaptureFixture[str]
 ) -> None:
     variants.build(model, "float16")
     os.write(2, b"after\n")

@@ -18,7 +18,7 @@ from fededge.task import FederatedTask
 pytestmark = pytest.mark.environment("worker")
 
 Make = Callable[..., FederatedTask]
-GOOD = {
+GOOD: dict[str, Any] = {
     "x_train": np.zeros((120, 28, 28), np.uint8),
     "y_train": np.arange(120) % 10,
     "x_test": np.zeros((10, 28, 28), np.uint8),

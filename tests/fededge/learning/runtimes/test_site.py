@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,8 +37,8 @@ def test_the_models_weights_are_the_papers(weights: Weights) -> None:
 
 
 def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
-    prepared, task, weights, tmp_path
-) -> None:  # type: ignore[no-untyped-def]
+    prepared: Any, task: Any, weights: Any, tmp_path: Path
+) -> None:
     (tmp_path / "weights").write_bytes(to_bytes(weights))
     requests = [
         {
@@ -72,7 +73,9 @@ def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
     assert UpdateFormat(shapes(weights)).screen(first, held).examples == held
 
 
-def test_bad_data_at_one_site_fails_that_site_only(prepared, task, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_bad_data_at_one_site_fails_that_site_only(
+    prepared: Any, task: Any, weights: Any, tmp_path: Path
+) -> None:
     import shutil
 
     shutil.copytree(prepared.clients, tmp_path / "clients")
@@ -93,7 +96,7 @@ def test_bad_data_at_one_site_fails_that_site_only(prepared, task, weights, tmp_
         sites.close()
 
 
-def test_a_site_whose_training_diverges_says_what_to_do(prepared, make_task, weights) -> None:  # type: ignore[no-untyped-def]
+def test_a_site_whose_training_diverges_says_what_to_do(prepared: Any, make_task: Any, weights: Any) -> None:
     wild = make_task(client={"batch_size": 100, "learning_rate": 1e30})
     sites = LocalSites(prepared.plan(wild), prepared.clients)
     try:
@@ -104,7 +107,7 @@ def test_a_site_whose_training_diverges_says_what_to_do(prepared, make_task, wei
     assert "lower learning.client.learning_rate" in failed["site-0"]
 
 
-def test_a_site_that_is_slow_or_dies_is_left_behind(prepared, task, weights) -> None:  # type: ignore[no-untyped-def]
+def test_a_site_that_is_slow_or_dies_is_left_behind(prepared: Any, task: Any, weights: Any) -> None:
     sites = LocalSites(prepared.plan(task), prepared.clients)
     try:
         updates, failed = split(sites.train(weights, 3, 1, ["site-0"], deadline_seconds=0.01))
@@ -121,7 +124,9 @@ def test_a_site_that_is_slow_or_dies_is_left_behind(prepared, task, weights) -> 
     assert children() == set()
 
 
-def test_reports_arrive_one_by_one_and_nobody_waits_for_the_slowest(prepared, task, weights) -> None:  # type: ignore[no-untyped-def]
+def test_reports_arrive_one_by_one_and_nobody_waits_for_the_slowest(
+    prepared: Any, task: Any, weights: Any
+) -> None:
     sites = LocalSites(prepared.plan(task), prepared.clients)
     try:
         list(sites.train(weights, 3, 1, ["site-0", "site-1"], 120))
