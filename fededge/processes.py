@@ -38,7 +38,7 @@ def end_with(parent: int) -> None:
 
     Where it ended already, this process ends now, with status 0.
     """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_parents_end(signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
 
@@ -58,6 +58,11 @@ def ended_by_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def signal_at_parents_end(number: signal.Signals) -> None:
+    """Let the kernel send this process the signal `number` when its parent ends, however that ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
 
 
 def mark(pid: int | None = None) -> str:

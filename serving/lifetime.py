@@ -5,12 +5,11 @@ hangs. And a main process that is killed leaves the others behind.
 """
 
 import atexit
-import ctypes
 import multiprocessing
 import os
 import signal
 
-PR_SET_PDEATHSIG = 1
+from fededge.processes import signal_at_parents_end
 
 
 def end_together() -> None:
@@ -18,8 +17,7 @@ def end_together() -> None:
 
     To be called in the main process before it starts any other.
     """
-    kernel = ctypes.CDLL(None, use_errno=True)
-    os.register_at_fork(after_in_child=lambda: kernel.prctl(PR_SET_PDEATHSIG, signal.SIGTERM))
+    os.register_at_fork(after_in_child=lambda: signal_at_parents_end(signal.SIGTERM))
     atexit.register(_end_children, os.getpid())  # runs before multiprocessing's own, which waits
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -17,6 +18,7 @@ from fededge.task import Endpoint
 from tests.model_versions import model_version, published
 
 IMAGE = "ghcr.io/fededge/serving:1"
+FIELDS = Path(__file__).resolve().parents[3] / "fixtures" / "seldon_deployment.yaml"
 
 
 def digest(number: int, kind: str) -> str:
@@ -63,6 +65,16 @@ def closed(schema: Any) -> Any:
     if schema.get("x-kubernetes-int-or-string"):
         schema["type"] = ["integer", "string"]
     return schema
+
+
+@pytest.mark.parametrize("canary", [None, 10])
+def test_the_manifest_has_the_fields_that_seldon_and_kubernetes_know(canary: int | None) -> None:
+    manifest = build(current=build(2), canary_percent=canary)
+    jsonschema.validate(manifest, yaml.safe_load(FIELDS.read_text()))
+    for predictor in manifest["spec"]["predictors"]:
+        for component in predictor["componentSpecs"]:
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, **component}
+            kubernetes_validate.validate(pod, "1.32", strict=True)
 
 
 @pytest.mark.parametrize("canary", [None, 10])
