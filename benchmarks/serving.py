@@ -35,7 +35,7 @@ from fededge.delivery.endpoints.local import LocalEndpoint
 from fededge.delivery.endpoints.prediction import PATH, to_uint8
 from fededge.delivery.endpoints.seldon import ENVIRONMENT
 from fededge.documents import VariantFile
-from fededge.inference import load_runtime
+from fededge.inference import load_model
 from serving.limits import BODY_BYTES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +116,7 @@ def _cold(variant: VariantFile, repeats: int) -> dict[str, Any]:
 
 def _rows(endpoint: LocalEndpoint, model: bytes, repeats: int) -> Iterator[dict[str, Any]]:
     images = to_uint8(np.random.default_rng(0).random((max(COUNTS), 28, 28, 1), dtype=np.float32))
-    runtime = load_runtime(model, threads=len(os.sched_getaffinity(0)))
+    runtime = load_model(model, threads=len(os.sched_getaffinity(0)))
     expected = runtime.predict(_scaled(images))
     rest, rpc = _rest(endpoint), _grpc(endpoint)
     payloads: dict[str, Send] = {

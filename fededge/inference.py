@@ -1,6 +1,6 @@
-"""Running a model for inference: a neutral `Runtime`, and LiteRT behind it.
+"""Running a model for inference: a neutral `LoadedModel`, and LiteRT behind it.
 
-The endpoint, the measurement of variants and the agent on a device all answer through `Runtime`,
+The endpoint, the measurement of variants and the agent on a device all answer through `LoadedModel`,
 so a model gives the same outputs wherever it runs.
 
 A damaged model file may load silently, or crash the process: check its digest first
@@ -17,7 +17,7 @@ from fededge.errors import DataError, VariantError
 BATCH = 50  # examples at once: more are no faster, and activations of 50 stay small
 
 
-class Runtime(Protocol):
+class LoadedModel(Protocol):
     """A loaded model that answers float32 examples with float32 outputs."""
 
     @property
@@ -43,7 +43,7 @@ class Runtime(Protocol):
         """
 
 
-def load_runtime(data: bytes, kind: str = "litert", threads: int = 1) -> Runtime:
+def load_model(data: bytes, kind: str = "litert", threads: int = 1) -> LoadedModel:
     """The model in `data`, ready to answer.
 
     Args:
@@ -104,7 +104,7 @@ class LiteRTRuntime:
         return self._classes
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """float32 [n, classes] for float32 `x` [n, *input_shape]; see `Runtime.predict`."""
+        """float32 [n, classes] for float32 `x` [n, *input_shape]; see `LoadedModel.predict`."""
         if x.dtype != np.float32 or x.shape[1:] != self._shape or x.ndim == 0:
             raise DataError(
                 f"the model takes float32 [n, {', '.join(map(str, self._shape))}], "

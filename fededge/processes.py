@@ -18,7 +18,7 @@ from fededge.errors import EnvironmentMissing
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def owned(command: Sequence[str | Path]) -> list[str]:
+def ended_with_parent(command: Sequence[str | Path]) -> list[str]:
     """`command`, to be started so that the kernel kills it when the thread that starts it is gone.
 
     Raises:

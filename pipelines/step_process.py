@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from fededge.processes import owned
+from fededge.processes import ended_with_parent
 
 LIVE = "fededge:"
 """A step's output line that starts so is shown while the step runs."""
@@ -41,7 +41,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path) -> 
     """
     with log.open("ab") as output:
         return subprocess.Popen(
-            owned(command),
+            ended_with_parent(command),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,

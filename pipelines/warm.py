@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fededge.processes import end_with, owned
+from fededge.processes import end_with, ended_with_parent
 
 EXECUTOR = "kfp.dsl.executor_main"
 LATER = (
@@ -53,7 +53,7 @@ class WarmInterpreter:
         self._lock = threading.Lock()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                owned([python, "-m", "pipelines.warm", *LATER, *modules]),
+                ended_with_parent([python, "-m", "pipelines.warm", *LATER, *modules]),
                 env=dict(environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

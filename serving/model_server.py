@@ -19,7 +19,7 @@ from seldon_core.proto import prediction_pb2
 
 from fededge import storage
 from fededge.errors import RequestError
-from fededge.inference import Runtime, load_runtime
+from fededge.inference import LoadedModel, load_model
 from serving import connections, feedback, lifetime, metrics, payloads, rest, rpc
 
 MODEL_LIMIT = 1 << 30  # bytes of a model file
@@ -50,13 +50,13 @@ class ModelServer:
         self._model = storage.read_verified(model_url, model_digest, limit=MODEL_LIMIT)
         self._shape, self._classes = _described(self._model)
         self._threads = threads
-        self._runtime: Runtime | None = None
+        self._runtime: LoadedModel | None = None
         self._tags = {"model_version": model_version, "variant": variant, "digest": model_digest}
         self.model_error_handler = rest.blueprint(lambda: self._runtime is not None)
 
     def load(self) -> None:
         """Load the model and answer a first blank example; Seldon calls this in each serving process."""
-        runtime = load_runtime(self._model, kind="litert", threads=self._threads)
+        runtime = load_model(self._model, kind="litert", threads=self._threads)
         runtime.predict(np.zeros((1, *runtime.input_shape), np.float32))
         self._runtime = runtime
 
@@ -117,7 +117,7 @@ class ModelServer:
 
 def _described(model: bytes) -> tuple[tuple[int, ...], int]:
     """Shape of one example, and the number of outputs for it."""
-    runtime = load_runtime(model)
+    runtime = load_model(model)
     return runtime.input_shape, runtime.classes
 
 

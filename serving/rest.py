@@ -1,7 +1,7 @@
 """REST around the model: health routes, one JSON form for every error, and orjson.
 
 Seldon registers a component's `model_error_handler` with its Flask application before its own
-routes and error handlers. This blueprint uses that to mend what the stock wrapper leaves open: it
+routes and error handlers. This blueprint uses that to fix what the stock wrapper leaves open: it
 turns a 404 into a 500, and has neither /live nor /ready.
 """
 

@@ -24,7 +24,7 @@ from fededge.device.transport import BlobTransport, Transport
 from fededge.documents import DeviceReport, check_model
 from fededge.documents.fleet import DEVICE_ID, ERROR_LIMIT
 from fededge.errors import FedEdgeError, ReleaseError, StorageError
-from fededge.inference import Runtime, load_runtime
+from fededge.inference import LoadedModel, load_model
 from fededge.processes import end_with
 from fededge.signing import TrustedKey
 
@@ -36,7 +36,7 @@ class Running:
     """The release that answers on this device now, and how it did on the device's samples."""
 
     release: Installed
-    runtime: Runtime
+    runtime: LoadedModel
     performance: own.Performance
 
 
@@ -121,7 +121,7 @@ class Agent:
         log.info("runs release %s: %s %s", name, variant.kind, variant.digest)
 
     def _try_out(self, release: Installed) -> Running:
-        runtime = load_runtime(release.model, kind="litert", threads=1)
+        runtime = load_model(release.model, kind="litert", threads=1)
         manifest = release.manifest
         performance = own.try_out(runtime, self._samples, manifest.shape, manifest.classes)
         return Running(release, runtime, performance)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fededge import examples
 from fededge.errors import ReleaseError
-from fededge.inference import Runtime
+from fededge.inference import LoadedModel
 
 BYTES_LIMIT = 256 << 20
 TIMED = 21
@@ -40,7 +40,7 @@ def read(folder: Path) -> Samples:
     return Samples(*examples.read(folder, limit=BYTES_LIMIT))
 
 
-def try_out(model: Runtime, samples: Samples | None, shape: list[int], classes: int) -> Performance:
+def try_out(model: LoadedModel, samples: Samples | None, shape: list[int], classes: int) -> Performance:
     """Run `model`, released for examples of `shape` and `classes` outputs, on `samples` (or a blank).
 
     Raises:
@@ -57,7 +57,7 @@ def try_out(model: Runtime, samples: Samples | None, shape: list[int], classes: 
     return _measure(model, samples.x, samples.y)
 
 
-def _measure(model: Runtime, x: np.ndarray, y: np.ndarray | None) -> Performance:
+def _measure(model: LoadedModel, x: np.ndarray, y: np.ndarray | None) -> Performance:
     seconds = []
     try:
         outputs = model.predict(x)

@@ -28,15 +28,17 @@ MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
 
 
 @dataclass
-class Outcome:
+class TestCounts:
     """How many tests passed, failed (errors included) and were skipped."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
 
-    def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+    def __add__(self, other: "TestCounts") -> "TestCounts":
+        return TestCounts(
+            self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped
+        )
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -90,27 +92,27 @@ def test() -> int:
     return 1 if broken or total.failed else 0
 
 
-def outcome_of(report: Path, status: int) -> Outcome:
+def counts_of(report: Path, status: int) -> TestCounts:
     """Read pytest's JUnit XML; a run that ended badly without a failed test counts as one failure."""
-    outcome = Outcome()
+    counts = TestCounts()
     if report.exists():
         for suite in ElementTree.parse(report).getroot().iter("testsuite"):
             count = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
             failed = count["failures"] + count["errors"]
-            outcome += Outcome(count["tests"] - failed - count["skipped"], failed, count["skipped"])
-    if status != 0 and not outcome.failed:
-        outcome.failed = 1
-    return outcome
+            counts += TestCounts(count["tests"] - failed - count["skipped"], failed, count["skipped"])
+    if status != 0 and not counts.failed:
+        counts.failed = 1
+    return counts
 
 
-def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str) -> Outcome:
+def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str) -> TestCounts:
     """Run the tests of a tier in each environment, two side by side."""
     with ThreadPoolExecutor(2) as side_by_side:
         ran = side_by_side.map(lambda suite: _pytest(suite[0], ["-m", tier, *suite[1]]), suites)
-        return sum(ran, Outcome())
+        return sum(ran, TestCounts())
 
 
-def _pytest(name: str, arguments: list[str]) -> Outcome:
+def _pytest(name: str, arguments: list[str]) -> TestCounts:
     suite = f"{name}: pytest {' '.join(arguments)}"
     say(f"{suite} (its output follows when it ends)")
     with tempfile.TemporaryDirectory(prefix="fededge-tests-") as folder:
@@ -134,6 +136,6 @@ def _pytest(name: str, arguments: list[str]) -> Outcome:
                 output,
             )
         print(log.read_text(encoding="utf-8", errors="replace"), flush=True)
-        outcome = outcome_of(report, status)
-        say(f"{suite}: {outcome}")
-        return outcome
+        counts = counts_of(report, status)
+        say(f"{suite}: {counts}")
+        return counts

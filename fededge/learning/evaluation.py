@@ -106,7 +106,7 @@ def evaluate_state(
             failed[report.client] = score
     if not clients:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
-        raise RoundError(f"no client can evaluate the model ({reasons}). Mend them, then run again")
+        raise RoundError(f"no client can evaluate the model ({reasons}). Fix them, then run again")
     clients.sort(key=lambda client: client.id)
     return held_out.model_copy(update={"clients": clients, "failed": failed})
 

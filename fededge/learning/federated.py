@@ -97,7 +97,7 @@ class FederatedEngine:
             reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
             raise QuorumError(
                 f"round {round_number} has {len(accepted)} usable reports of {len(cohort)} where the quorum is "
-                f"{quorum} ({reasons}). Mend these clients or lower operation.quorum, then run again"
+                f"{quorum} ({reasons}). Fix these clients or lower operation.quorum, then run again"
             )
         clients = sorted(accepted)
         next_server, next_weights = self._aggregator.next(server, weights, [self._file(c) for c in clients])

@@ -42,7 +42,7 @@ def connect() -> "MlflowClient":
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
-        with _impatient():
+        with _with_few_retries():
             client = MlflowClient(tracking_uri=settings.tracking_uri(), registry_uri=settings.tracking_uri())
             client.search_experiments(max_results=1)
     return client
@@ -130,7 +130,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
+def _with_few_retries() -> Iterator[None]:
     """Few retries and a short deadline, for as long as this lasts; what the user has set stays."""
     added = {name: value for name, value in PROBE.items() if name not in os.environ}
     os.environ.update(added)

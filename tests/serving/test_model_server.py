@@ -23,7 +23,7 @@ from fededge import storage
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints.local import LocalEndpoint
 from fededge.documents import VariantFile
-from fededge.inference import load_runtime
+from fededge.inference import load_model
 from serving.limits import BODY_BYTES
 
 pytestmark = pytest.mark.environment("serving")
@@ -45,7 +45,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def expected(tiny: bytes) -> np.ndarray:
-    return load_runtime(tiny).predict(X)
+    return load_model(tiny).predict(X)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from fededge.documents import (
     check_model,
 )
 from fededge.errors import EndpointError
-from fededge.inference import load_runtime
+from fededge.inference import load_model
 
 SAMPLES = 100
 ANSWER_SECONDS = 60.0
@@ -121,7 +121,7 @@ def _expected(variant: PublishedVariant, images: np.ndarray) -> np.ndarray:
     """What the model file answers: float32 [n, classes]."""
     data = storage.read(variant.url, variant.bytes)
     check_model(variant, data)
-    return load_runtime(data).predict(np.divide(images, np.float32(255), dtype=np.float32))
+    return load_model(data).predict(np.divide(images, np.float32(255), dtype=np.float32))
 
 
 def _compare(where: str, answer: _Answer, expected: np.ndarray) -> TransportCheck:

@@ -9,7 +9,7 @@ import numpy as np
 from fededge import storage
 from fededge.documents import Measurement
 from fededge.errors import VariantError
-from fededge.inference import Runtime, load_runtime
+from fededge.inference import LoadedModel, load_model
 
 REPEATS = {1: 200, 500: 11}
 WARM_UP = 3
@@ -32,7 +32,7 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
     Raises:
         VariantError: the variant gives values that are not finite or not one row for each example.
     """
-    runtime = load_runtime(model, kind="litert", threads=1)
+    runtime = load_model(model, kind="litert", threads=1)
     predicted = [runtime.predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
     scores = np.concatenate(predicted)
     if scores.ndim != 2 or len(scores) != len(y) or not np.isfinite(scores).all():
@@ -55,7 +55,7 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
     )
 
 
-def _latency(runtime: Runtime, x: np.ndarray, count: int) -> float:
+def _latency(runtime: LoadedModel, x: np.ndarray, count: int) -> float:
     examples = np.resize(x, (count, *x.shape[1:]))
     for _ in range(WARM_UP):
         runtime.predict(examples)

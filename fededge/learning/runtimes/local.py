@@ -17,7 +17,7 @@ from typing import Any
 
 from fededge import storage
 from fededge.learning.interfaces import EvaluationReport, RangesReport, TrainingReport
-from fededge.processes import owned
+from fededge.processes import ended_with_parent
 from fededge.weights import Weights, to_bytes
 
 ALIVE_AT_ONCE = 4
@@ -142,7 +142,7 @@ class _Site:
         ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                owned(command),
+                ended_with_parent(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -1,4 +1,4 @@
-"""The TensorFlow Federated worker process, owned: it ends when its owner does, and never hangs it.
+"""The TensorFlow Federated worker process: it ends when its owner does, and never hangs it.
 
 TFF runs computations in a C++ worker process that it reaches by gRPC. The stock context leaks that
 process and retries a dead one for ever. Here the worker dies with its owner (also by SIGKILL), and every
@@ -38,7 +38,7 @@ from tensorflow_federated.python.core.impl.executors import remote_executor, rem
 from tensorflow_federated.python.core.impl.types import placements
 
 from fededge.errors import WorkerDied, WorkerError, WorkerStuck
-from fededge.processes import owned
+from fededge.processes import ended_with_parent
 
 START_SECONDS = 60.0
 MESSAGE_BYTES = 2_000_000_000
@@ -62,7 +62,7 @@ class Worker:
         self._log = tempfile.TemporaryFile()
         port = _free_port()
         self.process = subprocess.Popen(
-            owned([binary, f"--port={port}"]),
+            ended_with_parent([binary, f"--port={port}"]),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

@@ -257,7 +257,7 @@ def test_two_releases_issued_at_one_moment_do_not_replace_each_other(
     keeps_the_first(device, agent, "issued no later")
 
 
-def test_once_the_fault_is_mended_the_release_is_followed(fleet: Any, device: Device, agent: Agent) -> None:
+def test_once_the_fault_is_fixed_the_release_is_followed(fleet: Any, device: Device, agent: Agent) -> None:
     fleet.publish(2, "second")
     good = storage.read(fleet.url)
     storage.write(fleet.url, good[:-40])

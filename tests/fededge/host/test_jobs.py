@@ -23,13 +23,13 @@ REPORT = '<testsuites><testsuite tests="9" failures="1" errors="2" skipped="3"/>
 def test_outcomes_are_read_from_the_report_and_added_up(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
-    outcome = jobs.outcome_of(report, status=1)
-    assert str(outcome) == "3 passed, 3 failed, 3 skipped"
-    assert str(outcome + jobs.Outcome(1, 0, 0)) == "4 passed, 3 failed, 3 skipped"
+    counts = jobs.counts_of(report, status=1)
+    assert str(counts) == "3 passed, 3 failed, 3 skipped"
+    assert str(counts + jobs.TestCounts(1, 0, 0)) == "4 passed, 3 failed, 3 skipped"
 
 
 def test_a_run_that_ends_badly_counts_as_failed_without_a_report_or_a_failed_test(tmp_path: Path) -> None:
-    assert jobs.outcome_of(tmp_path / "missing.xml", status=139).failed == 1
+    assert jobs.counts_of(tmp_path / "missing.xml", status=139).failed == 1
     (tmp_path / "report.xml").write_text(REPORT.replace("1", "0").replace('"2"', '"0"'))
-    assert jobs.outcome_of(tmp_path / "report.xml", status=5).failed == 1
-    assert jobs.outcome_of(tmp_path / "report.xml", status=0).failed == 0
+    assert jobs.counts_of(tmp_path / "report.xml", status=5).failed == 1
+    assert jobs.counts_of(tmp_path / "report.xml", status=0).failed == 0

@@ -24,7 +24,7 @@ from fededge.delivery.endpoints.local import LocalEndpoint
 from fededge.delivery.endpoints.ports import Ports
 from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError, IntegrityError, PortInUse, RequestError, StorageError
-from fededge.inference import load_runtime
+from fededge.inference import load_model
 from fededge.task import Endpoint as Wanted
 from tests.model_versions import DIGEST, model_version, published
 
@@ -65,7 +65,7 @@ def test_the_document_says_where_and_what(served: Endpoint) -> None:
 def test_an_endpoint_gives_the_models_answers_to_images(served: Endpoint) -> None:
     images = prediction.to_uint8(X)
     probabilities, tags = prediction.predict(served.rest, images)
-    expected = load_runtime(TINY.read_bytes()).predict(images.astype(np.float32) / np.float32(255))
+    expected = load_model(TINY.read_bytes()).predict(images.astype(np.float32) / np.float32(255))
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     assert tags["digest"] == VARIANT.digest
 
@@ -179,9 +179,9 @@ def test_an_endpoint_that_answers_otherwise_fails_its_check_at_once(
 ) -> None:
     class Other:
         def predict(self, x: np.ndarray) -> np.ndarray:
-            return load_runtime(TINY.read_bytes()).predict(x) + np.float32(0.01)
+            return load_model(TINY.read_bytes()).predict(x) + np.float32(0.01)
 
-    monkeypatch.setattr(endpoint_check, "load_runtime", lambda data: Other())
+    monkeypatch.setattr(endpoint_check, "load_model", lambda data: Other())
     with pytest.raises(EndpointError, match=r"differs from its model by 0\.01"):
         endpoint_check.check(served, FIRST, champion(FIRST), X)
 

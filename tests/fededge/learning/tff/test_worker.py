@@ -1,4 +1,4 @@
-"""The TFF worker process is owned: it ends with its owner, and never hangs it."""
+"""The TFF worker process ends with its owner, and never hangs it."""
 
 import os
 import signal
