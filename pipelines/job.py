@@ -102,7 +102,7 @@ def _deliver(task: FederatedTask, run: Run, home: Path, count: int, say: Callabl
     trusted = TrustedKey.load(public_file(settings.signing_key_file()))
     number = Release.opened(storage.read(str(envelope), LIMIT), trusted, task.name).version
     say(f"{count} devices started")
-    with TrackedRun.join(run.id, task).step("devices") as step:
+    with TrackedRun.find(run.id, task).step("devices") as step:
         with SimulatedDevices(task, count, data) as simulated:
             reports = simulated.wait(number, DEVICES_SECONDS)
         step.record("devices", DeviceReports(devices=reports))

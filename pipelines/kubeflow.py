@@ -17,6 +17,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,19 +31,22 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from fededge.errors import KubeflowError
 from fededge.storage import digest
 from fededge.task import FederatedTask
+from pipelines.cluster_runs import ClusterRun, pipeline_name, read
 
 PATIENCE = 5.0
 """Seconds to wait for the API to accept a connection."""
 IN_CLUSTER = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
-MOST = 100
+MOST, PAGES = 100, 10
+"""Runs in an answer, and how many answers are looked through for FedEdge's runs."""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A run or recurring run on Kubeflow and the page that shows it."""
+    """A run or recurring run on Kubeflow, the page that shows it, and the version that it runs."""
 
     id: str
     url: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -115,19 +119,25 @@ class Kubeflow:
         return Uploaded(pipeline_id, version_id, version, url, new)
 
     def run(self, package: Path, task: FederatedTask) -> Submitted:
-        """Start a run of a compiled pipeline in the experiment named after the task.
+        """Start a run of a compiled pipeline, as a version of the task's, in the experiment named after the task.
 
         Raises:
             KubeflowError: the API refused.
         """
+        uploaded = self.upload(package, pipeline_name(task.name))
         with self._asking(f"run {task.name} on"):
             run = self._client.run_pipeline(
                 self._experiment(task),
-                job_name=f"{task.name} {task.digest.removeprefix('sha256:')[:8]}",
-                pipeline_package_path=str(package),
+                job_name=f"{task.name} {uploaded.version} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+                pipeline_id=uploaded.pipeline_id,
+                version_id=uploaded.version_id,
                 params={"task": task.to_json()},
             )
-        return Submitted(run.run_id, f"{self._ui}/#/runs/details/{run.run_id}")
+        return Submitted(run.run_id, self.page(run.run_id), uploaded.version)
+
+    def page(self, run_id: str) -> str:
+        """The page that shows a run."""
+        return f"{self._ui}/#/runs/details/{run_id}"
 
     def schedule(
         self, package: Path, task: FederatedTask, *, cron: str | None = None, seconds: int | None = None
@@ -143,7 +153,7 @@ class Kubeflow:
         Raises:
             KubeflowError: the API refused.
         """
-        uploaded = self.upload(package, f"fededge-{task.name}")
+        uploaded = self.upload(package, pipeline_name(task.name))
         with self._asking(f"schedule {task.name} on"):
             recurring = self._client.create_recurring_run(
                 self._experiment(task),
@@ -157,20 +167,43 @@ class Kubeflow:
                 params={"task": task.to_json()},
             )
         identity = recurring.recurring_run_id
-        return Submitted(identity, f"{self._ui}/#/recurringrun/details/{identity}")
+        return Submitted(identity, f"{self._ui}/#/recurringrun/details/{identity}", uploaded.version)
 
-    def runs(self, limit: int = 20) -> list[Any]:
-        """The latest runs, newest first (kfp's V2beta1Run).
+    def runs(self, limit: int = 20) -> list[ClusterRun]:
+        """The latest runs of FedEdge's, newest first, without their steps; others' runs are passed over.
 
         Raises:
             KubeflowError: the API refused.
         """
+        found: list[ClusterRun] = []
+        token = ""
         with self._asking("list the runs of"):
-            namespace = os.environ.get("KFP_NAMESPACE")
-            page = self._client.list_runs(
-                page_size=min(limit, MOST), sort_by="created_at desc", namespace=namespace
+            for _ in range(PAGES):
+                page = self._client.list_runs(
+                    page_token=token,
+                    page_size=MOST,
+                    sort_by="created_at desc",
+                    namespace=os.environ.get("KFP_NAMESPACE"),
+                )
+                found += filter(None, map(read, page.runs or []))
+                token = page.next_page_token or ""
+                if len(found) >= limit or not token:
+                    break
+        return found[:limit]
+
+    def get(self, run_id: str) -> ClusterRun:
+        """A run with its steps.
+
+        Raises:
+            KubeflowError: there is no such run, it is none of FedEdge's, or the API refused.
+        """
+        with self._asking(f"read run {run_id} of"):
+            run = read(self._client.get_run(run_id))
+        if run is None:
+            raise KubeflowError(
+                f"run {run_id} is not one of FedEdge: `fededge runs --on kubeflow` lists those that are"
             )
-        return list(page.runs or [])
+        return run
 
     def cancel(self, run_id: str) -> None:
         """End a run that is under way.

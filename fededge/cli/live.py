@@ -2,12 +2,18 @@
 
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fededge.cli import show
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow import Kubeflow
 
 ROUND = re.compile(
     r": round (?P<done>\d+)/(?P<all>\d+): .*?accuracy (?P<training>[\d.]+)"
@@ -42,6 +48,24 @@ def progress() -> Iterator[Callable[[str], None]]:
                 )
 
         yield say
+
+
+def follow(kubeflow: "Kubeflow", run: str) -> None:
+    """Show a run on Kubeflow until it ends; the command ends with its outcome."""
+    from pipelines.watching import Watch
+
+    try:
+        with progress() as say:
+            ended = Watch(kubeflow, run, say).wait()
+    except KeyboardInterrupt as stopped:
+        print(f"the run goes on; come back to it: fededge runs watch {run}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+    state = ended.ending.state if ended.ending else ended.state
+    show.say(f"{state.lower()}: fededge report {run}")
+    if state != "SUCCEEDED":
+        if ended.error:
+            print(f"error: {ended.error}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 def _described(found: re.Match[str], seconds: list[float]) -> str:

@@ -27,6 +27,7 @@ def run(
         0, min=0, max=64, help="Simulated devices that take the release (local).", show_default=False
     ),
     fresh: bool = typer.Option(False, "--fresh", help="Start a new run instead of going on with the last."),
+    wait: bool = typer.Option(False, "--wait", help="Follow the run until it ends (kubeflow)."),
 ) -> None:
     """Run a task's whole pipeline.
 
@@ -39,20 +40,20 @@ def run(
 
       fededge run task.yaml --set learning.rounds=5 --set seed=3
 
-      fededge run task.yaml --on kubeflow
+      fededge run task.yaml --on kubeflow --wait
     """
     spec = tasks.load(task, changes)
     if on is Platform.kubeflow:
         if devices or fresh:
             raise typer.BadParameter("--devices and --fresh go with --on local")
-        _on_kubeflow(spec)
+        _on_kubeflow(spec, wait)
     else:
         if devices and not spec.devices:
             raise typer.BadParameter(f"{task} has no device classes (devices) that --devices could simulate")
         _here(spec, devices, fresh)
 
 
-def _on_kubeflow(spec: FederatedTask) -> None:
+def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
     from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
@@ -64,7 +65,10 @@ def _on_kubeflow(spec: FederatedTask) -> None:
         compile_to(spec, package)
         submitted = kubeflow.run(package, spec)
     show.wrote("run", submitted.id)
+    show.wrote("version", submitted.version)
     show.wrote("page", submitted.url)
+    if wait:
+        live.follow(kubeflow, submitted.id)
 
 
 def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:

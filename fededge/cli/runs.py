@@ -1,13 +1,14 @@
 """fededge runs: what ran, what came of it, and how to end it."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from fededge import settings
-from fededge.cli import show
+from fededge.cli import live, show
 from fededge.cli.run import Platform
 
 if TYPE_CHECKING:
@@ -36,53 +37,67 @@ def runs(context: typer.Context, on: Platform = WHERE, limit: int = LIMIT, as_js
 
 @app.command("list")
 def list_runs(on: Platform = WHERE, limit: int = LIMIT, as_json: bool = show.JSON) -> None:
-    """List the latest runs, as [bold]fededge runs[/bold] does."""
+    """List the latest runs, as [bold]fededge runs[/bold] does.
+
+    MLflow tells round and score; where it does not know yet that a run has ended, it is told.
+    """
+    from fededge.errors import TrackingError
+    from fededge.tracking.glance import reconcile
+    from pipelines import listing
+
     if on is Platform.kubeflow:
         from pipelines.kubeflow import Kubeflow
 
-        rows = [(r.run_id, r.display_name, r.created_at, r.state) for r in Kubeflow().runs(limit)]
-        show.table(["run", "name", "started", "state"], rows, as_json=as_json)
+        found = listing.cluster_runs(Kubeflow(), limit)
     else:
-        from pipelines.runs import scan
-
-        home = settings.home()
-        found, damaged = scan(home)
-        rows = [(r.id, r.record.started, r.status(home), r.record.outcome) for r in found[:limit]]
-        show.table(["run", "started", "status", "outcome"], rows, as_json=as_json)
-        for error in damaged.values():
+        found, damaged = listing.local_runs(settings.home(), limit)
+        for error in damaged:
             print(f"passed over: {error}", file=sys.stderr)
+    try:
+        tracked = reconcile({run.run: run.ending for run in found})
+    except TrackingError as error:
+        tracked = {}
+        print(f"round and score are not shown: {error}", file=sys.stderr)
+    columns = [
+        "run",
+        "task",
+        "state",
+        "step",
+        "round",
+        "score",
+        "age" if not as_json else "started",
+        "outcome",
+    ]
+    rows = []
+    for run in found:
+        known = tracked.get(run.run)
+        age = run.started if as_json else _age(run.started)
+        progress = (known.round, known.score) if known else (None, None)
+        rows.append((run.run, run.task, run.state, run.step, *progress, age, run.outcome))
+    show.table(columns, rows, as_json=as_json)
     if not rows and not as_json:
         show.say("no runs yet: fededge run examples/digits/task.yaml")
 
 
 @app.command("show")
-def show_run(run: str = RUN, as_json: bool = show.JSON) -> None:
-    """Show a run of this machine: its steps, how long they took and how they ended."""
-    from pipelines.runs import named
-
-    home = settings.home()
-    found = named(home, run)
-    status = found.status(home)
-    steps = sorted(found.steps(home).steps.items(), key=lambda item: item[1].started)
+def show_run(run: str = RUN, on: Platform = WHERE, as_json: bool = show.JSON) -> None:
+    """Show a run: its steps, how long they took and how they ended."""
+    facts, rows = _cluster_facts(run) if on is Platform.kubeflow else _local_facts(run)
     columns = ["step", "started", "seconds", "status"]
-    rows = [
-        (name, step.started, round(step.seconds, 1), status if step.status == "running" else step.status)
-        for name, step in steps
-    ]
-    facts = {
-        "run": found.id,
-        "task": found.record.task,
-        "started": found.record.started,
-        "status": status,
-        "outcome": found.record.outcome,
-        "folder": found.folder(home),
-    }
     if as_json:
         show.document({**facts, "steps": [dict(zip(columns, row, strict=True)) for row in rows]})
         return
     for name, value in facts.items():
         show.say(f"{name}: {value}")
     show.table(columns, rows)
+
+
+@app.command()
+def watch(run: str = RUN) -> None:
+    """Follow a run on Kubeflow until it ends: its steps, rounds and scores."""
+    from pipelines.kubeflow import Kubeflow
+
+    live.follow(Kubeflow(), run)
 
 
 @app.command()
@@ -147,6 +162,54 @@ def compare(
         storage.write(str(html), found.page())
         if not as_json:
             show.wrote("page", html)
+
+
+def _local_facts(run: str) -> tuple[dict[str, object], list[tuple[object, ...]]]:
+    from pipelines.runs import named
+
+    home = settings.home()
+    found = named(home, run)
+    status = found.status(home)
+    steps = sorted(found.steps(home).steps.items(), key=lambda item: item[1].started)
+    rows: list[tuple[object, ...]] = [
+        (name, step.started, round(step.seconds, 1), status if step.status == "running" else step.status)
+        for name, step in steps
+    ]
+    facts = {
+        "run": found.id,
+        "task": found.record.task,
+        "started": found.record.started,
+        "status": status,
+        "outcome": found.record.outcome,
+        "folder": found.folder(home),
+    }
+    return facts, rows
+
+
+def _cluster_facts(run: str) -> tuple[dict[str, object], list[tuple[object, ...]]]:
+    from pipelines.kubeflow import Kubeflow
+
+    kubeflow = Kubeflow()
+    found = kubeflow.get(run)
+    facts = {
+        "run": found.id,
+        "task": found.task,
+        "started": found.created,
+        "status": found.state.lower(),
+        "outcome": found.error or "",
+        "version": found.version,
+        "page": kubeflow.page(found.id),
+    }
+    rows = [(s.name, s.started, round(s.seconds, 1), s.state.lower()) for s in found.steps]
+    return facts, list[tuple[object, ...]](rows)
+
+
+def _age(started: datetime) -> str:
+    seconds = (datetime.now(UTC) - started).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def _in_order(run: "Run", home: Path, files: dict[str, Path]) -> list[str]:

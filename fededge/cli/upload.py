@@ -24,6 +24,7 @@ def upload(
       fededge upload compiled.yaml
     """
     from pipelines.check import check_before_submitting
+    from pipelines.cluster_runs import pipeline_name
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow, compiled_name
 
@@ -35,7 +36,7 @@ def upload(
         if name is None:
             spec = tasks.load(source, changes)
             check_before_submitting(spec)
-            package, name = Path(folder) / "pipeline.yaml", f"fededge-{spec.name}"
+            package, name = Path(folder) / "pipeline.yaml", pipeline_name(spec.name)
             compile_to(spec, package)
         uploaded = Kubeflow().upload(package, name)
     show.wrote("uploaded" if uploaded.new else "already there", f"version {uploaded.version}")

@@ -7,6 +7,15 @@ from pydantic import AfterValidator, Field
 
 from fededge.documents.base import Digest, Document, NotNegative, Part
 
+FINAL = {
+    "SUCCEEDED": "SUCCEEDED",
+    "COMPLETE": "SUCCEEDED",
+    "CACHED": "SUCCEEDED",
+    "CANCELED": "CANCELED",
+    "CANCELLED": "CANCELED",
+    "SKIPPED": "CANCELED",
+}
+"""What kfp.local, Kubeflow's exit tasks (states of ML Metadata) and its API call an end that is no failure."""
 OUTCOME_LIMIT = 200
 """Characters that tell what came of a run."""
 
@@ -38,12 +47,21 @@ class StepRecord(Document):
         return self.status == "failed"
 
 
+def _final(state: str) -> str:
+    return FINAL.get(state.upper(), "FAILED")
+
+
 class Ending(Document):
-    """How the pipeline ended: SUCCEEDED, FAILED or CANCELED, and the platform's message."""
+    """How the pipeline ended, and the platform's message.
+
+    `state` is SUCCEEDED, FAILED or CANCELED, and may be given in the words of platforms (see FINAL). Any other
+    word means FAILED: the steps before an exit handler have ended, and Kubeflow may call them RUNNING after a
+    failure.
+    """
 
     KIND: ClassVar = "ending"
 
-    state: str
+    state: Annotated[str, AfterValidator(_final)]
     error: str | None = None
 
 

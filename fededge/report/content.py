@@ -110,9 +110,9 @@ class Report:
     def outcome(self) -> RunOutcome:
         """How the run ended, from the platform's state and the steps' records."""
         facts = self.facts
-        state = facts.ending.state.upper() if facts.ending else ""
+        state = facts.ending.state if facts.ending else ""
         failed = next((step for step in facts.steps if step.failed), None)
-        if state in ("CANCELED", "CANCELLED"):
+        if state == "CANCELED":
             return RunOutcome("Canceled", "warn", "The run was canceled before it finished.")
         if state == "FAILED" or (failed and state != "SUCCEEDED"):
             return self._failure(failed)

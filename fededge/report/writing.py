@@ -17,9 +17,8 @@ from fededge.report.content import Report, report_of
 from fededge.report.page import render
 from fededge.report.records import device_reports, read
 from fededge.task import FederatedTask
-from fededge.tracking.run import TrackedRun
+from fededge.tracking.run import ENDING, TrackedRun
 
-ENDING = "ending"
 STEP = "write_report"
 PAGE_LIMIT = 64 << 20
 SHOWS = re.compile(r'<meta name="fededge-shows" content="([a-z_]+=[0-9]{1,9}(?: [a-z_]+=[0-9]{1,9})*)">')
@@ -57,7 +56,7 @@ def end_run(task: FederatedTask, run: str, path: str | Path, state: str, error: 
         task: what was to be learned.
         run: the pipeline run's id.
         path: the HTML file to write.
-        state: SUCCEEDED, FAILED or CANCELLED.
+        state: in the platform's words, see fededge.documents.Ending.
         error: the platform's message, if it failed.
 
     Raises:
@@ -68,9 +67,8 @@ def end_run(task: FederatedTask, run: str, path: str | Path, state: str, error: 
     """
     try:
         tracked = TrackedRun.join(run, task)
-        with tracked.step(STEP) as step:
-            step.record(ENDING, Ending(state=state, error=error))
-            tracked.status(state)
+        with tracked.step(STEP):
+            tracked.end(Ending(state=state, error=error))
             report = _report(task, run, tracked, tracked.records())
     except TrackingError as untracked:
         facts = read({ENDING: Ending(state="FAILED", error=str(untracked)).to_content()})

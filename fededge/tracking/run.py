@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fededge import settings
-from fededge.documents import StepRecord
+from fededge.documents import Ending, StepRecord
 from fededge.errors import TrackingError
 from fededge.processes import ended_by_exception
 from fededge.task import FederatedTask
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 RUN = "fededge.run"
 PARENT = "mlflow.parentRunId"
 JOINED = "fededge.joined"
+ENDING = "ending"
+ENDINGS = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED", "CANCELED": "KILLED"}
+"""MLflow's words for how a pipeline ends."""
 
 
 class TrackedRun:
@@ -49,7 +52,7 @@ class TrackedRun:
         Pipelines gives each step a nested run) is joined; else one is created in the experiment
         named after the task. A run goes on with the same task, or with one that differs in its
         operation or delivery alone: then the task file and what parameters MLflow lacks are logged
-        anew; MLflow keeps the first value of a parameter that changed.
+        anew; MLflow keeps the first value of a parameter that changed. One that had ended runs again.
 
         Raises:
             TrackingError: MLflow cannot be reached or refuses; `run` was tracked for another task.
@@ -60,6 +63,8 @@ class TrackedRun:
             _refuse_other(found, run, task)
             if found.data.tags.get(TASK) != task.digest:
                 describe(client, found, task)
+            if JOINED not in found.data.tags and found.info.status != "RUNNING":
+                client.update_run(found.info.run_id, "RUNNING")
             return cls(client, client.get_run(found.info.run_id))
 
     @classmethod
@@ -180,16 +185,16 @@ class TrackedRun:
             self._client.log_artifacts(self.run_id, str(folder), under)
         return f"{self.artifact_uri.rstrip('/')}/{under}"
 
-    def status(self, text: str) -> None:
-        """Finish the run with the pipeline's final state (SUCCEEDED, FAILED, CANCELED ...).
+    def end(self, ending: Ending) -> None:
+        """Keep how the pipeline ended as record `ending`, and finish the run.
 
         A run that was joined by MLFLOW_RUN_ID is only tagged: whoever started it ends it.
         """
-        endings = {"SUCCEEDED": "FINISHED", "CANCELED": "KILLED", "CANCELLED": "KILLED"}
+        Step(self._client, self.run_id).record(ENDING, ending)
         with translated("finish a run of"):
-            self._client.set_tag(self.run_id, "fededge.status", text)
+            self._client.set_tag(self.run_id, "fededge.status", ending.state)
             if JOINED not in self._run.data.tags:
-                self._client.set_terminated(self.run_id, endings.get(text.upper(), "FAILED"))
+                self._client.set_terminated(self.run_id, ENDINGS[ending.state])
 
 
 def _parsed(data: bytes) -> Any:

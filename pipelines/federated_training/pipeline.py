@@ -44,6 +44,7 @@ from components.learning.train_centralized.component import train_centralized
 from fededge import storage
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
+from pipelines.cluster_runs import pipeline_name
 
 LARGEST = 1_000_000
 """Bytes of a compiled pipeline; Argo keeps a workflow in one object of at most 1.5 MiB."""
@@ -76,7 +77,7 @@ def build(task: FederatedTask) -> Any:
     spec = task
 
     @dsl.pipeline(
-        name="federated-training",
+        name=pipeline_name(spec.name),
         description=f"Federated training of {spec.name}: rounds, gate, variants, endpoint, devices.",
     )
     def federated_training(task: str = spec.to_json()) -> None:

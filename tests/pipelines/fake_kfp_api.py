@@ -70,6 +70,8 @@ class FakeKubeflow:
                 return {}
             case ("GET", "runs"):
                 return _page("runs", self.runs, query)
+            case ("GET", "runs", identity):
+                return self.runs[identity]
             case ("POST", "recurringruns"):
                 return self._add(self.recurring, "recurring_run_id", self._runnable(json.loads(body)))
         raise KeyError(f"{method} {path}")
@@ -96,7 +98,8 @@ class FakeKubeflow:
     def _version(self, pipeline_id: str, name: str, package: str) -> Content:
         if pipeline_id not in self.pipelines:
             raise KeyError(pipeline_id)
-        content = {"pipeline_id": pipeline_id, "display_name": name, "pipeline_spec": _spec(package)}
+        spec = {"pipeline_spec": _spec(package), "platform_spec": _platform(package)}
+        content = {"pipeline_id": pipeline_id, "display_name": name, **spec}
         return self._add(self.versions, "pipeline_version_id", content)
 
     def _runnable(self, content: Content) -> Content:
@@ -167,8 +170,10 @@ def _page(key: str, table: dict[str, Content], query: dict[str, str]) -> Content
         for row in table.values()
         if all(row.get(p["key"]) == (p.get("stringValue") or p.get("string_value")) for p in predicates)
     ]
-    rows = rows[: int(query.get("page_size", 10))]
-    return {key: rows, "total_size": len(rows)} if rows else {}
+    first, size = int(query.get("page_token") or 0), int(query.get("page_size") or 10)
+    page = {key: rows[first : first + size], "total_size": len(rows)}
+    more = {"next_page_token": str(first + size)} if first + size < len(rows) else {}
+    return page | more if rows else {}
 
 
 def _file(body: bytes, kind: str) -> str:
@@ -187,6 +192,11 @@ def _spec(package: str) -> Content:
     document = next(iter(yaml.safe_load_all(package)))
     _parsed(document)
     return document
+
+
+def _platform(package: str) -> Content:
+    documents = list(yaml.safe_load_all(package))
+    return documents[1] if len(documents) > 1 else {}
 
 
 def _parsed(document: Content) -> pipeline_spec_pb2.PipelineSpec:

@@ -65,9 +65,12 @@ def test_starts_a_run_in_the_experiment_of_the_task(api: FakeKubeflow, package: 
     assert [e["display_name"] for e in api.experiments.values()] == ["digits"]
     run = api.runs[submitted[0].id]
     assert run["runtime_config"]["parameters"] == {"task": TASK.to_json()}
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "whole"
+    version = api.versions[run["pipeline_version_reference"]["pipeline_version_id"]]
+    assert version["pipeline_spec"]["pipelineInfo"]["name"] == "whole"
+    assert version["display_name"] == submitted[0].version
+    assert [p["display_name"] for p in api.pipelines.values()] == ["fededge-digits"]
     assert submitted[0].url == f"{api.url}/#/runs/details/{submitted[0].id}"
-    assert {found.run_id for found in kubeflow.runs()} == {s.id for s in submitted}
+    assert {found.id for found in kubeflow.runs()} == {s.id for s in submitted}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,9 @@ def test_a_refusal_is_one_clear_message(
 ) -> None:
     kubeflow = Kubeflow()
     api.refuse = (500, "out of\norder")
-    with pytest.raises(KubeflowError, match=r"cannot run digits on .*: 500 out of order") as caught:
+    with pytest.raises(
+        KubeflowError, match=r"cannot upload fededge-digits to .*: 500 out of order"
+    ) as caught:
         kubeflow.run(package, TASK)
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""

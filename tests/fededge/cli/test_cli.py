@@ -97,7 +97,7 @@ def test_compiles_a_task(capsys: Captured, tmp_path: Path) -> None:
     output = tmp_path / "new" / "digits.yaml"
     assert main(["compile", str(DIGITS), "-o", str(output)]) == 0
     assert f"compiled {output}" in capsys.readouterr().out.replace("\n", " ").replace("compiled:", "compiled")
-    assert "federated-training" in output.read_text()
+    assert "name: fededge-digits" in output.read_text()
 
 
 def test_compiling_into_a_file_in_the_way_is_one_message(capsys: Captured, tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def test_runs_a_task_on_kubeflow(api: Any, capsys: pytest.CaptureFixture[str]) -
     assert main(["run", DIGITS, "--on", "kubeflow"]) == 0
     run = api.runs[printed(capsys, "run")]
     assert run["runtime_config"]["parameters"]["task"] == load(DIGITS).to_json()
-    assert "platform_spec" in run["pipeline_spec"], "secrets travel in the platform spec"
+    version = api.versions[run["pipeline_version_reference"]["pipeline_version_id"]]
+    assert version["platform_spec"]["platforms"]["kubernetes"], "secrets travel in the platform spec"
     assert main(["runs", "--on", "kubeflow"]) == 0
     assert run["run_id"] in capsys.readouterr().out
     assert main(["runs", "list", "--on", "kubeflow", "--json"]) == 0
@@ -72,7 +73,7 @@ def test_uploads_a_compiled_pipeline_under_its_name(
     assert main(["compile", DIGITS, "-o", str(tmp_path / "compiled.yaml")]) == 0
     assert main(["upload", str(tmp_path / "compiled.yaml")]) == 0
     assert "uploaded" in capsys.readouterr().out
-    assert [p["display_name"] for p in api.pipelines.values()] == ["federated-training"]
+    assert [p["display_name"] for p in api.pipelines.values()] == ["fededge-digits"]
 
 
 @pytest.mark.parametrize(

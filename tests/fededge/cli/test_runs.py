@@ -57,8 +57,8 @@ def listed(capsys: Captured, *arguments: str) -> list[dict[str, object]]:
 def test_runs_are_listed_with_one_line_of_outcome(capsys: Captured) -> None:
     good, bad = ended(), ended(ValueError("step x failed: no\nTraceback (most recent call last)\n ..."))
     rows = {str(row["run"]): row for row in listed(capsys)}
-    assert rows[good]["status"] == "succeeded"
-    assert (rows[bad]["status"], rows[bad]["outcome"]) == ("failed", "step x failed: no")
+    assert rows[good]["state"] == "succeeded"
+    assert (rows[bad]["state"], rows[bad]["outcome"]) == ("failed", "step x failed: no")
     assert listed(capsys, "list") == list(rows.values())
     assert len(listed(capsys, "list", "--limit", "1")) == 1
     assert main(["runs"]) == 0

@@ -320,14 +320,14 @@ class TestStatus:
         self, task: FederatedTask, final: str, ending: str
     ) -> None:
         tracked = TrackedRun.join("run-1", task)
-        tracked.status(final)
+        tracked.end(Ending(state=final))
         assert connect().get_run(tracked.run_id).info.status == ending
 
     def test_an_injected_run_is_left_for_its_owner_to_end(
         self, task: FederatedTask, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("MLFLOW_RUN_ID", outside_run())
-        TrackedRun.join("run-1", task).status("SUCCEEDED")
+        TrackedRun.join("run-1", task).end(Ending(state="SUCCEEDED"))
         run = connect().get_run(os.environ["MLFLOW_RUN_ID"])
         assert run.info.status == "RUNNING"
         assert run.data.tags["fededge.status"] == "SUCCEEDED"

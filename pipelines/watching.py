@@ -1,0 +1,94 @@
+"""Watching a run on Kubeflow: its steps as they start and end, and its rounds, in the lines that a local run shows."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from fededge.errors import KubeflowError, TrackingError
+from fededge.tracking.run import TrackedRun
+from pipelines.cluster_runs import ClusterRun
+from pipelines.kubeflow import Kubeflow
+
+POLL = 5.0
+PATIENCE = 300.0
+"""Seconds for which Kubeflow may not answer before watching ends."""
+
+
+@dataclass
+class Watch:
+    """What was said of a run so far.
+
+    Args:
+        kubeflow: where it runs.
+        run: its id.
+        say: gets a line for each step that starts or ends, and for each round.
+    """
+
+    kubeflow: Kubeflow
+    run: str
+    say: Callable[[str], None]
+    _steps: dict[str, str] = field(default_factory=dict)
+    _round: int = 0
+    _untracked: str = ""
+
+    def wait(self, poll: float = POLL, patience: float = PATIENCE) -> ClusterRun:
+        """The run, once it has ended.
+
+        Args:
+            poll: seconds between two looks.
+            patience: seconds for which Kubeflow may not answer.
+
+        Raises:
+            KubeflowError: there is no such run, or Kubeflow has not answered for so long.
+        """
+        answered = time.monotonic()
+        while True:
+            try:
+                found = self.kubeflow.get(self.run)
+                answered = time.monotonic()
+            except KubeflowError:
+                if time.monotonic() - answered > patience or not self._steps:
+                    raise
+            else:
+                for line in self._news(found):
+                    self.say(line)
+                if found.ending:
+                    return found
+            time.sleep(poll)
+
+    def _news(self, run: ClusterRun) -> Iterator[str]:
+        for step in run.steps:
+            before, now = self._steps.get(step.name), step.state if step.ended else "RUNNING"
+            self._steps[step.name] = now
+            if before is None:
+                yield f"{step.name} started"
+            if step.ended and before != now:
+                yield f"{step.name} {_word(now)} after {step.seconds:.1f} s"
+        yield from self._rounds(run)
+
+    def _rounds(self, run: ClusterRun) -> Iterator[str]:
+        """The rounds that MLflow has and that were not told yet."""
+        if "run-rounds" not in self._steps:
+            return
+        try:
+            tracked = TrackedRun.find(self.run)
+            names = ("train/loss", "train/accuracy", "federated/accuracy", "round/seconds")
+            points = {name: dict(tracked.points(name)) for name in names}
+        except TrackingError as error:
+            if str(error) != self._untracked:
+                self._untracked = str(error)
+                yield f"rounds are not shown: {error}"
+            return
+        total = tracked.parameters.get("learning.rounds", "?")
+        for number in sorted(n for n in points["train/loss"] if n > self._round):
+            loss, training, held_out, seconds = (points[name].get(number) for name in names)
+            score = "" if held_out is None else f", held out {held_out:.4f}"
+            yield (
+                f"run-rounds: round {number}/{total}: loss {loss:.4f}, accuracy {training or 0.0:.4f}{score}, "
+                f"{seconds or 0.0:.1f} s"
+            )
+            self._round = number
+
+
+def _word(state: str) -> str:
+    return {"SUCCEEDED": "finished", "SKIPPED": "was skipped"}.get(state, state.lower())
