@@ -79,8 +79,12 @@ def run_task(
     return Finished(run, report, page)
 
 
-def report_again(run_id: str = "") -> Finished:
+def report_again(run_id: str = "", page: Path | None = None) -> Finished:
     """Write the report of a run of this machine (by default the latest) with what is known now.
+
+    Args:
+        run_id: which run.
+        page: file for it; by default with the run.
 
     Raises:
         RunError: there is no such run.
@@ -88,7 +92,7 @@ def report_again(run_id: str = "") -> Finished:
     """
     home = settings.home()
     run, task = runs.find(home, run_id)
-    page = run.folder(home) / "report.html"
+    page = page or run.folder(home) / "report.html"
     return Finished(run, write_report(task, run.id, page), page)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from fededge.cli import main
 from fededge.task import load
+from fededge.tracking.run import TrackedRun
 
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = str(ROOT / "examples" / "digits" / "task.yaml")
@@ -57,6 +58,25 @@ def test_cancels_a_run_on_kubeflow(api: Any, capsys: pytest.CaptureFixture[str])
     assert run["state"] == "CANCELED"
     assert main(["runs", "cancel", "ghost", "--on", "kubeflow"]) == 2
     assert "cannot cancel run ghost" in capsys.readouterr().err
+
+
+def test_follows_a_run_on_kubeflow_to_its_end_and_reports_it(
+    api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", DIGITS, "--on", "kubeflow"]) == 0
+    run = api.runs[printed(capsys, "run")]
+    with TrackedRun.join(run["run_id"], load(DIGITS)).step("prepare_data"):
+        pass
+    run["state"] = "SUCCEEDED"
+    assert main(["runs", "watch", run["run_id"]]) == 0
+    assert f"succeeded: fededge report {run['run_id']} --on kubeflow" in capsys.readouterr().out
+    assert main(["report", run["run_id"], "--on", "kubeflow"]) == 0
+    assert f"{run['run_id']}.html" in capsys.readouterr().out
+    assert "prepare_data" in (tmp_path / f"{run['run_id']}.html").read_text()
+    run["state"], run["error"] = "FAILED", {"code": 13, "message": "the store was away"}
+    assert main(["runs", "watch", run["run_id"]]) == 1
+    assert "the store was away" in capsys.readouterr().err
 
 
 def test_uploads_a_task_once(api: Any, capsys: pytest.CaptureFixture[str]) -> None:
