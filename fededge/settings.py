@@ -72,6 +72,12 @@ def checkpoint_key_file() -> Path | None:
     return Path(name) if name else None
 
 
+def cluster_file() -> Path | None:
+    """`FEDEDGE_CLUSTER_FILE`: YAML file with what steps get on a cluster where a task says nothing else."""
+    name = os.environ.get("FEDEDGE_CLUSTER_FILE")
+    return Path(name) if name else None
+
+
 def endpoint_host() -> str:
     """`FEDEDGE_ENDPOINT_HOST`: address that a model server listens on (127.0.0.1); in a pod 0.0.0.0."""
     return os.environ.get("FEDEDGE_ENDPOINT_HOST") or "127.0.0.1"

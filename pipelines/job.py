@@ -61,7 +61,7 @@ def run_task(
         folder = run.folder(home)
         say(f"{'going on with ' if resumed else ''}run {folder}")
         package, page = folder / "pipeline.yaml", folder / "report.html"
-        compile_to(task, package)
+        compile_to(task, package, on_cluster=False)
         try:
             run_local(package, {"task": task.to_json()}, run.id, home, say=say)
             if devices:

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ("platform", "worker", "serving", "edge")
 MARK = re.compile(r"^pytestmark = pytest\.mark\.environment\(([^)]*)\)", re.MULTILINE)
 SETTINGS = (
+    "FEDEDGE_CLUSTER_FILE",
     "FEDEDGE_PLATFORM",
     "FEDEDGE_REGISTRY",
     "FEDEDGE_SIGNING_KEY_FILE",

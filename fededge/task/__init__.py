@@ -10,7 +10,7 @@ from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer
 from fededge.task.model import Model
 from fededge.task.operation import Operation
-from fededge.task.reading import load, parse
+from fededge.task.reading import load, load_cluster_settings, parse
 
 __all__ = [
     "ClientOptimizer",
@@ -35,5 +35,6 @@ __all__ = [
     "Variant",
     "json_schema",
     "load",
+    "load_cluster_settings",
     "parse",
 ]

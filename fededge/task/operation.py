@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fededge.task.base import Count, Part, Seconds
+from fededge.task.steps import Steps
 
 
 class Operation(Part):
@@ -20,3 +21,6 @@ class Operation(Part):
     )
     rounds_per_step: Count = Field(5, description="rounds in one pipeline step")
     replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(1, description="of the inference endpoint")
+    steps: Steps = Field(
+        {}, description="what each step gets on a cluster, by its name; `default` is for all of them"
+    )

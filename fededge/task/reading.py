@@ -3,15 +3,17 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from fededge import storage
 from fededge.errors import StorageError, TaskError, shown
+from fededge.task.base import Part
 from fededge.task.changes import changed
 from fededge.task.federated_task import FederatedTask
 from fededge.task.keys import unknown
+from fededge.task.steps import ClusterSettings
 from fededge.task.text import Content, Place, dotted, read
 
 LIMIT = 1 << 20
@@ -20,6 +22,7 @@ MISTAKES = 10
 """Most mistakes that one error lists."""
 TAGGED = ("data",)
 """Where pydantic adds the tag of a union to the place of a mistake: data.digits.holdout."""
+Whole = TypeVar("Whole", bound=Part)
 
 
 def load(path: str | Path, changes: Sequence[str] = ()) -> FederatedTask:
@@ -36,7 +39,17 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> FederatedTask:
     path, source = Path(path), shown(str(path), 500)
     content = changed(read(_text(path, source), source), changes)
     _make_data_path_absolute(content.value, path.parent)
-    return _validated(content, source)
+    return _validated(content, source, FederatedTask)
+
+
+def load_cluster_settings(path: str | Path) -> ClusterSettings:
+    """Read and validate a file of a cluster's defaults, as strictly as a task file.
+
+    Raises:
+        TaskError: as for `load`.
+    """
+    source = shown(str(path), 500)
+    return _validated(read(_text(Path(path), source), source), source, ClusterSettings)
 
 
 def parse(text: str, source: str = "task", changes: Sequence[str] = ()) -> FederatedTask:
@@ -45,7 +58,7 @@ def parse(text: str, source: str = "task", changes: Sequence[str] = ()) -> Feder
     Raises:
         TaskError: as for `load`.
     """
-    return _validated(changed(read(text, source), changes), source)
+    return _validated(changed(read(text, source), changes), source, FederatedTask)
 
 
 def _text(path: Path, source: str) -> str:
@@ -68,20 +81,21 @@ def _make_data_path_absolute(task: Any, folder: Path) -> None:
         data["path"] = os.path.realpath(folder / path)
 
 
-def _validated(content: Content, source: str) -> FederatedTask:
+def _validated(content: Content, source: str, model: type[Whole]) -> Whole:
     if not isinstance(content.value, dict):
-        raise TaskError(f"{source} is no mapping: say at least `name: NAME` and `data: {{source: digits}}`")
+        least = "steps: {}" if model is ClusterSettings else "name: NAME` and `data: {source: digits}"
+        raise TaskError(f"{source} is no mapping: say at least `{least}`")
     try:
-        return FederatedTask.model_validate(content.value)
+        return model.model_validate(content.value)
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False)
-        told = [_explained(mistake, content) for mistake in mistakes[:MISTAKES]]
+        told = [_explained(mistake, content, model) for mistake in mistakes[:MISTAKES]]
         if len(mistakes) > MISTAKES:
             told.append(f"and {len(mistakes) - MISTAKES:,} more mistakes")
         raise TaskError("; ".join(told)) from error
 
 
-def _explained(mistake: Any, content: Content) -> str:
+def _explained(mistake: Any, content: Content, model: type[Part]) -> str:
     """One mistake that pydantic found: where, what, and the value it found there."""
     place: Place = mistake["loc"]
     if place[:1] == TAGGED:
@@ -91,7 +105,7 @@ def _explained(mistake: Any, content: Content) -> str:
     )
     reason = shown(mistake["msg"].removeprefix("Value error, "), 400)
     if mistake["type"] == "extra_forbidden":
-        reason = unknown(place)
+        reason = unknown(place, model)
     elif not isinstance(mistake["input"], dict | list):
         reason += f" (found {shown(_literal(mistake['input']))})"
     return f"{where}: {dotted(place)}: {reason}"

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 from kfp.compiler import Compiler
 
 from components import images
@@ -45,34 +45,20 @@ from fededge import storage
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
 from pipelines.cluster_runs import pipeline_name
+from pipelines.federated_training.steps import CHECKPOINT_KEY, SIGNING_KEY, settings_for
+from pipelines.federated_training.steps import mount as _mount
+from pipelines.federated_training.steps import step as _step
 
 LARGEST = 1_000_000
 """Bytes of a compiled pipeline; Argo keeps a workflow in one object of at most 1.5 MiB."""
 RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
-CONFIGURATION = "fededge-config"
-"""Secret with MLFLOW_TRACKING_URI and FEDEDGE_STORAGE; every step reads it."""
-STORAGE_ACCESS = "fededge-storage"
-"""Optional secret with the credentials of an S3-compatible FEDEDGE_STORAGE."""
-SIGNING_KEY = "fededge-signing-key"
-"""Secret with release.pem, mounted into release_variants alone."""
-CHECKPOINT_KEY = "fededge-checkpoint-key"
-"""Secret with checkpoint.key (at least 32 random bytes), mounted into run_rounds alone."""
-SECRETS = "/var/run/secrets/fededge"
 NOT_COMPARED = -1.0
 """What gate_model is given where nothing was trained centrally."""
 
-# CPU request, CPU limit, memory request, memory limit of a step, by its image.
-RESOURCES = {
-    images.PLATFORM: ("100m", "1", "512Mi", "2Gi"),
-    images.WORKER: ("1", "4", "2Gi", "8Gi"),
-    images.SERVING: ("500m", "2", "512Mi", "2Gi"),
-}
-RETRIES = 2
 
-
-def build(task: FederatedTask) -> Any:
-    """The pipeline for `task`, as a kfp pipeline with the one parameter `task` (canonical JSON)."""
+def build(task: FederatedTask, on_cluster: bool = True) -> Any:
+    """The pipeline for `task`, as a kfp pipeline with the one parameter `task` (canonical JSON); see compile_to."""
 
     spec = task
 
@@ -81,24 +67,31 @@ def build(task: FederatedTask) -> Any:
         description=f"Federated training of {spec.name}: rounds, gate, variants, endpoint, devices.",
     )
     def federated_training(task: str = spec.to_json()) -> None:
-        exit_task = _step(write_report(task=task, run=RUN), images.PLATFORM, cached=False)
-        with dsl.ExitHandler(exit_task=exit_task, name="train and deliver"):
-            _train_and_deliver(spec, task)
+        with settings_for(spec, on_cluster):
+            exit_task = _step(write_report(task=task, run=RUN), images.PLATFORM, cached=False)
+            with dsl.ExitHandler(exit_task=exit_task, name="train and deliver"):
+                _train_and_deliver(spec, task)
 
     return federated_training
 
 
-def compile_to(task: FederatedTask, path: str | Path) -> None:
+def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True) -> None:
     """Compile the pipeline for `task` to the YAML file `path`.
 
+    Args:
+        task: whose rounds and deliveries the steps are.
+        path: of the file.
+        on_cluster: whether its steps get what the task and FEDEDGE_CLUSTER_FILE say for a cluster; a proxy or
+            certificates there are none of this machine's.
+
     Raises:
-        TaskError: it has so many steps that a cluster would refuse it.
+        TaskError: it has so many steps that a cluster would refuse it, or settings of its steps are wrong.
         StorageError: `path` cannot be written.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "pipeline.yaml"
-            Compiler().compile(build(task), str(file))
+            Compiler().compile(build(task, on_cluster), str(file))
             text = file.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}. Free space, then run again") from error
@@ -212,32 +205,3 @@ def _deliver(spec: FederatedTask, task: Any, test: Any, version: Any) -> None:
         _mount(released, SIGNING_KEY, "release.pem", "FEDEDGE_SIGNING_KEY_FILE")
         if checked is not None:
             released.after(checked)
-
-
-def _mount(task: dsl.PipelineTask, secret: str, file: str, variable: str) -> None:
-    """Mount `secret` into `task` alone, and name its `file` there in an environment variable."""
-    task.set_env_variable(variable, f"{SECRETS}/{file}")
-    kubernetes.use_secret_as_volume(task, secret, SECRETS)
-
-
-def _step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = True) -> dsl.PipelineTask:
-    """`task` with what it needs on a cluster: resources, retries, configuration and caching."""
-    cpu_request, cpu_limit, memory_request, memory_limit = RESOURCES[image]
-    task.set_cpu_request(cpu_request).set_cpu_limit(cpu_limit)
-    task.set_memory_request(memory_request).set_memory_limit(memory_limit)
-    task.set_caching_options(cached)
-    if name:
-        task.set_display_name(name)
-    task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="120s")
-    kubernetes.use_secret_as_env(task, CONFIGURATION, _same_names("MLFLOW_TRACKING_URI", "FEDEDGE_STORAGE"))
-    kubernetes.use_secret_as_env(
-        task,
-        STORAGE_ACCESS,
-        _same_names("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
-        optional=True,
-    )
-    return task
-
-
-def _same_names(*names: str) -> dict[str, str]:
-    return {name: name for name in names}

@@ -1,0 +1,152 @@
+"""What each step of a pipeline needs on a cluster: labels, resources, retries, secrets and caching.
+
+Resources and everything else that clusters differ in can be changed by a task's `operation.steps` and by the
+file that FEDEDGE_CLUSTER_FILE names (docs/guides/kubeflow.md).
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import NamedTuple
+
+from kfp import dsl, kubernetes
+from pydantic import ValidationError
+
+from components import images
+from fededge import settings
+from fededge.errors import TaskError, shown
+from fededge.task import FederatedTask, load_cluster_settings
+from fededge.task.steps import DEFAULT, StepSettings, settings_of
+from pipelines.federated_training.placement import place, variables
+
+CONFIGURATION = "fededge-config"
+"""Secret that every step needs, with these keys:"""
+CONFIGURATION_KEYS = ("MLFLOW_TRACKING_URI", "FEDEDGE_STORAGE")
+
+CREDENTIALS = {
+    "fededge-tracking": (
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+        "MLFLOW_TRACKING_INSECURE_TLS",
+    ),
+    "fededge-storage": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "FSSPEC_GS",
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        "AZURE_STORAGE_CONNECTION_STRING",
+    ),
+}
+"""Secrets that steps get where they exist, and the keys that are read from each; none of them is required."""
+
+SIGNING_KEY = "fededge-signing-key"
+"""Secret with release.pem, mounted into release_variants alone."""
+CHECKPOINT_KEY = "fededge-checkpoint-key"
+"""Secret with checkpoint.key (at least 32 random bytes), mounted into run_rounds alone."""
+SECRETS = "/var/run/secrets/fededge"
+
+RESOURCES = {
+    images.PLATFORM: StepSettings(
+        cpu_request="100m", cpu_limit="1", memory_request="512Mi", memory_limit="2Gi"
+    ),
+    images.WORKER: StepSettings(cpu_request="1", cpu_limit="4", memory_request="2Gi", memory_limit="8Gi"),
+    images.SERVING: StepSettings(
+        cpu_request="500m", cpu_limit="2", memory_request="512Mi", memory_limit="2Gi"
+    ),
+}
+"""Of a step by its image, where nothing else is said."""
+RETRIES = 2
+COMPONENTS = Path(images.__file__).parent
+
+
+class _Given(NamedTuple):
+    """What all steps of the pipeline that is being compiled have in common."""
+
+    labels: Mapping[str, str]
+    layers: tuple[Mapping[str, StepSettings], ...]
+
+
+_given: ContextVar[_Given] = ContextVar("_given")
+
+
+@contextlib.contextmanager
+def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
+    """Let each `step` in the block have the settings of the cluster file and of `task`, if it is `on_cluster`.
+
+    Raises:
+        TaskError: the cluster file is wrong, or one of the two names a step that there is not.
+    """
+    file = settings.cluster_file() if on_cluster else None
+    layers = {"operation.steps": task.operation.steps}
+    if file is not None:
+        layers = {f"{shown(str(file), 500)}: steps": load_cluster_settings(file).steps, **layers}
+    known = {folder.parent.name.replace("_", "-") for folder in COMPONENTS.glob("*/*/component.py")}
+    for where, layer in layers.items():
+        if unknown := sorted(set(layer) - known - {DEFAULT}):
+            raise TaskError(
+                f"{where}.{unknown[0]}: there is no such step: name {DEFAULT} or one of {', '.join(sorted(known))}"
+            )
+    labels = {"app.kubernetes.io/part-of": "fededge", "fededge.io/task": task.name}
+    before = _given.set(_Given(labels, tuple(layers.values()) if on_cluster else ()))
+    try:
+        yield
+    finally:
+        _given.reset(before)
+
+
+def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = True) -> dsl.PipelineTask:
+    """`task` with what it needs on a cluster; to be called in a block of `settings_for`.
+
+    Args:
+        task: a component's.
+        image: that the component runs in.
+        name: shown in the UI, where it is not the component's.
+        cached: whether an earlier result for the same inputs may take its place.
+
+    Raises:
+        TaskError: the settings of this step do not fit together.
+    """
+    component = task.component_spec.name
+    wanted = _settings(component, image)
+    task.set_caching_options(cached)
+    if name:
+        task.set_display_name(name)
+    task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="120s")
+    for label, value in {**_given.get().labels, "fededge.io/step": component}.items():
+        kubernetes.add_pod_label(task, label, value)
+    said = variables(wanted)
+    _read_secret(task, CONFIGURATION, CONFIGURATION_KEYS, said, optional=False)
+    for secret, keys in CREDENTIALS.items():
+        _read_secret(task, secret, keys, said, optional=True)
+    place(task, wanted)
+    return task
+
+
+def mount(task: dsl.PipelineTask, secret: str, file: str, variable: str) -> None:
+    """Mount `secret` into `task` alone, and name its `file` there in an environment variable."""
+    task.set_env_variable(variable, f"{SECRETS}/{file}")
+    kubernetes.use_secret_as_volume(task, secret, SECRETS)
+
+
+def _settings(component: str, image: str) -> StepSettings:
+    try:
+        return settings_of(component, RESOURCES[image], *_given.get().layers)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise TaskError(
+            f"operation.steps.{component}, with the cluster's defaults: {shown(first['msg'], 400)}"
+        ) from error
+
+
+def _read_secret(
+    task: dsl.PipelineTask, secret: str, keys: tuple[str, ...], said: Mapping[str, str], *, optional: bool
+) -> None:
+    """Let `task` have `keys` of `secret` by their names, but for those that its settings say otherwise."""
+    names = {key: key for key in keys if key not in said}
+    if names:
+        kubernetes.use_secret_as_env(task, secret, names, optional=optional)
