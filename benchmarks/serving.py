@@ -32,8 +32,8 @@ from benchmarks.results import save, table
 from fededge import storage
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints.local import LocalEndpoint
+from fededge.delivery.endpoints.pod import ENVIRONMENT
 from fededge.delivery.endpoints.prediction import PATH, to_uint8
-from fededge.delivery.endpoints.seldon import ENVIRONMENT
 from fededge.documents import VariantFile
 from fededge.inference import load_model
 from serving.limits import BODY_BYTES

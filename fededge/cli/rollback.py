@@ -64,7 +64,8 @@ def _deliver(name: str) -> None:
     def deliver(champion: ModelVersion) -> None:
         task = registry.task_of(champion)
         if task.endpoint:
-            served = deployment.deploy(task.endpoint, task.operation.replicas, champion, SERVING)
+            at_once = task.endpoint.model_copy(update={"canary_percent": None})
+            served = deployment.deploy(at_once, task.operation.replicas, champion, SERVING)
             show.say(f"endpoint {served.name} serves version {served.version} at {served.rest}")
         if champion.devices:
             key = SigningKey.for_releases()

@@ -5,7 +5,17 @@ its line. `json_schema` is what editors use to complete it.
 """
 
 from fededge.task.data import Data, DigitsData, FileData, KerasMnist, Partition, SyntheticData
-from fededge.task.delivery import Compare, DeviceClass, Endpoint, Gate, Kind, Variant
+from fededge.task.delivery import (
+    Autoscale,
+    Compare,
+    DeviceClass,
+    Endpoint,
+    Gate,
+    Kind,
+    Prometheus,
+    Resources,
+    Variant,
+)
 from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer
 from fededge.task.model import Model
@@ -13,6 +23,7 @@ from fededge.task.operation import Operation
 from fededge.task.reading import load, load_cluster_settings, parse
 
 __all__ = [
+    "Autoscale",
     "ClientOptimizer",
     "Cohort",
     "Compare",
@@ -30,6 +41,8 @@ __all__ = [
     "Operation",
     "Partition",
     "Privacy",
+    "Prometheus",
+    "Resources",
     "ServerOptimizer",
     "SyntheticData",
     "Variant",

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from fededge.task.base import Count, Name, Part, Positive, Share
+from fededge.task.base import Count, Name, Part, Positive, Seconds, Share
 
 Kind = Literal[
     "float32",
@@ -12,6 +12,9 @@ Kind = Literal[
     "dynamic-int8",
     "int8",
 ]
+
+Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=20)]
+"""A Kubernetes quantity, such as 250m of CPU or 256Mi of memory."""
 
 
 class Compare(Part):
@@ -50,10 +53,51 @@ class DeviceClass(Part):
     max_latency_ms: Positive | None = Field(None, description="largest latency for one example")
 
 
-class Endpoint(Part):
-    """The inference endpoint on Seldon."""
+class Resources(Part):
+    """What a model server asks of its node, and its limits."""
 
-    name: Name
+    cpu: Quantity = "250m"
+    memory: Quantity = "256Mi"
+    cpu_limit: Quantity | None = "1"
+    memory_limit: Quantity = "1Gi"
+
+
+class Prometheus(Part):
+    """A query by which KEDA scales."""
+
+    server: Annotated[str, Field(pattern=r"^https?://\S+$", max_length=500)]
+    query: Annotated[str, Field(min_length=1, max_length=2000)]
+    threshold: Positive = Field(description="value of the query for each replica")
+
+
+class Autoscale(Part):
+    """How many servers there are: by the CPU that they use, or by a query of KEDA's."""
+
+    max_replicas: Annotated[int, Field(ge=1, le=10_000)]
+    cpu_percent: Annotated[int, Field(ge=1, le=1000)] = Field(80, description="of the CPU asked for")
+    prometheus: Prometheus | None = Field(None, description="instead of CPU; needs KEDA")
+
+
+def _service_name(name: str) -> str:
+    if name[0].isdigit():
+        raise ValueError(
+            f"the name of an endpoint becomes that of a Kubernetes service, which begins with a letter: call it m-{name}"
+        )
+    return name
+
+
+class Endpoint(Part):
+    """The inference endpoint on Seldon; all but `name` and `variant` is for a cluster."""
+
+    name: Annotated[Name, AfterValidator(_service_name)]
     variant: Kind = "float32"
     canary_percent: Annotated[int, Field(ge=1, le=99)] | None = None
     namespace: Name = "default"
+    executor: bool = Field(False, description="put Seldon's executor before the server")
+    resources: Resources = Resources()
+    autoscale: Autoscale | None = None
+    min_available: Count | None = Field(None, description="servers that a PodDisruptionBudget keeps")
+    spread: Literal["node", "zone"] | None = Field(None, description="what servers are spread over")
+    start_seconds: Annotated[int, Field(ge=2, le=3600)] = Field(120, description="to load the model")
+    patience_seconds: Seconds = Field(45.0, description="for what does not heal by itself")
+    deadline_seconds: Annotated[int, Field(ge=1, le=86_400)] = Field(600, description="to roll out in all")

@@ -84,6 +84,8 @@ class FederatedTask(Part):
             raise ValueError("variants is empty: name at least float32")
         if self.endpoint and self.endpoint.variant not in kinds:
             raise ValueError(f"endpoint.variant {self.endpoint.variant} is not among variants")
+        if self.endpoint:
+            self._check_replicas(self.endpoint)
         if self.gate.max_gap_to_centralized is not None and not self.compare.centralized:
             raise ValueError(
                 "gate.max_gap_to_centralized is set, but nothing is trained centrally: add "
@@ -95,6 +97,19 @@ class FederatedTask(Part):
                 f"variant int8 is calibrated with a summary of at least {floor} clients (privacy.min_clients), but "
                 f"the population has {self.partition.clients}: raise partition.clients, lower privacy.min_clients, "
                 "or list variants without int8"
+            )
+
+    def _check_replicas(self, endpoint: Endpoint) -> None:
+        replicas, autoscale = self.operation.replicas, endpoint.autoscale
+        if autoscale and autoscale.max_replicas < replicas:
+            raise ValueError(
+                f"endpoint.autoscale.max_replicas {autoscale.max_replicas} is less than operation.replicas {replicas}, "
+                "the fewest: raise the one or lower the other"
+            )
+        if endpoint.min_available and endpoint.min_available >= replicas:
+            raise ValueError(
+                f"endpoint.min_available {endpoint.min_available} of operation.replicas {replicas} lets no node be "
+                "drained: raise operation.replicas, or lower endpoint.min_available"
             )
 
     @property

@@ -35,7 +35,9 @@ def test_the_rights_are_those_that_a_deployment_uses() -> None:
             "apiGroups": ["machinelearning.seldon.io"],
             "resources": ["seldondeployments"],
             "verbs": ["get", "create", "patch"],
-        }
+        },
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
     ]
 
 

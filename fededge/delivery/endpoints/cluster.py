@@ -1,4 +1,4 @@
-"""SeldonDeployments on a Kubernetes cluster: read, apply, wait.
+"""SeldonDeployments on a Kubernetes cluster: read, apply, wait until the new version answers.
 
 The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this process runs in.
 """
@@ -8,14 +8,22 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION
+from fededge.delivery.endpoints.rollout import REMEDIES, Progress, progress
+from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION, VERSION_LABEL, deployment_name
 from fededge.errors import EndpointError
 
 MANAGER = "fededge"
 TIMEOUT = (5, 30)  # seconds to connect and to answer
-POLL = 2.0
+POLL = 1.0
+TELL = 5.0  # seconds between lines that say what is waited for
+RIGHTS = "give the run's service account the rights of manifests/base/endpoints there"
+
+
+class _Unanswered(EndpointError):
+    """The cluster gave no answer this time: ask again."""
 
 
 class Cluster:
@@ -40,17 +48,23 @@ class Cluster:
             ) from error
         settings.retries = 1
         self._host: str = settings.host
-        # Nothing is discovered: that asks for every resource of the cluster, and the one we need is known.
+        # Nothing is discovered: that asks for every resource of the cluster, and those we need are known.
         connection = DynamicClient(client.ApiClient(settings), discoverer=lambda *_: None)
-        self._deployments = Resource(
-            prefix="apis",
-            group=GROUP,
-            api_version=VERSION,
-            kind="SeldonDeployment",
-            name=PLURAL,
-            namespaced=True,
-            client=connection,
-        )
+
+        def resource(prefix: str, group: str, version: str, kind: str, name: str) -> Any:
+            return Resource(
+                prefix=prefix,
+                group=group,
+                api_version=version,
+                kind=kind,
+                name=name,
+                namespaced=True,
+                client=connection,
+            )
+
+        self._seldon = resource("apis", GROUP, VERSION, "SeldonDeployment", PLURAL)
+        self._deployments = resource("apis", "apps", "v1", "Deployment", "deployments")
+        self._pods = resource("api", "", "v1", "Pod", "pods")
 
     def get(self, namespace: str, name: str) -> dict[str, Any] | None:
         """The SeldonDeployment that stands, or None.
@@ -58,14 +72,17 @@ class Cluster:
         Raises:
             EndpointError: the cluster cannot be reached or refuses.
         """
+        return self._read(self._seldon, namespace, name)
+
+    def _read(self, resource: Any, namespace: str, name: str) -> dict[str, Any] | None:
         from kubernetes.client import ApiException
 
-        with self._translated(f"read {namespace}/{name} from"):
+        with self._translated(f"read {resource.kind} {namespace}/{name} from"):
             try:
-                found = self._deployments.get(name=name, namespace=namespace, _request_timeout=TIMEOUT)
+                found = resource.get(name=name, namespace=namespace, _request_timeout=TIMEOUT)
                 return dict(found.to_dict())
             except ApiException as error:
-                if error.status == 404 and PLURAL in str(error.body):
+                if error.status == 404 and resource.name in str(error.body):
                     return None
                 raise
 
@@ -78,29 +95,82 @@ class Cluster:
         _readable(manifest)
         metadata = manifest["metadata"]
         with self._translated(f"apply {metadata['namespace']}/{metadata['name']} to"):
-            self._deployments.server_side_apply(
+            self._seldon.server_side_apply(
                 body=dict(manifest), field_manager=MANAGER, force_conflicts=True, _request_timeout=TIMEOUT
             )
 
-    def wait(self, namespace: str, name: str, deadline: float = 600.0) -> None:
-        """Return when the deployment is available.
+    def progress(self, manifest: Mapping[str, Any]) -> Progress:
+        """How far what `manifest` asks for has come; of several predictors, the one that is behind.
 
         Raises:
-            EndpointError: it failed, or was not available within `deadline` seconds.
+            EndpointError: the cluster cannot be reached or refuses.
         """
-        end = time.monotonic() + deadline
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        reports = [self._progress(namespace, name, each) for each in manifest["spec"]["predictors"]]
+        behind = min(reports, key=lambda report: (report.done, not report.trouble))
+        if behind.trouble:
+            return behind
+        status = (self.get(namespace, name) or {}).get("status") or {}
+        state, words = status.get("state"), _line(status.get("description") or "no reason given")
+        if state == "Failed":
+            return replace(behind, done=False, trouble="Failed", words=f"Seldon says Failed: {words}")
+        if behind.done and state != "Available":  # its services are made last
+            return replace(behind, done=False, words=f"Seldon says {state}: {words}")
+        return behind
+
+    def answering(self, current: Mapping[str, Any]) -> set[str]:
+        """Names of the predictors of a SeldonDeployment whose own versions answer.
+
+        Raises:
+            EndpointError: the cluster cannot be reached or refuses.
+        """
+        namespace, name = current["metadata"]["namespace"], current["metadata"]["name"]
+        predictors = current["spec"]["predictors"]
+        return {each["name"] for each in predictors if self._progress(namespace, name, each).done}
+
+    def _progress(self, namespace: str, name: str, predictor: Mapping[str, Any]) -> Progress:
+        deployment = deployment_name(name, predictor["name"])
+        standing = self._read(self._deployments, namespace, deployment)
+        with self._translated(f"list the pods of {namespace}/{deployment} on"):
+            pods = self._pods.get(
+                namespace=namespace, label_selector=f"app={deployment}", _request_timeout=TIMEOUT
+            )
+        return progress(predictor, standing, pods.to_dict()["items"])
+
+    def wait(self, manifest: Mapping[str, Any], patience: float = 45.0, deadline: float = 600.0) -> None:
+        """Return when the versions in `manifest` answer and no others; say every few seconds what that waits for.
+
+        A poll that the cluster does not answer is repeated.
+
+        Args:
+            manifest: as it was applied.
+            patience: seconds for what does not heal by itself, such as a server that ends with an error.
+            deadline: seconds in all.
+
+        Raises:
+            EndpointError: a version does not start in time, with the pods' own words; the cluster refuses.
+        """
+        begun = time.monotonic()
+        trouble_since = told = None
         while True:
-            status = (self.get(namespace, name) or {}).get("status") or {}
-            state = status.get("state")
-            if state == "Available":
+            found = self._attempt(manifest)
+            if found.done:
                 return
-            if state == "Failed" or time.monotonic() > end:
-                what = status.get("description") or "no reason given"
-                raise EndpointError(
-                    f"SeldonDeployment {namespace}/{name} is {state or 'not yet seen by Seldon'}: {what}. See "
-                    f"kubectl -n {namespace} describe sdep {name}"
-                )
+            now = time.monotonic()
+            trouble_since = (trouble_since or now) if found.trouble else None
+            hopeless = trouble_since is not None and now - trouble_since >= patience
+            if hopeless or now - begun >= deadline:
+                raise EndpointError(_given_up(manifest, found, now - begun))
+            if told is None or now - told >= TELL:
+                told = now
+                print(f"fededge: endpoint {manifest['metadata']['name']}, {now - begun:.0f} s: {found.words}")
             time.sleep(POLL)
+
+    def _attempt(self, manifest: Mapping[str, Any]) -> Progress:
+        try:
+            return self.progress(manifest)
+        except _Unanswered as error:
+            return Progress(False, str(error))
 
     @contextlib.contextmanager
     def _translated(self, action: str) -> Iterator[None]:
@@ -110,15 +180,29 @@ class Cluster:
         try:
             yield
         except ApiException as error:
-            raise EndpointError(
-                f"cannot {action} the cluster at {self._host}: {error.status} {_message(error)}. Check that "
-                "Seldon Core is installed there and that you may edit its resources"
+            kind = _Unanswered if error.status == 429 or error.status >= 500 else EndpointError
+            remedy = RIGHTS if error.status == 403 else "check that Seldon Core is installed there and runs"
+            raise kind(
+                f"cannot {action} the cluster at {self._host}: {error.status} {_message(error)}: {remedy}"
             ) from error
         except (HTTPError, OSError) as error:
-            raise EndpointError(
+            raise _Unanswered(
                 f"cannot {action} the cluster at {self._host}: {_line(error)[:200]}. Start it, or correct "
                 "KUBECONFIG"
             ) from error
+
+
+def _given_up(manifest: Mapping[str, Any], found: Progress, seconds: float) -> str:
+    metadata = manifest["metadata"]
+    version = manifest["spec"]["predictors"][-1]["labels"][VERSION_LABEL]
+    stays = (
+        f"version {', '.join(found.answering)} goes on answering" if found.answering else "nothing answers"
+    )
+    remedy = REMEDIES[found.trouble] if found.trouble else "see `kubectl describe` of it and its pods"
+    return (
+        f"version {version} does not run at {metadata['namespace']}/{metadata['name']} after {seconds:.0f} s: "
+        f"{found.words}. Meanwhile {stays}. Remedy: {remedy}"
+    )
 
 
 def _readable(manifest: Mapping[str, Any]) -> None:

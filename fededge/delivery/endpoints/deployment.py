@@ -7,11 +7,17 @@ from fededge import settings
 from fededge import task as tasks
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.delivery.endpoints.cluster import Cluster
-from fededge.delivery.endpoints.seldon import build_seldon_deployment, chosen_variant
+from fededge.delivery.endpoints.seldon import (
+    CANARY,
+    MAIN,
+    addresses,
+    beside_canary,
+    build_seldon_deployment,
+    chosen_variant,
+    has_ingress,
+)
 from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError
-
-REST_PORT, GRPC_PORT = 8000, 5001  # of a predictor's service, by Seldon
 
 
 def deploy(wanted: tasks.Endpoint, replicas: int, version: ModelVersion, image: str) -> Endpoint:
@@ -40,8 +46,7 @@ def deploy(wanted: tasks.Endpoint, replicas: int, version: ModelVersion, image: 
         rest, grpc = serving.rest, serving.grpc
     else:
         manifest = _apply(wanted, replicas, version, image)
-        host = _host(manifest)
-        rest, grpc = f"http://{host}:{REST_PORT}", f"{host}:{GRPC_PORT}"
+        rest, grpc = addresses(manifest)
     return Endpoint(
         name=wanted.name,
         namespace=wanted.namespace,
@@ -73,13 +78,32 @@ def standing(deployed: Endpoint) -> Endpoint:
 def _apply(wanted: tasks.Endpoint, replicas: int, version: ModelVersion, image: str) -> dict[str, Any]:
     cluster = Cluster()
     current = cluster.get(wanted.namespace, wanted.name)
-    manifest = build_seldon_deployment(wanted, replicas, version, image, current)
+    answering = cluster.answering(current) if current else set()
+    # A canary stands only beside a version that answers.
+    manifest = build_seldon_deployment(
+        wanted, replicas, version, image, current if MAIN in answering else None
+    )
+    if current:
+        _tell_what_to_expect(wanted, manifest, current)
+    limits = {"patience": wanted.patience_seconds, "deadline": float(wanted.deadline_seconds)}
+    if current and CANARY in answering and len(manifest["spec"]["predictors"]) == 1:
+        cluster.apply(beside_canary(manifest, current))
+        cluster.wait(manifest, **limits)
     cluster.apply(manifest)
-    cluster.wait(wanted.namespace, wanted.name)
+    cluster.wait(manifest, **limits)
     return manifest
 
 
-def _host(manifest: Mapping[str, Any]) -> str:
-    """The service of the predictor that serves the new version: the last one."""
-    metadata, predictor = manifest["metadata"], manifest["spec"]["predictors"][-1]
-    return f"{metadata['name']}-{predictor['name']}.{metadata['namespace']}.svc.cluster.local"
+def _tell_what_to_expect(
+    wanted: tasks.Endpoint, manifest: Mapping[str, Any], current: Mapping[str, Any]
+) -> None:
+    if wanted.executor:
+        print(
+            f"fededge: endpoint {wanted.name} runs behind Seldon's executor, which stops listening before Kubernetes "
+            "stops sending to it: until the new version has taken over, clients see refused connections"
+        )
+    if len(manifest["spec"]["predictors"]) > 1 and not has_ingress(current):
+        print(
+            f"fededge: no Istio or Ambassador divides the traffic of endpoint {wanted.name}: each version gets what "
+            f"is sent to its own service, and canary_percent {wanted.canary_percent} has no effect by itself"
+        )

@@ -27,8 +27,9 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fededge import settings, storage
+from fededge.delivery.endpoints.pod import ENVIRONMENT, SERVER
 from fededge.delivery.endpoints.ports import Ports
-from fededge.delivery.endpoints.seldon import ENVIRONMENT, SERVER
+from fededge.delivery.endpoints.rollout import last_words
 from fededge.documents import VariantFile
 from fededge.errors import EndpointError, EnvironmentMissing
 from fededge.host.layout import ROOT, interpreter
@@ -36,9 +37,8 @@ from fededge.host.layout import ROOT, interpreter
 PROGRAM = "seldon-core-microservice"
 STATE, STARTING = "state.json", "starting.json"
 READY_SECONDS = 60.0
-STOP_SECONDS = 15.0
+STOP_SECONDS = 25.0  # it finishes what is under way, over REST and then over gRPC
 POLL = 0.02
-OURS = re.compile(r"^fededge\.errors\.\w+: (.*)", re.MULTILINE)
 
 
 class LocalEndpoint(BaseModel):
@@ -239,9 +239,7 @@ def _answers(endpoint: LocalEndpoint) -> bool:
 
 def _reason(endpoint: LocalEndpoint) -> str:
     text = Path(endpoint.log).read_text(encoding="utf-8", errors="replace")
-    ours = OURS.findall(text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{ours[-1] if ours else (lines or ['it said nothing'])[-1]} (log: {endpoint.log})"
+    return f"{last_words(text)} (log: {endpoint.log})"
 
 
 def _end(endpoint: LocalEndpoint) -> None:

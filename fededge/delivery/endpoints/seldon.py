@@ -4,25 +4,23 @@ The CRD takes any string as protocol, graph type or parameter type, and any weig
 operator then fails later, or routes to nowhere. `check` refuses such a manifest first.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from fededge import storage
+from fededge.delivery.endpoints.pod import CONTAINER, component
 from fededge.documents import ModelVersion, PublishedVariant
 from fededge.errors import EndpointError
 from fededge.task import Endpoint
 
 GROUP, VERSION, PLURAL = "machinelearning.seldon.io", "v1", "seldondeployments"
 MAIN, CANARY = "main", "canary"
-CONTAINER = "model"
-SERVER = "serving.model_server.ModelServer"
-ENVIRONMENT = {
-    "INCLUDE_METRICS_IN_CLIENT_RESPONSE": "false",
-    "MALLOC_MMAP_THRESHOLD_": str(4 << 20),  # give the memory of large requests back to the system
-    "SETUPTOOLS_USE_DISTUTILS": "stdlib",  # Seldon imports distutils; setuptools' own takes much longer
-}
-POD_ENVIRONMENT = {**ENVIRONMENT, "FEDEDGE_ENDPOINT_HOST": "0.0.0.0"}
-STORAGE_SECRET = "fededge-storage"
-USER = 10001
+VERSION_LABEL = "fededge.io/model-version"
+NO_EXECUTOR = {"seldon.io/no-engine": "true"}
+EXECUTOR_PORTS, SERVER_PORTS = (8000, 5001), (9000, 9500)
+"""REST and gRPC port of a predictor's service, by Seldon: with its executor, and without."""
+INGRESS = ("istioVirtualServicesReady", "AmbassadorMappingsReady")
 GRPC_BYTES = str(16 << 20)
 
 PROTOCOLS = {"seldon", "tensorflow", "kfserving", "v2"}
@@ -73,11 +71,11 @@ def build_seldon_deployment(
         EndpointError: no such variant, or a manifest that Seldon would not run.
     """
     variant = chosen_variant(endpoint, version)
-    predictor = _predictor(MAIN, image, variant, version, replicas)
-    predictors = [predictor]
+    predictors = [_predictor(MAIN, endpoint, replicas, version, image)]
     standing = _standing(current)
     if endpoint.canary_percent and standing and _digest(standing) != variant.digest:
-        canary = _predictor(CANARY, image, variant, version, 1)
+        alone = endpoint.model_copy(update={"autoscale": None, "min_available": None})
+        canary = _predictor(CANARY, alone, 1, version, image)
         predictors = [
             {**standing, "traffic": 100 - endpoint.canary_percent},
             {**canary, "traffic": endpoint.canary_percent},
@@ -103,6 +101,39 @@ def build_seldon_deployment(
     }
     check(manifest)
     return manifest
+
+
+def deployment_name(endpoint: str, predictor: str) -> str:
+    """Name that Seldon gives the Deployment of a predictor."""
+    return f"{endpoint}-{predictor}-0-{CONTAINER}"
+
+
+def addresses(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    """REST URL and gRPC host:port, in the cluster, of the predictor that serves the new version: the last one."""
+    metadata, predictor = manifest["metadata"], manifest["spec"]["predictors"][-1]
+    host = f"{metadata['name']}-{predictor['name']}.{metadata['namespace']}.svc.cluster.local"
+    direct = NO_EXECUTOR.items() <= predictor.get("annotations", {}).items()
+    rest, grpc = SERVER_PORTS if direct else EXECUTOR_PORTS
+    return f"http://{host}:{rest}", f"{host}:{grpc}"
+
+
+def beside_canary(manifest: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """`manifest` with the canary of `current` still beside it, at its share of the traffic.
+
+    Seldon removes a canary before main serves its version; so main goes first.
+    """
+    canary = next(each for each in current["spec"]["predictors"] if each["name"] == CANARY)
+    (main,) = manifest["spec"]["predictors"]
+    predictors = [{**main, "traffic": 100 - canary["traffic"]}, canary]
+    return {**manifest, "spec": {**manifest["spec"], "predictors": predictors}}
+
+
+def has_ingress(current: Mapping[str, Any]) -> bool:
+    """Whether an ingress that Seldon knows (Istio or Ambassador) divides the traffic of what stands."""
+    conditions = (current.get("status") or {}).get("conditions") or ()
+    return any(
+        each["type"] in INGRESS and not str(each.get("reason", "")).startswith("No ") for each in conditions
+    )
 
 
 def check(manifest: Mapping[str, Any]) -> None:
@@ -155,22 +186,19 @@ def _one_of(where: str, found: str, known: set[str]) -> None:
 
 
 def _predictor(
-    name: str, image: str, variant: PublishedVariant, version: ModelVersion, replicas: int
+    name: str, endpoint: Endpoint, replicas: int, version: ModelVersion, image: str
 ) -> dict[str, Any]:
+    variant = chosen_variant(endpoint, version)
     parameters = {
         "model_url": variant.url,
         "model_digest": variant.digest,
         "variant": variant.kind,
         "model_version": str(version.version),
     }
-    return {
+    predictor: dict[str, Any] = {
         "name": name,
-        "replicas": replicas,
         "traffic": 100,
-        "labels": {
-            "fededge.io/model-version": str(version.version),
-            "fededge.io/variant": variant.kind,
-        },
+        "progressDeadlineSeconds": endpoint.deadline_seconds,
         "graph": {
             "name": CONTAINER,
             "type": "MODEL",
@@ -178,45 +206,18 @@ def _predictor(
                 {"name": key, "value": value, "type": "STRING"} for key, value in parameters.items()
             ],
         },
-        "componentSpecs": [{"spec": _pod(image)}],
+        "componentSpecs": [component(endpoint, replicas, image, deployment_name(endpoint.name, name))],
     }
-
-
-def _pod(image: str) -> dict[str, Any]:
-    def probe(path: str, **times: int) -> dict[str, Any]:
-        return {"httpGet": {"path": path, "port": "http"}, "timeoutSeconds": 2, **times}
-
-    return {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 20,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [
-            {
-                "name": CONTAINER,
-                "image": image,
-                "command": ["seldon-core-microservice", SERVER, "--service-type", "MODEL"],
-                "env": [{"name": key, "value": value} for key, value in POD_ENVIRONMENT.items()],
-                "envFrom": [{"secretRef": {"name": STORAGE_SECRET, "optional": True}}],
-                "readinessProbe": probe("/ready", periodSeconds=2, failureThreshold=3),
-                "livenessProbe": probe("/live", initialDelaySeconds=10, periodSeconds=10, failureThreshold=3),
-                "resources": {
-                    "requests": {"cpu": "250m", "memory": "256Mi"},
-                    "limits": {"cpu": "1", "memory": "1Gi"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-                "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-            }
-        ],
-        "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}],
+    if not endpoint.autoscale:
+        predictor["replicas"] = replicas
+    if not endpoint.executor:
+        predictor["annotations"] = NO_EXECUTOR
+    labels = {
+        VERSION_LABEL: str(version.version),
+        "fededge.io/variant": variant.kind,
+        "fededge.io/predictor": storage.digest(json.dumps(predictor, sort_keys=True).encode())[7:23],
     }
+    return {**predictor, "labels": labels}
 
 
 def _standing(current: Mapping[str, Any] | None) -> dict[str, Any] | None:

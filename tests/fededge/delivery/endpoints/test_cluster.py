@@ -1,16 +1,11 @@
-"""Applying to a Kubernetes API server, here a fake one that speaks the real paths of custom resources."""
+"""Applying to a Kubernetes API server, here a fake one that speaks the real paths of its resources."""
 
-import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
 from fededge.delivery.endpoints import cluster
 from fededge.delivery.endpoints import deployment as endpoints
@@ -18,9 +13,9 @@ from fededge.delivery.endpoints.cluster import Cluster
 from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError
 from fededge.task import Endpoint as Wanted
+from tests.fake_cluster import FakeCluster, kubeconfig, serving
 from tests.model_versions import model_version, published
 
-PREFIX = "/apis/machinelearning.seldon.io/v1/namespaces/default/seldondeployments/"
 WANTED = Wanted(name="digits", canary_percent=20)
 
 
@@ -29,121 +24,131 @@ def version(number: int, url: str = "s3://models/float32.tflite") -> ModelVersio
     return model_version([variant], name="digits", version=number)
 
 
-def deploy(number: int = 1, url: str = "s3://models/float32.tflite") -> Endpoint:
-    return endpoints.deploy(WANTED, 1, version(number, url), "image")
+def deploy(number: int = 1, url: str = "s3://models/float32.tflite", wanted: Wanted = WANTED) -> Endpoint:
+    return endpoints.deploy(wanted, 1, version(number, url), "image")
 
 
-class FakeApi(BaseHTTPRequestHandler):
-    objects: dict[str, dict[str, Any]]
-    patches: list[tuple[str, dict[str, list[str]]]]
-    state: str
-    refusal: tuple[int, str] | None
-
-    def do_GET(self) -> None:
-        name = self.path.removeprefix(PREFIX)
-        if self.refusal:
-            self._answer(self.refusal[0], {"message": self.refusal[1]})
-        elif name in self.objects:
-            status = {"state": self.state, "description": "no node has room"}
-            self._answer(200, {**self.objects[name], "status": status})
-        else:
-            self._answer(404, {"message": f'seldondeployments "{name}" not found'})
-
-    def do_PATCH(self) -> None:
-        url = urlsplit(self.path)
-        self.patches.append((self.headers["Content-Type"], parse_qs(url.query)))
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.objects[url.path.removeprefix(PREFIX)] = body
-        self._answer(200, body)
-
-    def _answer(self, code: int, content: dict[str, Any]) -> None:
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def kubeconfig(folder: Path, port: int) -> str:
-    named = {"cluster": "c", "user": "u"}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "x",
-        "contexts": [{"name": "x", "context": named}],
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "u", "user": {}}],
+def shares(manifest: dict[str, Any]) -> dict[str, tuple[str, int]]:
+    """Version and traffic of each predictor."""
+    return {
+        each["name"]: (each["labels"]["fededge.io/model-version"], each["traffic"])
+        for each in manifest["spec"]["predictors"]
     }
-    file = folder / "kubeconfig"
-    file.write_text(yaml.safe_dump(config))
-    return str(file)
 
 
 @pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeApi]]:
-    class Api(FakeApi):
-        objects = {}
-        patches = []
-        state = "Available"
-        refusal = None
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, server.server_address[1]))
-        monkeypatch.setattr(cluster, "POLL", 0.01)
-        yield Api
-        server.shutdown()
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    fake = FakeCluster()
+    with serving(fake, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", config)
+        monkeypatch.setattr(cluster, "time", fake.clock())
+        yield fake
 
 
-def test_a_deployment_is_applied_by_the_server(api: type[FakeApi]) -> None:
+def test_a_deployment_is_applied_by_the_server(api: FakeCluster) -> None:
     document = deploy()
     assert api.patches == [
         ("application/apply-patch+yaml", {"fieldManager": ["fededge"], "force": ["True"]}),
     ]
     assert api.objects["digits"] == document.manifest
-    assert document.rest == "http://digits-main.default.svc.cluster.local:8000"
-    assert document.grpc == "digits-main.default.svc.cluster.local:5001"
+    assert document.rest == "http://digits-main.default.svc.cluster.local:9000"
+    assert document.grpc == "digits-main.default.svc.cluster.local:9500"
 
 
-def test_applied_again_it_says_the_same(api: type[FakeApi]) -> None:
+def test_applied_again_it_says_the_same(api: FakeCluster) -> None:
     assert deploy() == deploy()
 
 
-def test_a_new_version_comes_as_a_canary_of_the_one_that_stands(api: type[FakeApi]) -> None:
+def test_a_new_version_comes_as_a_canary_of_the_one_that_stands(api: FakeCluster) -> None:
     deploy()
     document = deploy(2)
-    assert [each["traffic"] for each in api.objects["digits"]["spec"]["predictors"]] == [80, 20]
-    assert document.rest == "http://digits-canary.default.svc.cluster.local:8000"
+    assert shares(api.objects["digits"]) == {"main": ("1", 80), "canary": ("2", 20)}
+    assert document.rest == "http://digits-canary.default.svc.cluster.local:9000"
+
+
+def test_a_canary_without_an_ingress_is_told_to_have_no_share(
+    api: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reasons of the two conditions are those of a real cluster without and with Istio."""
+    none = {"type": "istioVirtualServicesReady", "reason": "No VirtualServices defined"}
+    api.status = {"state": "Available", "conditions": [none]}
+    deploy()
+    deploy(2)
+    assert "no Istio or Ambassador divides the traffic of endpoint digits" in capsys.readouterr().out
+    api.status = {
+        "state": "Available",
+        "conditions": [{**none, "reason": "All VirtualServices created"}],
+    }
+    deploy(3)
+    assert "no Istio" not in capsys.readouterr().out
+
+
+def test_a_canary_is_promoted_main_first_and_removed_when_that_answers(api: FakeCluster) -> None:
+    deploy()
+    deploy(2)
+    deploy(2, wanted=Wanted(name="digits"))
+    assert [shares(each) for each in api.applied[2:]] == [
+        {"main": ("2", 80), "canary": ("2", 20)},
+        {"main": ("2", 100)},
+    ]
+
+
+def test_no_canary_is_put_beside_a_version_that_does_not_answer(api: FakeCluster) -> None:
+    deploy()
+    api.broken.add("digits-main-0-model")
+    with pytest.raises(EndpointError, match="version 2 does not run"):
+        deploy(2, wanted=Wanted(name="digits"))
+    with pytest.raises(EndpointError, match="version 3 does not run"):
+        deploy(3)
+    assert shares(api.applied[-1]) == {"main": ("3", 100)}
+
+
+def test_a_canary_that_does_not_start_holds_up_no_other_version(api: FakeCluster) -> None:
+    deploy()
+    api.broken.add("digits-canary-0-model")
+    with pytest.raises(EndpointError, match="version 2 does not run"):
+        deploy(2)
+    deploy(1, wanted=Wanted(name="digits"))
+    assert shares(api.applied[-1]) == {"main": ("1", 100)}
+    assert len(api.applied) == 3
+
+
+def test_behind_the_executor_what_an_update_costs_is_told(
+    api: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = Wanted(name="digits", executor=True)
+    assert deploy(wanted=wanted).rest.endswith(":8000")
+    assert "executor" not in capsys.readouterr().out
+    deploy(2, wanted=wanted)
+    assert "clients see refused connections" in capsys.readouterr().out
 
 
 def test_a_model_that_the_cluster_cannot_read_is_refused_before_anything_is_applied(
-    api: type[FakeApi],
+    api: FakeCluster,
 ) -> None:
     with pytest.raises(EndpointError, match=r"a cluster cannot read file:///x\.tflite: set FEDEDGE_STORAGE"):
         deploy(1, "file:///x.tflite")
     assert api.objects == {}
 
 
-def test_a_failed_deployment_is_told_with_its_reason(api: type[FakeApi]) -> None:
-    api.state = "Failed"
-    with pytest.raises(EndpointError, match="default/digits is Failed: no node has room"):
+def test_a_failed_deployment_is_told_with_its_reason(api: FakeCluster) -> None:
+    api.status = {"state": "Failed", "description": "no node has room"}
+    with pytest.raises(EndpointError, match="Seldon says Failed: no node has room"):
         deploy()
+    assert api.now <= 60
 
 
-def test_a_deployment_that_does_not_become_available_is_given_up(api: type[FakeApi]) -> None:
-    api.state = "Creating"
-    api.objects["digits"] = {"kind": "SeldonDeployment", "spec": {"predictors": []}}
-    with pytest.raises(EndpointError, match="default/digits is Creating"):
-        Cluster().wait("default", "digits", deadline=0.05)
+def test_a_deployment_that_does_not_become_available_is_given_up(api: FakeCluster) -> None:
+    api.status = {"state": "Creating"}
+    with pytest.raises(EndpointError, match="version 1 does not run at default/digits after 600 s"):
+        deploy()
 
 
 @pytest.mark.parametrize(
     ("code", "message"), [(403, "fededge may not get it"), (404, "the server could not find the resource")]
 )
-def test_what_the_cluster_refuses_is_told(api: type[FakeApi], code: int, message: str) -> None:
-    api.refusal = (code, message)
+def test_what_the_cluster_refuses_is_told(api: FakeCluster, code: int, message: str) -> None:
+    api.refusals, api.refuses = [(code, message)], True
     with pytest.raises(EndpointError, match=f"{code} {message}"):
         deploy()
 
@@ -154,7 +159,8 @@ def test_a_cluster_that_nobody_runs_is_named(tmp_path: Path, monkeypatch: pytest
         port = free.getsockname()[1]
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, port))
     with pytest.raises(
-        EndpointError, match=f"cannot read default/digits from the cluster at http://127.0.0.1:{port}"
+        EndpointError,
+        match=f"cannot read SeldonDeployment default/digits from the cluster at http://127.0.0.1:{port}",
     ):
         deploy()
 

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from fededge import storage
-from fededge.delivery.endpoints.seldon import build_seldon_deployment, chosen_variant
+from fededge.delivery.endpoints.seldon import addresses, build_seldon_deployment, chosen_variant
 from fededge.delivery.endpoints.seldon import check as check_manifest
 from fededge.documents import ModelVersion
 from fededge.errors import EndpointError
-from fededge.task import Endpoint
+from fededge.task import Autoscale, Endpoint, Prometheus, Resources
 from tests.model_versions import model_version, published
 
 IMAGE = "ghcr.io/fededge/serving:1"
@@ -67,19 +67,39 @@ def closed(schema: Any) -> Any:
     return schema
 
 
-@pytest.mark.parametrize("canary", [None, 10])
-def test_the_manifest_has_the_fields_that_seldon_and_kubernetes_know(canary: int | None) -> None:
-    manifest = build(current=build(2), canary_percent=canary)
+FORMS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "canary": {"canary_percent": 10},
+    "executor": {"executor": True},
+    "scaled by CPU": {"autoscale": Autoscale(max_replicas=5)},
+    "scaled by KEDA": {
+        "autoscale": Autoscale(
+            max_replicas=5, prometheus=Prometheus(server="http://prometheus:9090", query="up", threshold=2.5)
+        )
+    },
+    "spread": {"spread": "zone", "min_available": 1, "replicas": 2},
+    "small": {"resources": Resources(cpu="100m", memory="128Mi", cpu_limit=None), "deadline_seconds": 60},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_manifest_has_the_fields_that_seldon_and_kubernetes_know(form: str) -> None:
+    manifest = build(current=build(2), **FORMS[form])
     jsonschema.validate(manifest, yaml.safe_load(FIELDS.read_text()))
     for predictor in manifest["spec"]["predictors"]:
         for component in predictor["componentSpecs"]:
-            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, **component}
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "p", "labels": predictor["labels"]},
+                "spec": component["spec"],
+            }
             kubernetes_validate.validate(pod, "1.32", strict=True)
 
 
-@pytest.mark.parametrize("canary", [None, 10])
-def test_the_manifest_is_valid_by_the_crd(crd: dict[str, Any], canary: int | None) -> None:
-    manifest = build(current=build(2), canary_percent=canary)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_manifest_is_valid_by_the_crd(crd: dict[str, Any], form: str) -> None:
+    manifest = build(current=build(2), **FORMS[form])
     jsonschema.validate(manifest, crd)
 
 
@@ -125,6 +145,61 @@ def test_the_container_has_probes_limits_and_no_privileges() -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def component(**endpoint: Any) -> dict[str, Any]:
+    found: dict[str, Any] = build(**endpoint)["spec"]["predictors"][0]
+    return found["componentSpecs"][0]
+
+
+def test_without_the_executor_clients_reach_the_server_itself() -> None:
+    direct, behind = build(), build(executor=True)
+    assert direct["spec"]["predictors"][0]["annotations"] == {"seldon.io/no-engine": "true"}
+    host = "digits-main.default.svc.cluster.local"
+    assert addresses(direct) == (f"http://{host}:9000", f"{host}:9500")
+    assert "annotations" not in behind["spec"]["predictors"][0]
+    assert addresses(behind) == (f"http://{host}:8000", f"{host}:5001")
+
+
+def test_a_pod_that_ends_is_forgotten_first_and_has_time_to_finish() -> None:
+    pod = component()["spec"]
+    (command,) = [pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]]
+    assert command == ["sleep", "5"]
+    assert pod["terminationGracePeriodSeconds"] >= 5 + 10 + 10
+
+
+def test_an_endpoint_is_scaled_between_its_replicas_and_the_most() -> None:
+    found = component(replicas=2, **FORMS["scaled by CPU"])["hpaSpec"]
+    assert (found["minReplicas"], found["maxReplicas"]) == (2, 5)
+    (trigger,) = component(**FORMS["scaled by KEDA"])["kedaSpec"]["triggers"]
+    assert trigger["metadata"] == {
+        "serverAddress": "http://prometheus:9090",
+        "query": "up",
+        "threshold": "2.5",
+    }
+    assert "replicas" not in build(**FORMS["scaled by CPU"])["spec"]["predictors"][0]
+
+
+def test_a_canary_is_one_server_that_is_neither_scaled_nor_kept() -> None:
+    manifest = build(
+        current=build(2),
+        replicas=3,
+        canary_percent=10,
+        min_available=2,
+        autoscale=Autoscale(max_replicas=5),
+    )
+    canary = manifest["spec"]["predictors"][1]
+    assert canary["replicas"] == 1
+    assert set(canary["componentSpecs"][0]) == {"spec"}
+
+
+def test_a_change_of_anything_is_told_by_a_label() -> None:
+    """Seldon copies it to the Deployment, so that waiting knows which manifest its pods are of."""
+    labels = [
+        build(**form)["spec"]["predictors"][0]["labels"]["fededge.io/predictor"] for form in FORMS.values()
+    ]
+    assert len({*labels}) == len(labels) - 1  # the canary has nothing to stand beside
+    assert labels[0] == build()["spec"]["predictors"][0]["labels"]["fededge.io/predictor"]
 
 
 def test_a_canary_stands_beside_the_version_that_serves() -> None:
