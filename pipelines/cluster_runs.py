@@ -14,6 +14,8 @@ from typing import Any
 from fededge.documents import Ending
 from fededge.task import FederatedTask
 
+PREFIX = "fededge-"
+"""With which our pipelines' names begin, and those of their workflows on Kubeflow."""
 ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
 INNER = re.compile(
     r"(.*-driver|.*\(\d+\)|executor|root|driver|(iteration|for-loop|condition|condition-branches|exit-handler)(-.*)?)$"
@@ -23,7 +25,7 @@ INNER = re.compile(
 
 def pipeline_name(task: str) -> str:
     """Name of the pipeline of the task with this name."""
-    return f"fededge-{task}"
+    return f"{PREFIX}{task}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def read(run: Any) -> ClusterRun | None:
         created=run.created_at,
         version=(reference and reference.pipeline_version_id) or "",
         error=run.error.message if run.error else None,
-        steps=list(_steps(run, name)),
+        steps=list(_steps(run)),
     )
 
 
@@ -116,16 +118,15 @@ def _task_name(text: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _steps(run: Any, task: str) -> Iterator[ClusterStep]:
+def _steps(run: Any) -> Iterator[ClusterStep]:
     details = (run.run_details and run.run_details.task_details) or []
-    workflow = f"{pipeline_name(task)}-"
     own = [
         each
         for each in details
         if each.display_name
         and each.start_time
         and not INNER.match(each.display_name)
-        and not each.display_name.startswith(workflow)
+        and not each.display_name.startswith(PREFIX)
     ]
     for each in sorted(own, key=lambda each: each.start_time):
         ended = each.end_time if each.end_time and each.end_time.year > 1 else None

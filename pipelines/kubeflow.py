@@ -76,13 +76,13 @@ class Kubeflow:
                 "no Kubeflow Pipelines endpoint is configured: set KF_PIPELINES_ENDPOINT, for instance to "
                 "http://localhost:8080 after kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80"
             )
-        self._host = (host if "://" in host else f"https://{host}").rstrip("/")
-        self._ui = (os.environ.get("KF_PIPELINES_UI_ENDPOINT") or self._host).rstrip("/")
-        _reach(self._host)
+        self.host = (host if "://" in host else f"https://{host}").rstrip("/")
+        self._ui = (os.environ.get("KF_PIPELINES_UI_ENDPOINT") or self.host).rstrip("/")
+        _reach(self.host)
         by_file = "KF_PIPELINES_SA_TOKEN_PATH" in os.environ
         with self._asking("connect to"):
             self._client = _Client(
-                host=self._host,
+                host=self.host,
                 namespace=os.environ.get("KFP_NAMESPACE") or "kubeflow",
                 existing_token=os.environ.get("KFP_EXISTING_TOKEN"),
                 credentials=ServiceAccountTokenVolumeCredentials() if by_file else None,
@@ -118,13 +118,24 @@ class Kubeflow:
         url = f"{self._ui}/#/pipelines/details/{pipeline_id}/version/{version_id}"
         return Uploaded(pipeline_id, version_id, version, url, new)
 
-    def run(self, package: Path, task: FederatedTask) -> Submitted:
-        """Start a run of a compiled pipeline, as a version of the task's, in the experiment named after the task.
+    @property
+    def multi_user(self) -> bool:
+        """Whether runs are in namespaces of their own (profiles)."""
+        with self._asking("ask"):
+            return bool(self._client.get_kfp_healthz().multi_user)
+
+    def run(self, package: Path, task: FederatedTask, pipeline: str = "") -> Submitted:
+        """Start a run of a compiled pipeline, as a version of a pipeline, in the experiment named after the task.
+
+        Args:
+            package: the compiled pipeline.
+            task: its task.
+            pipeline: name of the pipeline; by default that of the task.
 
         Raises:
             KubeflowError: the API refused.
         """
-        uploaded = self.upload(package, pipeline_name(task.name))
+        uploaded = self.upload(package, pipeline or pipeline_name(task.name))
         with self._asking(f"run {task.name} on"):
             run = self._client.run_pipeline(
                 self._experiment(task),
@@ -226,11 +237,11 @@ class Kubeflow:
                 yield
         except kfp_server_api.ApiException as error:
             raise KubeflowError(
-                f"cannot {doing} Kubeflow Pipelines at {self._host}: {_reason(error)}. {_remedy(error.status)}"
+                f"cannot {doing} Kubeflow Pipelines at {self.host}: {_reason(error)}. {_remedy(error.status)}"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError, kfp_server_api.OpenApiException) as error:
             raise KubeflowError(
-                f"cannot {doing} Kubeflow Pipelines at {self._host}: {' '.join(str(error).split())}. "
+                f"cannot {doing} Kubeflow Pipelines at {self.host}: {' '.join(str(error).split())}. "
                 "Check KF_PIPELINES_ENDPOINT and that it is the Pipelines v2 API"
             ) from error
 

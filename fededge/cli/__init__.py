@@ -16,6 +16,7 @@ from fededge.cli import (
     agent,
     check,
     compile,
+    doctor,
     endpoints,
     models,
     predict,
@@ -56,6 +57,7 @@ def _command(
 
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("doctor")(doctor.doctor)
 app.command("compile")(compile.compile_task)
 app.command("upload")(upload.upload)
 app.command("schedule")(schedule.schedule)

@@ -61,7 +61,7 @@ def follow(kubeflow: "Kubeflow", run: str) -> None:
         print(f"the run goes on; come back to it: fededge runs watch {run}", file=sys.stderr)
         raise typer.Exit(130) from stopped
     state = ended.ending.state if ended.ending else ended.state
-    show.say(f"{state.lower()}: fededge report {run} --on kubeflow")
+    show.say(f"{run} {state.lower()}")
     if state != "SUCCEEDED":
         if ended.error:
             print(f"error: {ended.error}", file=sys.stderr)

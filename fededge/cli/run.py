@@ -55,6 +55,7 @@ def run(
 
 def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
     from pipelines.check import check_before_submitting
+    from pipelines.doctor.quick import missing
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
 
@@ -63,12 +64,15 @@ def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
         compile_to(spec, package)
+        for finding in missing(spec, package, kubeflow.multi_user):
+            print(f"warning: {finding.check}: {finding.found} {finding.remedy}", file=sys.stderr)
         submitted = kubeflow.run(package, spec)
     show.wrote("run", submitted.id)
     show.wrote("version", submitted.version)
     show.wrote("page", submitted.url)
     if wait:
         live.follow(kubeflow, submitted.id)
+        show.say(f"see it: fededge report {submitted.id} --on kubeflow")
 
 
 def _here(spec: FederatedTask, devices: int, fresh: bool) -> None:

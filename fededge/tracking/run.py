@@ -250,7 +250,7 @@ def _injected(client: "MlflowClient", run: str) -> "Run | None":
 
 def _created(client: "MlflowClient", run: str, task: FederatedTask) -> "Run":
     tags = {RUN: run, "mlflow.source.name": "fededge", "mlflow.source.type": "JOB"}
-    created = client.create_run(_experiment(client, task.name), tags=tags, run_name=run)
+    created = client.create_run(experiment(client, task.name), tags=tags, run_name=run)
     first = _tagged(client, run)
     if first is None or first.info.run_id == created.info.run_id:
         return created
@@ -258,21 +258,26 @@ def _created(client: "MlflowClient", run: str, task: FederatedTask) -> "Run":
     return first
 
 
-def _experiment(client: "MlflowClient", name: str) -> str:
+def experiment(client: "MlflowClient", name: str) -> str:
+    """Id of the experiment `name`, which is made where it is missing; without a server its artifacts are in the home.
+
+    Raises:
+        TrackingError: it is deleted.
+    """
     from mlflow.exceptions import MlflowException
 
     location = (settings.home() / "mlartifacts" / name).as_uri() if sqlite_file() else None
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
+    found = client.get_experiment_by_name(name)
+    if found is None:
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:
-            experiment = client.get_experiment_by_name(name)  # another step made it just now
-            if experiment is None:
+            found = client.get_experiment_by_name(name)  # another step made it just now
+            if found is None:
                 raise
-    if experiment.lifecycle_stage == "deleted":
+    if found.lifecycle_stage == "deleted":
         raise TrackingError(
             f"MLflow experiment {name} is deleted: restore it (mlflow experiments restore -x "
-            f"{experiment.experiment_id}) or rename the task"
+            f"{found.experiment_id}) or rename the task"
         )
-    return str(experiment.experiment_id)
+    return str(found.experiment_id)

@@ -26,6 +26,7 @@ def api(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     for name in ("KFP_NAMESPACE", "KFP_EXISTING_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     with module.serving() as fake:
@@ -70,7 +71,7 @@ def test_follows_a_run_on_kubeflow_to_its_end_and_reports_it(
         pass
     run["state"] = "SUCCEEDED"
     assert main(["runs", "watch", run["run_id"]]) == 0
-    assert f"succeeded: fededge report {run['run_id']} --on kubeflow" in capsys.readouterr().out
+    assert f"{run['run_id']} succeeded" in capsys.readouterr().out
     assert main(["report", run["run_id"], "--on", "kubeflow"]) == 0
     assert f"{run['run_id']}.html" in capsys.readouterr().out
     assert "prepare_data" in (tmp_path / f"{run['run_id']}.html").read_text()
