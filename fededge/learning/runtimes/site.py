@@ -21,11 +21,12 @@ from fededge.learning.frameworks import open_client
 from fededge.learning.interfaces import Client
 from fededge.learning.seeds import seed_for
 from fededge.learning.update import UpdateFormat
+from fededge.processes import ended_by_exception
 from fededge.weights import from_bytes, shapes
 
 
 def main() -> None:
-    """Serve requests until standard input ends."""
+    """Serve requests until standard input ends, or SIGTERM comes, which process 1 of a container would ignore."""
     parser = argparse.ArgumentParser(prog="fededge.learning.runtimes.site", description=__doc__)
     parser.add_argument("--plan", type=Path, required=True, help="folder of the exported plan")
     parser.add_argument("--data", type=Path, required=True, help="this client's own folder")
@@ -34,13 +35,14 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries that print must not break the protocol
 
-    import tensorflow as tf
+    with ended_by_exception():
+        import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    site = Site(arguments.plan, arguments.data)
-    for line in sys.stdin:
-        print(json.dumps(site.answer(json.loads(line))), file=answers, flush=True)
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        site = Site(arguments.plan, arguments.data)
+        for line in sys.stdin:
+            print(json.dumps(site.answer(json.loads(line))), file=answers, flush=True)
 
 
 class Site:
