@@ -2,16 +2,29 @@
 
 images/uv.lock                    uv itself, from images/uv.in
 images/build.lock                 what builds a source distribution, from images/build.in
-images/<name>/requirements.lock   the extra <name>, with the overrides of images/<name>/uv.toml
-images/<name>/test.lock           what the extra test adds to it (in platform test-platform, too)
-images/platform/notebook.lock     what the extra notebook adds to both
+images/sbom.lock                  what lists the packages of an image, from images/sbom.in
+images/<name>/requirements.lock   the extra <name>, with what images/<name>/uv.toml says of it
+images/platform/ui.lock           what the extra ui adds to platform
+images/<name>/test.lock           what the extra test adds (in platform test-platform, too)
+images/platform/notebook.lock     what the extra notebook adds to platform
 """
 
 import re
 from pathlib import Path
 
 from fededge.host.environments import install_uv
-from fededge.host.layout import IMAGES, NAMES, NOTEBOOK_LOCK, ROOT, UV, Command, lock_file, require, say
+from fededge.host.layout import (
+    IMAGES,
+    NAMES,
+    NOTEBOOK_LOCK,
+    ROOT,
+    UI_LOCK,
+    UV,
+    Command,
+    lock_file,
+    require,
+    say,
+)
 
 # Locks are made for Linux (glibc 2.31 on) with Python 3.11, whatever the machine that makes them.
 COMPILE = [
@@ -28,30 +41,40 @@ def make_locks(upgrade: bool = False) -> None:
         SetupError: the requirements contradict each other, or the registry cannot be reached.
     """
     install_uv()
-    for tool in ("uv", "build"):
+    for tool in ("uv", "build", "sbom"):
         _compile(IMAGES / f"{tool}.lock", [IMAGES / f"{tool}.in"], upgrade)
     for name in NAMES:
-        config: Command = []
-        if (IMAGES / name / "uv.toml").exists():
-            config = ["--config-file", IMAGES / name / "uv.toml"]
-        config += ["--build-constraints", "images/build.lock"]
-        _compile(lock_file(name), ["setup.cfg", "--extra", name, *config], upgrade)
-        production = lock_file(name)
-        known = PINNED.findall(production.read_text(encoding="utf-8"))
-        extras: Command = ["--extra", "test"]
+        build: Command = ["--build-constraints", "images/build.lock"]
+        _compile(lock_file(name), [*_extras(name), *_config(name), *build], upgrade)
+    platform = [lock_file("platform"), UI_LOCK]
+    _add(UI_LOCK, [*_extras("ui"), *_config("platform")], platform[:1], upgrade)
+    for name in NAMES:
         if name == "platform":
-            extras += ["--extra", "test-platform"]
-        without = [part for package in known for part in ("--no-emit-package", package)]
-        _compile(
-            lock_file(name, tests=True),
-            ["setup.cfg", *extras, "--constraints", production.relative_to(ROOT), *without],
-            upgrade,
-        )
-    platform = [lock_file("platform"), lock_file("platform", tests=True)]
-    known = PINNED.findall(platform[0].read_text(encoding="utf-8"))
+            _add(lock_file(name, tests=True), _extras("test", "test-platform"), platform, upgrade)
+        else:
+            _add(lock_file(name, tests=True), _extras("test"), [lock_file(name)], upgrade)
+    tests = lock_file("platform", tests=True)
+    _add(NOTEBOOK_LOCK, _extras("notebook"), platform, upgrade, beside=[tests])
+
+
+def _extras(*names: str) -> Command:
+    return ["setup.cfg", *(part for name in names for part in ("--extra", name))]
+
+
+def _config(name: str) -> Command:
+    file = IMAGES / name / "uv.toml"
+    return ["--config-file", file] if file.exists() else []
+
+
+def _add(
+    target: Path, source: Command, installed: list[Path], upgrade: bool, beside: list[Path] | None = None
+) -> None:
+    """Lock what `source` adds to the locks `installed`, at the versions of those and of the locks `beside`."""
+    known = [package for lock in installed for package in PINNED.findall(lock.read_text(encoding="utf-8"))]
     without = [part for package in known for part in ("--no-emit-package", package)]
-    pins = [part for lock in platform for part in ("--constraints", lock.relative_to(ROOT))]
-    _compile(NOTEBOOK_LOCK, ["setup.cfg", "--extra", "notebook", *pins, *without], upgrade)
+    locks = [*installed, *(beside or [])]
+    pins = [part for lock in locks for part in ("--constraints", lock.relative_to(ROOT))]
+    _compile(target, [*source, *pins, *without], upgrade)
 
 
 def _compile(target: Path, source: Command, upgrade: bool) -> None:
