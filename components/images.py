@@ -1,15 +1,18 @@
 """The four images that components run in. The local runner maps each to an environment."""
 
-import os
-
-from fededge import __version__
-
-REGISTRY = os.environ.get("FEDEDGE_REGISTRY", "ghcr.io/fededge")
+from fededge import __version__, settings
+from fededge.documents import ImageDigests
 
 
 def image(name: str) -> str:
-    """Reference of one of our images: the tag is the version of this package."""
-    return f"{REGISTRY}/{name}:{__version__}"
+    """Reference of one of our images: by its digest where `FEDEDGE_IMAGES` names a file of them, as `fededge images
+    push` writes it; else in the registry, by the version of this package.
+
+    Raises:
+        StorageError, DocumentError: that file cannot be read, or does not name the image.
+    """
+    digests = settings.image_digests()
+    return ImageDigests.read(digests).of(name) if digests else f"{settings.registry()}/{name}:{__version__}"
 
 
 PLATFORM = image("platform")

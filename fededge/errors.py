@@ -23,7 +23,7 @@
     ├── RunError               a run of this machine is not there, or not in the state that is asked for
     ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
     ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
-    └── SetupError             an environment or a lock file could not be made
+    └── SetupError             an environment, a lock file or an image could not be made
 
 The command line prints the message of a FedEdgeError and ends with status 2. A message is one
 line: what was wrong, with the offending value, and what to do.
@@ -139,7 +139,7 @@ class EnvironmentMissing(FedEdgeError):
 
 
 class SetupError(FedEdgeError):
-    """An environment or a lock file could not be made."""
+    """An environment, a lock file or an image could not be made."""
 
 
 def shown(text: str, most: int = SHOWN) -> str:

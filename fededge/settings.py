@@ -89,6 +89,17 @@ def endpoint_ports() -> str | None:
     return os.environ.get("FEDEDGE_ENDPOINT_PORTS") or None
 
 
+def registry() -> str:
+    """`FEDEDGE_REGISTRY`: container registry of the four images (ghcr.io/fededge)."""
+    return os.environ.get("FEDEDGE_REGISTRY") or "ghcr.io/fededge"
+
+
+def image_digests() -> Path | None:
+    """`FEDEDGE_IMAGES`: file that names the images of a compiled pipeline by digest; by default their tags do."""
+    name = os.environ.get("FEDEDGE_IMAGES")
+    return Path(name) if name else None
+
+
 def without_proxy(variables: Mapping[str, str]) -> dict[str, str]:
     """The variables that keep a proxy out of calls to this machine itself, beside what they exempt already."""
     exempt = variables.get("no_proxy") or variables.get("NO_PROXY") or ""

@@ -18,6 +18,7 @@ ENVIRONMENTS = ("platform", "worker", "serving", "edge")
 MARK = re.compile(r"^pytestmark = pytest\.mark\.environment\(([^)]*)\)", re.MULTILINE)
 SETTINGS = (
     "FEDEDGE_CLUSTER_FILE",
+    "FEDEDGE_IMAGES",
     "FEDEDGE_PLATFORM",
     "FEDEDGE_REGISTRY",
     "FEDEDGE_SIGNING_KEY_FILE",

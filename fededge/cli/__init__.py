@@ -16,6 +16,7 @@ from fededge.cli import (
     agent,
     check,
     compile,
+    container_images,
     doctor,
     endpoints,
     models,
@@ -68,6 +69,7 @@ app.command("rollback")(rollback.rollback)
 app.command("predict")(predict.predict)
 app.command("endpoints")(endpoints.endpoints)
 app.command("stop")(endpoints.stop)
+app.add_typer(container_images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("agent", **agent.PASS_THROUGH)(agent.agent)
 

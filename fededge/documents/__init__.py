@@ -37,6 +37,7 @@ from fededge.documents.fleet import (
     release_url,
     reports_url,
 )
+from fededge.documents.images import ImageDigests
 from fededge.documents.learning import (
     ClassScore,
     ClientScore,
@@ -65,6 +66,7 @@ __all__ = [
     "Evaluation",
     "Feature",
     "GateDecision",
+    "ImageDigests",
     "Label",
     "Measurement",
     "ModelVersion",
