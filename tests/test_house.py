@@ -33,7 +33,7 @@ def extras() -> dict[str, list[str]]:
 
 
 def test_there_is_a_lock_for_each_environment_and_for_the_tools() -> None:
-    wanted = {"uv.lock", "build.lock", "sbom.lock", "platform/ui.lock", "platform/notebook.lock"} | {
+    wanted = {"uv.lock", "build.lock", "sbom.lock", "platform/notebook.lock"} | {
         f"{n}/{kind}.lock" for n in NAMES for kind in ("requirements", "test")
     }
     assert {str(lock.relative_to(ROOT / "images")) for lock in LOCKS} == wanted
@@ -66,17 +66,9 @@ def test_a_test_lock_adds_to_the_production_lock_and_changes_nothing_in_it(name:
     assert not set(added) & set(production)
 
 
-def test_what_shows_mlflows_pages_fits_beside_the_platforms_other_locks() -> None:
-    production, tests, ui = (
-        pins(ROOT / "images" / "platform" / f"{kind}.lock") for kind in ("requirements", "test", "ui")
-    )
-    assert ui["mlflow"] == production["mlflow-skinny"]
-    assert not set(ui) & (set(production) | set(tests))
-
-
 def test_images_do_without_libraries_that_nothing_in_them_imports() -> None:
     platform, worker = (pins(ROOT / "images" / n / "requirements.lock") for n in ("platform", "worker"))
-    assert not {"docker", "mlflow", "pandas", "pyarrow", "scikit-learn", "scipy"} & set(platform)
+    assert not {"docker", "pyarrow", "scikit-learn", "scipy"} & set(platform)
     assert not {"docker", "libclang", "tensorboard", "tensorflow"} & set(worker)
 
 

@@ -18,7 +18,6 @@ from fededge.host.layout import (
     NAMES,
     NOTEBOOK_LOCK,
     ROOT,
-    UI_LOCK,
     UV,
     VENVS,
     Command,
@@ -76,7 +75,7 @@ def install_uv() -> None:
 
 
 def _install(name: str, tests: bool) -> None:
-    folder, locks = VENVS / name, _locks(name)
+    folder, locks = VENVS / name, [lock_file(name)]
     if tests:
         locks.append(lock_file(name, tests=True))
     before, wanted = _read(folder), _wanted(name, tests)
@@ -115,17 +114,12 @@ def add_notebook() -> None:
         )
 
 
-def _locks(name: str) -> list[Path]:
-    """What an environment of this machine is made from; the platform's can show MLflow's pages, too."""
-    return [lock_file(name), UI_LOCK] if name == "platform" else [lock_file(name)]
-
-
 def _wanted(name: str, tests: bool) -> Stamp:
     stamp = {
         "python": python_version(),
         "place": str(VENVS / name),
         "project": _digest(*(ROOT / file for file in METADATA)),
-        "requirements": _digest(*_locks(name)),
+        "requirements": _digest(lock_file(name)),
     }
     return {**stamp, "test": _digest(lock_file(name, tests=True))} if tests else stamp
 

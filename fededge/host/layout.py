@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 VENVS = ROOT / ".venvs"
 IMAGES = ROOT / "images"
 NAMES = ("platform", "worker", "serving", "edge")
-UI_LOCK = IMAGES / "platform" / "ui.lock"
 NOTEBOOK_LOCK = IMAGES / "platform" / "notebook.lock"
 UV = VENVS / "uv" / "bin" / "uv"
 # What an activated or managed environment of the user's would otherwise make of ours.

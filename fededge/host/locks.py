@@ -4,7 +4,6 @@ images/uv.lock                    uv itself, from images/uv.in
 images/build.lock                 what builds a source distribution, from images/build.in
 images/sbom.lock                  what lists the packages of an image, from images/sbom.in
 images/<name>/requirements.lock   the extra <name>, with what images/<name>/uv.toml says of it
-images/platform/ui.lock           what the extra ui adds to platform
 images/<name>/test.lock           what the extra test adds (in platform test-platform, too)
 images/platform/notebook.lock     what the extra notebook adds to platform
 """
@@ -18,7 +17,6 @@ from fededge.host.layout import (
     NAMES,
     NOTEBOOK_LOCK,
     ROOT,
-    UI_LOCK,
     UV,
     Command,
     lock_file,
@@ -46,15 +44,11 @@ def make_locks(upgrade: bool = False) -> None:
     for name in NAMES:
         build: Command = ["--build-constraints", "images/build.lock"]
         _compile(lock_file(name), [*_extras(name), *_config(name), *build], upgrade)
-    platform = [lock_file("platform"), UI_LOCK]
-    _add(UI_LOCK, [*_extras("ui"), *_config("platform")], platform[:1], upgrade)
     for name in NAMES:
-        if name == "platform":
-            _add(lock_file(name, tests=True), _extras("test", "test-platform"), platform, upgrade)
-        else:
-            _add(lock_file(name, tests=True), _extras("test"), [lock_file(name)], upgrade)
-    tests = lock_file("platform", tests=True)
-    _add(NOTEBOOK_LOCK, _extras("notebook"), platform, upgrade, beside=[tests])
+        extras = ["test", *(["test-platform"] if name == "platform" else [])]
+        _add(lock_file(name, tests=True), _extras(*extras), [lock_file(name)], upgrade)
+    platform = [lock_file("platform"), lock_file("platform", tests=True)]
+    _add(NOTEBOOK_LOCK, _extras("notebook"), platform, upgrade)
 
 
 def _extras(*names: str) -> Command:
@@ -66,14 +60,11 @@ def _config(name: str) -> Command:
     return ["--config-file", file] if file.exists() else []
 
 
-def _add(
-    target: Path, source: Command, installed: list[Path], upgrade: bool, beside: list[Path] | None = None
-) -> None:
-    """Lock what `source` adds to the locks `installed`, at the versions of those and of the locks `beside`."""
-    known = [package for lock in installed for package in PINNED.findall(lock.read_text(encoding="utf-8"))]
+def _add(target: Path, source: Command, installed: list[Path], upgrade: bool) -> None:
+    """Lock what `source` adds to the first of the locks `installed`, at the versions of all of them."""
+    known = PINNED.findall(installed[0].read_text(encoding="utf-8"))
     without = [part for package in known for part in ("--no-emit-package", package)]
-    locks = [*installed, *(beside or [])]
-    pins = [part for lock in locks for part in ("--constraints", lock.relative_to(ROOT))]
+    pins = [part for lock in installed for part in ("--constraints", lock.relative_to(ROOT))]
     _compile(target, [*source, *pins, *without], upgrade)
 
 

@@ -11,11 +11,6 @@ from fededge.host import environments
 from fededge.host.layout import NAMES
 
 
-def needed(name: str) -> list[str]:
-    """The lock files of an environment, by their folder and name."""
-    return [f"{name}/requirements.lock", *(["platform/ui.lock"] if name == "platform" else [])]
-
-
 class Machine:
     """A checkout in tmp_path with lock files and an installer that records instead of installing."""
 
@@ -27,7 +22,7 @@ class Machine:
             (self.images / name).mkdir(parents=True)
             (self.images / name / "requirements.lock").write_text(f"# {name}")
             (self.images / name / "test.lock").write_text(f"# tests of {name}")
-        for file in ("setup.cfg", "images/uv.lock", "images/build.lock", "images/platform/ui.lock"):
+        for file in ("setup.cfg", "images/uv.lock", "images/build.lock"):
             (folder / file).write_text(file)
 
     def require(self, doing: str, command: list[str | Path], extra: object = None) -> None:
@@ -52,7 +47,6 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     made = Machine(tmp_path)
     for name, value in (("ROOT", tmp_path), ("VENVS", made.venvs), ("IMAGES", made.images)):
         monkeypatch.setattr(environments, name, value)
-    monkeypatch.setattr(environments, "UI_LOCK", made.images / "platform" / "ui.lock")
     monkeypatch.setattr(environments, "require", made.require)
     monkeypatch.setattr(environments, "interpreter", lambda name: made.venvs / name / "bin" / "python")
     monkeypatch.setattr(
@@ -65,7 +59,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_set_up_makes_every_environment_once(machine: Any) -> None:
     environments.set_up()
-    assert machine.synced() == [needed(name) for name in NAMES]
+    assert machine.synced() == [[f"{name}/requirements.lock"] for name in NAMES]
     environments.set_up()
     assert machine.calls == []
 
@@ -74,7 +68,7 @@ def test_what_is_set_up_for_tests_serves_to_run_and_not_the_other_way_round(mach
     environments.set_up()
     machine.synced()
     environments.set_up(tests=True)
-    assert machine.synced() == [[*needed(name), f"{name}/test.lock"] for name in NAMES]
+    assert machine.synced() == [[f"{name}/requirements.lock", f"{name}/test.lock"] for name in NAMES]
     environments.set_up()
     assert machine.calls == []
 
@@ -106,7 +100,7 @@ def test_an_interrupted_set_up_is_taken_up_where_it_broke(machine: Any) -> None:
     assert sum("venv" in call for call in machine.calls) == 3, (
         "worker, serving and edge; platform and uv were done"
     )
-    assert machine.synced() == [needed(name) for name in NAMES[1:]]
+    assert machine.synced() == [[f"{name}/requirements.lock"] for name in NAMES[1:]]
 
 
 def test_an_interrupted_renewal_does_not_leave_the_old_stamp(machine: Any) -> None:
