@@ -21,7 +21,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from seldon_core.gunicorn_utils import StandaloneApplication
 
 from fededge import settings
-from serving import limits
+from fededge.delivery.endpoints.pod import FINISH_SECONDS
+from serving import lifetime, limits
 
 CHUNK = 1 << 16
 GRACE = 3.0  # seconds that a connection has for its first byte, however many others wait
@@ -45,7 +46,8 @@ def _load_config(application: StandaloneApplication) -> None:
         "threads": limits.THREADS,
         "keepalive": limits.IDLE_SECONDS,
         "timeout": limits.HUNG_SECONDS,
-        "graceful_timeout": limits.RECEIVE_SECONDS,
+        "graceful_timeout": FINISH_SECONDS,
+        "when_ready": lifetime.watch_children,
     }
     for name, value in ours.items():
         application.cfg.set(name, value)

@@ -45,8 +45,9 @@ class ModelServer:
         self, model_url: str, model_digest: str, variant: str, model_version: str, threads: int = 1
     ) -> None:
         lifetime.end_together()
-        for each in (connections, feedback, metrics, rpc):
+        for each in (connections, feedback, rpc):
             each.install()
+        metrics.install(model_version)
         self._model = storage.read_verified(model_url, model_digest, limit=MODEL_LIMIT)
         self._shape, self._classes = _described(self._model)
         self._threads = threads

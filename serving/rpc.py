@@ -18,8 +18,9 @@ from seldon_core import wrapper
 from seldon_core.proto import prediction_pb2
 
 from fededge import settings
+from fededge.delivery.endpoints.pod import FINISH_SECONDS
 from fededge.errors import FedEdgeError, RequestError
-from serving import feedback, limits
+from serving import feedback, lifetime, limits
 
 SERVICES = [service.full_name for service in prediction_pb2.DESCRIPTOR.services_by_name.values()]
 OPTIONS = [
@@ -108,4 +109,5 @@ def _server(user_model: Any, seldon_metrics: Any, **_: Any) -> grpc.Server:
     wrapper.reflection.enable_server_reflection((*SERVICES, wrapper.reflection.SERVICE_NAME), server)
     listen = server.add_insecure_port
     server.add_insecure_port = lambda address: listen(address.replace("0.0.0.0", settings.endpoint_host(), 1))
+    lifetime.finish_first(lambda: server.stop(FINISH_SECONDS).wait())
     return server

@@ -185,6 +185,35 @@ def test_a_body_that_does_not_arrive_in_time_is_refused_by_name_however_it_trick
             thread.join()
 
 
+def reused(server: LocalEndpoint, connections: int, idle: float) -> list[bool]:
+    """Whether connections that have answered once answer again after `idle` seconds: Seldon's executor keeps
+    its own for 90 seconds, and makes a request that meets an ended one fail."""
+
+    def answered(sender: socket.socket) -> bool:
+        sender.sendall(head(len(BODY)) + BODY)
+        received = b""
+        while not received.endswith(b"}") and (block := sender.recv(10_000)):
+            received += block
+        return received.startswith(b"HTTP/1.1 200 ")
+
+    with connected(server.ports.rest, connections) as senders:
+        assert all(answered(each) for each in senders)
+        time.sleep(idle)
+        return [answered(each) for each in senders]
+
+
+def test_connections_that_the_executor_keeps_idle_are_answered(server: LocalEndpoint) -> None:
+    """3 seconds are more than the 2 of Seldon's own server; the next test waits for all 90."""
+    assert limits.IDLE_SECONDS > 90
+    assert all(reused(server, 50, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_connections_that_the_executor_keeps_idle_for_90_seconds_are_answered(server: LocalEndpoint) -> None:
+    assert all(reused(server, 50, 90))
+
+
 def test_headers_that_do_not_arrive_in_time_end_the_connection(server: LocalEndpoint) -> None:
     with connected(server.ports.rest, 1, b"POST /") as (sender,):
         assert sender.recv(1) == b""

@@ -396,8 +396,50 @@ def test_metrics_name_deployment_version_and_variant(server: LocalEndpoint) -> N
 
     requests.post(server.rest + PATH, json=BODIES["uint8"], timeout=20)
     assert until(lambda: bool(lines()))
-    for label in ('deployment_name="tiny"', 'version="3"', 'variant="float16"'):
+    for label in ('deployment_name="tiny"', 'model_version="3"', 'variant="float16"'):
         assert label in lines()[0]
+    assert "NOT_IMPLEMENTED" not in lines()[0]
+
+
+def test_the_image_on_a_cluster_is_not_called_the_models_version(
+    variant: VariantFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seldon's operator sets this variable."""
+    monkeypatch.setenv("PREDICTIVE_UNIT_IMAGE", "ghcr.io/fededge/serving:0.2.0")
+    endpoint = local_endpoint.start("labels", variant, 7)
+    try:
+        requests.post(endpoint.rest + PATH, json=BODIES["uint8"], timeout=20)
+        url = f"http://127.0.0.1:{endpoint.ports.metrics}/metrics"
+        assert until(lambda: 'model_version="7"' in requests.get(url, timeout=20).text)
+        text = requests.get(url, timeout=20).text
+        assert 'model_version="0.2.0"' not in text
+        assert 'image_version="0.2.0"' in text
+    finally:
+        local_endpoint.stop("labels")
+
+
+def test_under_four_threads_every_example_over_rest_and_grpc_is_counted(
+    variant: VariantFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_THREADS", "4")
+    endpoint = local_endpoint.start("threads", variant, 1)
+
+    def over_rest(_: int) -> bool:
+        return requests.post(endpoint.rest + PATH, json=BODIES["uint8"], timeout=60).ok
+
+    def over_grpc(_: int) -> bool:
+        message = prediction_pb2.SeldonMessage(binData=PIXELS.tobytes())
+        return bool(stubs.Predict(message, timeout=60).binData)
+
+    try:
+        with grpc.insecure_channel(endpoint.grpc) as channel, ThreadPoolExecutor(8) as pool:
+            stubs = prediction_pb2_grpc.SeldonStub(channel)
+            asked = [pool.submit(way, number) for number in range(400) for way in (over_rest, over_grpc)]
+            assert all(each.result() for each in asked)
+        assert until(lambda: metric(endpoint, "fededge_examples_total") == 800 * len(PIXELS))
+        assert metric(endpoint, "fededge_examples_total") == 800 * len(PIXELS)
+    finally:
+        local_endpoint.stop("threads")
 
 
 def test_the_names_replaced_in_seldon_are_still_those_it_uses() -> None:

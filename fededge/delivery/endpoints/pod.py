@@ -18,7 +18,7 @@ ENVIRONMENT = {
 POD_ENVIRONMENT = {**ENVIRONMENT, "FEDEDGE_ENDPOINT_HOST": "0.0.0.0"}
 STORAGE_SECRET = "fededge-storage"
 USER = 10001
-FORGET_SECONDS = 5
+FORGET_SECONDS = 10
 """Until no service sends a pod that ends anything new."""
 FINISH_SECONDS = 10
 """For the requests under way, over REST and then over gRPC."""

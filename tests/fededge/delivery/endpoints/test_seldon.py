@@ -163,9 +163,8 @@ def test_without_the_executor_clients_reach_the_server_itself() -> None:
 
 def test_a_pod_that_ends_is_forgotten_first_and_has_time_to_finish() -> None:
     pod = component()["spec"]
-    (command,) = [pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]]
-    assert command == ["sleep", "5"]
-    assert pod["terminationGracePeriodSeconds"] >= 5 + 10 + 10
+    assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "10"]
+    assert pod["terminationGracePeriodSeconds"] >= 10 + 10 + 10
 
 
 def test_an_endpoint_is_scaled_between_its_replicas_and_the_most() -> None:
