@@ -8,6 +8,7 @@ from fededge.errors import KubeflowError, TrackingError
 from fededge.tracking.run import TrackedRun
 from pipelines.cluster_runs import ClusterRun
 from pipelines.kubeflow import Kubeflow
+from pipelines.pods import Pods
 
 POLL = 5.0
 PATIENCE = 300.0
@@ -21,12 +22,15 @@ class Watch:
     Args:
         kubeflow: where it runs.
         run: its id.
-        say: gets a line for each step that starts or ends, and for each round.
+        say: gets a line for each step that starts or ends, for each round, and for what a pod waits for.
+        pods: asked for what they wait for; None where no cluster is configured.
     """
 
     kubeflow: Kubeflow
     run: str
     say: Callable[[str], None]
+    pods: Pods | None = None
+    _waiting: set[str] = field(default_factory=set)
     _steps: dict[str, str] = field(default_factory=dict)
     _round: int = 0
     _untracked: str = ""
@@ -65,6 +69,18 @@ class Watch:
             if step.ended and before != now:
                 yield f"{step.name} {_word(now)} after {step.seconds:.1f} s"
         yield from self._rounds(run)
+        yield from self._waits(run)
+
+    def _waits(self, run: ClusterRun) -> Iterator[str]:
+        """What pods wait for and was not told yet."""
+        if self.pods is None or run.ending:
+            return
+        try:
+            found = set(self.pods.waiting(self.run))
+        except KubeflowError as error:
+            found = {f"pods are not looked at: {error}"}
+        yield from (f"waiting: {words}" for words in sorted(found - self._waiting))
+        self._waiting |= found
 
     def _rounds(self, run: ClusterRun) -> Iterator[str]:
         """The rounds that MLflow has and that were not told yet."""

@@ -52,11 +52,17 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def follow(kubeflow: "Kubeflow", run: str) -> None:
     """Show a run on Kubeflow until it ends; the command ends with its outcome."""
+    from fededge.errors import KubeflowError
+    from pipelines.pods import Pods
     from pipelines.watching import Watch
 
     try:
+        pods = Pods()
+    except KubeflowError:
+        pods = None
+    try:
         with progress() as say:
-            ended = Watch(kubeflow, run, say).wait()
+            ended = Watch(kubeflow, run, say, pods).wait()
     except KeyboardInterrupt as stopped:
         print(f"the run goes on; come back to it: fededge runs watch {run}", file=sys.stderr)
         raise typer.Exit(130) from stopped

@@ -104,8 +104,16 @@ def watch(run: str = RUN) -> None:
 def logs(
     run: str = RUN,
     step: str = typer.Argument("", help="Step (default: all, as they were started).", show_default=False),
+    on: Platform = typer.Option(Platform.local, "--on", help="Where it ran."),
 ) -> None:
-    """Print the logs of a run of this machine."""
+    """Print the logs of a run; on Kubeflow those of pods that are still there, by KUBECONFIG."""
+    if on is Platform.kubeflow:
+        from pipelines.pods import Pods
+
+        for name, log in Pods().logs(run, step):
+            show.say(f"==> {name} <==")
+            typer.echo(log.rstrip("\n"))
+        return
     from fededge.errors import RunError
     from pipelines.runs import named
 

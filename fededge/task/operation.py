@@ -19,6 +19,9 @@ class Operation(Part):
     worker_timeout_seconds: Seconds = Field(
         3600.0, description="longest time that TFF's worker may take for one request"
     )
+    retry_seconds: Seconds = Field(
+        300.0, description="how long a step on a cluster tries again where MLflow or the store is away"
+    )
     rounds_per_step: Count = Field(5, description="rounds in one pipeline step")
     replicas: Annotated[int, Field(ge=1, le=10_000)] = Field(1, description="of the inference endpoint")
     steps: Steps = Field(

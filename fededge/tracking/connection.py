@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+HOST_REFUSED = "Invalid Host header"
+"""What MLflow's server says where it is asked by a name that it was not told."""
+ALLOW_HOST = "Start that server with this name in --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS), as in manifests/base/mlflow"
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
 
 
@@ -58,9 +61,9 @@ def translated(action: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, ImportError, OSError) as error:
-        raise TrackingError(
-            f"cannot {action} MLflow at {public_uri()}: {_reason(error)}. {_remedy()}"
-        ) from error
+        reason = _reason(error)
+        remedy = ALLOW_HOST if HOST_REFUSED in reason else _remedy()
+        raise TrackingError(f"cannot {action} MLflow at {public_uri()}: {reason}. {remedy}") from error
 
 
 @contextlib.contextmanager

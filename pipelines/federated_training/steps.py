@@ -18,6 +18,7 @@ from fededge import settings
 from fededge.errors import TaskError, shown
 from fededge.task import FederatedTask, load_cluster_settings
 from fededge.task.steps import DEFAULT, StepSettings, settings_of
+from pipelines.federated_training import patience
 from pipelines.federated_training.placement import place, variables
 
 CONFIGURATION = "fededge-config"
@@ -69,6 +70,7 @@ class _Given(NamedTuple):
 
     labels: Mapping[str, str]
     layers: tuple[Mapping[str, StepSettings], ...]
+    patience: Mapping[str, str]
 
 
 _given: ContextVar[_Given] = ContextVar("_given")
@@ -92,7 +94,10 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
                 f"{where}.{unknown[0]}: there is no such step: name {DEFAULT} or one of {', '.join(sorted(known))}"
             )
     labels = {"app.kubernetes.io/part-of": "fededge", "fededge.io/task": task.name}
-    before = _given.set(_Given(labels, tuple(layers.values()) if on_cluster else ()))
+    given = _Given(labels, (), {})
+    if on_cluster:
+        given = _Given(labels, tuple(layers.values()), patience.variables(task.operation.retry_seconds))
+    before = _given.set(given)
     try:
         yield
     finally:
@@ -123,6 +128,9 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
     _read_secret(task, CONFIGURATION, CONFIGURATION_KEYS, said, optional=False)
     for secret, keys in CREDENTIALS.items():
         _read_secret(task, secret, keys, said, optional=True)
+    for variable, value in _given.get().patience.items():
+        if variable not in said:
+            task.set_env_variable(variable, value)
     place(task, wanted)
     return task
 

@@ -1,9 +1,6 @@
 """The doctor, on this machine, and against a Kubernetes API that answers from a table of paths."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,8 @@ from pipelines.compiled import images
 from pipelines.doctor import cluster, machine, pipeline
 from pipelines.doctor.needs import Needs, needs_of
 from pipelines.federated_training.pipeline import compile_to
+
+from .fake_api_server import serving
 
 TASK = tasks.parse("name: a\ndata: {source: digits}\nendpoint: {name: a, namespace: serving}\n")
 NEEDS = Needs(secrets={"fededge-config": frozenset({"FEDEDGE_STORAGE"})}, images=[], cpu=1.0, memory=2 << 30)
@@ -57,40 +56,8 @@ def pod(where: str, cpu: str, memory: str) -> dict[str, Any]:
 @pytest.fixture
 def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The table from which the API of the configured cluster answers."""
-    table = healthy()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _handle(self) -> None:
-            found = table.get(self.path.split("?")[0], 404)
-            status, content = (
-                (found, {"message": f"no {self.path}"}) if isinstance(found, int) else (200, found)
-            )
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST = _handle  # noqa: N815 (http.server's names)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "users": [{"name": "u", "user": {}}],
-        "current-context": "c",
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    monkeypatch.delenv("KFP_NAMESPACE", raising=False)
-    yield table
-    server.shutdown()
-    server.server_close()
+    with serving(healthy(), tmp_path, monkeypatch) as table:
+        yield table
 
 
 def looked() -> dict[str, readiness.Finding]:

@@ -1,6 +1,7 @@
 """The compiled pipeline: a valid PipelineSpec with the right tasks, images and wiring."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,14 @@ def test_compiles_to_the_same_bytes_each_time(tmp_path: Path) -> None:
     compile_to(task(), tmp_path / "a.yaml")
     compile_to(task(), tmp_path / "b.yaml")
     assert (tmp_path / "a.yaml").read_bytes() == (tmp_path / "b.yaml").read_bytes()
+
+
+def test_a_task_has_nothing_that_argo_would_take_for_a_template(tmp_path: Path) -> None:
+    path = "/data/{{workflow.name}}/{{=1+1}}/{{{x}.npz"
+    task = FederatedTask.from_json(json.dumps({"name": "a", "data": {"source": "npz", "path": path}}))
+    assert FederatedTask.from_json(task.to_json()) == task
+    assert task.data.path == path  # type: ignore[union-attr]
+    compile_to(task, tmp_path / "p.yaml")
+    text = (tmp_path / "p.yaml").read_text()
+    assert "workflow.name" in text
+    assert not re.search(r"\{\{(?![$])", text)

@@ -99,16 +99,7 @@ def last_words(log: str) -> str:
 def _troubles(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """What does not heal by itself, and its words: the pods' own first."""
     for pod in pods:
-        name = pod["metadata"]["name"]
-        scheduled = _condition(pod, "PodScheduled")
-        if scheduled.get("reason") == "Unschedulable":
-            yield "Unschedulable", f"pod {name} is Unschedulable: {_line(scheduled.get('message'))}"
-        status = pod.get("status") or {}
-        for container in [
-            *(status.get("initContainerStatuses") or ()),
-            *(status.get("containerStatuses") or ()),
-        ]:
-            yield from _container_troubles(name, container)
+        yield from pod_troubles(pod)
     for kind, bad, trouble in (
         ("ReplicaFailure", "True", "ReplicaFailure"),
         ("Progressing", "False", "ProgressDeadlineExceeded"),
@@ -116,6 +107,20 @@ def _troubles(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) 
         condition = _condition(deployment, kind)
         if condition.get("status") == bad:
             yield trouble, f"{condition.get('reason', kind)}: {_line(condition.get('message'))}"
+
+
+def pod_troubles(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What in a pod does not heal by itself: a key of REMEDIES, and the pod's own words."""
+    name = pod["metadata"]["name"]
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("reason") == "Unschedulable":
+        yield "Unschedulable", f"pod {name} is Unschedulable: {_line(scheduled.get('message'))}"
+    status = pod.get("status") or {}
+    for container in [
+        *(status.get("initContainerStatuses") or ()),
+        *(status.get("containerStatuses") or ()),
+    ]:
+        yield from _container_troubles(name, container)
 
 
 def _container_troubles(pod: str, container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
