@@ -36,11 +36,13 @@ from fededge.delivery.endpoints.pod import ENVIRONMENT
 from fededge.delivery.endpoints.prediction import PATH, to_uint8
 from fededge.documents import VariantFile
 from fededge.inference import load_model
-from serving.limits import BODY_BYTES
+from serving import cost
+from serving.limits import BODY_BYTES, DECODE_BYTES
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNTS = (1, 10, 500, 1000, 10_000)
 SLICE = 1000
+SLICES = {"gRPC ndarray": 50}  # images of a request, where all at once are refused
 SLOW = {"gRPC ndarray": 500}  # most images of a payload that takes seconds, which is measured once
 IMPORTS = "import seldon_core.microservice, ai_edge_litert.interpreter"
 BUILD = """
@@ -173,10 +175,14 @@ def _scaled(images: np.ndarray) -> np.ndarray:
 
 def _bodies(payload: str, images: np.ndarray) -> list[Any]:
     body = _body(payload, images)
-    size = len(body) if isinstance(body, bytes) else body.ByteSize()
-    if size <= BODY_BYTES:
+    if isinstance(body, bytes):
+        size, needed = len(body), cost.of_json(body)
+    else:
+        size, needed = body.ByteSize(), cost.of_message(body.SerializeToString())
+    if size <= BODY_BYTES and needed <= DECODE_BYTES:
         return [body]
-    return [_body(payload, images[at : at + SLICE]) for at in range(0, len(images), SLICE)]
+    count = SLICES.get(payload, SLICE)
+    return [_body(payload, images[at : at + count]) for at in range(0, len(images), count)]
 
 
 def _body(payload: str, images: np.ndarray) -> Any:

@@ -22,7 +22,7 @@ from seldon_core.gunicorn_utils import StandaloneApplication
 
 from fededge import settings
 from fededge.delivery.endpoints.pod import FINISH_SECONDS
-from serving import lifetime, limits
+from serving import cost, lifetime, limits
 
 CHUNK = 1 << 16
 GRACE = 3.0  # seconds that a connection has for its first byte, however many others wait
@@ -124,8 +124,9 @@ class Worker(ThreadWorker):
                 self._receiving.pop(conn, None)
                 req.headers = [header for header in req.headers if header[0] != "EXPECT"]
                 with limits.turns if length else contextlib.nullcontext():
-                    req.body = io.BytesIO(body)
-                    return super().handle_request(req, conn)
+                    with cost.decoding.taken(cost.of_json(body)):
+                        req.body = io.BytesIO(body)
+                        return super().handle_request(req, conn)
         return self._refuse(req, conn)
 
     def _refuse(self, req: Any, conn: TConn) -> bool:

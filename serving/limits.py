@@ -14,8 +14,11 @@ THREADS = 128
 WORKING = 4
 """Requests that one process decodes and answers at the same time; the others wait for their turn."""
 
-HELD_BYTES = 128 << 20
-"""Bytes of all bodies that an HTTP server holds together; what would go beyond is refused."""
+HELD_BYTES = 96 << 20
+"""Bytes of all requests that one process holds together; what would go beyond is refused."""
+
+DECODE_BYTES = 192 << 20
+"""Memory that one process takes to decode and answer requests; one that alone would cost more is refused."""
 
 RECEIVE_SECONDS = 10
 """From the first byte of a request to its last."""

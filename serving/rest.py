@@ -17,7 +17,7 @@ from flask.json.provider import JSONProvider
 from werkzeug.exceptions import HTTPException
 
 from fededge.errors import FedEdgeError, RequestError
-from serving import limits
+from serving import cost, limits
 
 WITH_BODY = {"Predict", "SendFeedback"}
 UNSERVED = {"TransformInput", "TransformOutput", "Route", "Aggregate"}
@@ -84,6 +84,12 @@ def blueprint(ready: Callable[[], bool]) -> Blueprint:
                 "were under way: send it again, whole and with its size as Content-Length",
                 "INCOMPLETE",
                 408,
+            )
+        if cost.of_json(request.environ["wsgi.input"].getvalue()) > limits.DECODE_BYTES:
+            raise RequestError(
+                f"the body has {length:,} bytes and too many values: send fewer examples at a time, as uint8 binData",
+                "TOO_LARGE",
+                413,
             )
         if request.endpoint in WITH_BODY:
             _screen_body()

@@ -20,7 +20,7 @@ from seldon_core.proto import prediction_pb2
 from fededge import settings
 from fededge.delivery.endpoints.pod import FINISH_SECONDS
 from fededge.errors import FedEdgeError, RequestError
-from serving import feedback, lifetime, limits
+from serving import cost, feedback, lifetime, limits
 
 SERVICES = [service.full_name for service in prediction_pb2.DESCRIPTOR.services_by_name.values()]
 OPTIONS = [
@@ -65,8 +65,12 @@ class Calls(grpc.GenericRpcHandler):
             if method not in self._methods:
                 raise RequestError(f"{method} is not served here: use Predict", "NOT_FOUND", 404)
             message, answer = self._methods[method]
-            with limits.turns:
-                return answer(_parsed(message, data), context)
+            with cost.received.taken(len(data), wait=False) as held:
+                if not held:
+                    raise RequestError("too many calls are under way: try again", "BUSY", 503)
+                needed = _needed(message, data)
+                with limits.turns, cost.decoding.taken(needed):
+                    return answer(_parsed(message, data), context)
         except RequestError as error:
             code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
             context.abort(code, f"{error.reason}: {error}")
@@ -75,14 +79,22 @@ class Calls(grpc.GenericRpcHandler):
         raise AssertionError("abort raises")
 
 
-def _parsed(message: type[Message], data: bytes) -> Message:
+def _needed(message: type[Message], data: bytes) -> int:
+    """Bytes of memory that it takes to parse `data`."""
+    fewer = "send fewer examples at a time, as uint8 binData"
     if len(data) > limits.BODY_BYTES:
         raise RequestError(
-            f"the message has {len(data):,} bytes, more than {limits.BODY_BYTES:,}: send fewer examples at a time, "
-            "as uint8 binData",
-            "TOO_LARGE",
-            413,
+            f"the message has {len(data):,} bytes, more than {limits.BODY_BYTES:,}: {fewer}", "TOO_LARGE", 413
         )
+    needed = cost.of_feedback(data) if message is prediction_pb2.Feedback else cost.of_message(data)
+    if needed > limits.DECODE_BYTES:
+        raise RequestError(
+            f"the message has {len(data):,} bytes and too many values: {fewer}", "TOO_LARGE", 413
+        )
+    return needed
+
+
+def _parsed(message: type[Message], data: bytes) -> Message:
     try:
         return message.FromString(data)
     except (DecodeError, RecursionError, UnicodeDecodeError) as error:

@@ -409,6 +409,7 @@ def test_the_image_on_a_cluster_is_not_called_the_models_version(
     endpoint = local_endpoint.start("labels", variant, 7)
     try:
         requests.post(endpoint.rest + PATH, json=BODIES["uint8"], timeout=20)
+        assert until(lambda: listens(endpoint.ports.metrics))
         url = f"http://127.0.0.1:{endpoint.ports.metrics}/metrics"
         assert until(lambda: 'model_version="7"' in requests.get(url, timeout=20).text)
         text = requests.get(url, timeout=20).text
@@ -465,9 +466,12 @@ def doomed(variant: VariantFile) -> Any:
 def test_all_processes_of_a_server_end_with_it(doomed: LocalEndpoint, number: int) -> None:
     os.kill(doomed.pid, number)
     assert until(lambda: not doomed.running), "a process of the server lives on"
-    for port in doomed.ports.all:
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not any(listens(port) for port in doomed.ports.all)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def until(condition: Callable[[], bool], seconds: float = 20) -> bool:
