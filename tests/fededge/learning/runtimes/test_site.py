@@ -36,6 +36,23 @@ def test_the_models_weights_are_the_papers(weights: Weights) -> None:
     assert sum(value.size for value in weights.values()) == 317_066
 
 
+def test_sigterm_ends_an_idle_site_by_its_own_doing_as_it_must_in_process_1(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fededge.learning.runtimes.site"]
+    with subprocess.Popen(
+        [*command, "--plan", str(tmp_path), "--data", str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as site:
+        assert site.stdin is not None
+        assert site.stdout is not None
+        site.stdin.write(b'{"do": "evaluate", "weights": "missing"}\n')
+        site.stdin.flush()
+        assert b"error" in site.stdout.readline()
+        site.send_signal(signal.SIGTERM)
+        assert site.wait(timeout=30) == 128 + signal.SIGTERM  # the kernel's own end would be -SIGTERM
+
+
 def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
     prepared: Any, task: Any, weights: Any, tmp_path: Path
 ) -> None:
