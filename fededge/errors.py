@@ -1,7 +1,7 @@
 """Every mistake a user can make has a name here.
 
     FedEdgeError
-    ├── TaskError              the task file is wrong
+    ├── TaskError              the task file, or the file of a cluster, is wrong
     ├── DataError              a data set is missing, malformed or not finite
     ├── IntegrityError         bytes do not match their digest or signature
     ├── DocumentError          a document is malformed, or of a format that is not read here
@@ -23,7 +23,7 @@
     ├── RunError               a run of this machine is not there, or not in the state that is asked for
     ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
     ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
-    └── SetupError             an environment, a lock file or an image could not be made
+    └── SetupError             an environment, a lock file, an image or manifests could not be made
 
 The command line prints the message of a FedEdgeError and ends with status 2. A message is one
 line: what was wrong, with the offending value, and what to do.
@@ -41,7 +41,7 @@ class FedEdgeError(Exception):
 
 
 class TaskError(FedEdgeError):
-    """The task file is wrong."""
+    """The task file, or the file of a cluster's defaults, is wrong."""
 
 
 class DataError(FedEdgeError):
@@ -139,7 +139,7 @@ class EnvironmentMissing(FedEdgeError):
 
 
 class SetupError(FedEdgeError):
-    """An environment, a lock file or an image could not be made."""
+    """An environment, a lock file, an image or manifests could not be made."""
 
 
 def shown(text: str, most: int = SHOWN) -> str:

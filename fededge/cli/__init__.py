@@ -19,6 +19,7 @@ from fededge.cli import (
     container_images,
     doctor,
     endpoints,
+    manifests,
     models,
     predict,
     report,
@@ -71,6 +72,7 @@ app.command("endpoints")(endpoints.endpoints)
 app.command("stop")(endpoints.stop)
 app.add_typer(container_images.app, name="images")
 app.command("schema")(schema.schema)
+app.command("manifests")(manifests.manifests)
 app.command("agent", **agent.PASS_THROUGH)(agent.agent)
 
 

@@ -17,7 +17,7 @@ from fededge.task import json_schema, load
 ROOT = Path(__file__).resolve().parents[3]
 DIGITS = ROOT / "examples" / "digits" / "task.yaml"
 VERBS = ["run", "compile", "upload", "schedule", "runs", "report", "models"]
-VERBS += ["predict", "endpoints", "stop", "images", "schema", "agent"]
+VERBS += ["predict", "endpoints", "stop", "images", "schema", "manifests", "doctor", "agent"]
 
 Captured = pytest.CaptureFixture[str]
 
