@@ -192,6 +192,10 @@ class StepSettings(Part):
     run_as_user: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     run_as_group: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     run_as_non_root: bool | None = None
+    labels: dict[LabelKey, LabelValue] = Field(
+        {}, description="of the pod, beside those that FedEdge gives it"
+    )
+    annotations: dict[LabelKey, str] = {}
     environment: dict[Variable, str] = {}
     environment_from: list[EnvironmentFrom] = []
     volumes: list[Volume] = []

@@ -33,6 +33,10 @@ def place(task: dsl.PipelineTask, settings: StepSettings) -> None:
     user, group, non_root = settings.run_as_user, settings.run_as_group, settings.run_as_non_root
     if (user, group, non_root) != (None, None, None):
         kubernetes.set_security_context(task, run_as_user=user, run_as_group=group, run_as_non_root=non_root)
+    for name, value in sorted(settings.labels.items()):
+        kubernetes.add_pod_label(task, name, value)
+    for name, value in sorted(settings.annotations.items()):
+        kubernetes.add_pod_annotation(task, name, value)
     for name, value in variables(settings).items():
         task.set_env_variable(name, value)
     for source in settings.environment_from:

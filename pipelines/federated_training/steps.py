@@ -122,8 +122,6 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
     if name:
         task.set_display_name(name)
     task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="120s")
-    for label, value in {**_given.get().labels, "fededge.io/step": component}.items():
-        kubernetes.add_pod_label(task, label, value)
     said = variables(wanted)
     _read_secret(task, CONFIGURATION, CONFIGURATION_KEYS, said, optional=False)
     for secret, keys in CREDENTIALS.items():
@@ -132,6 +130,8 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
         if variable not in said:
             task.set_env_variable(variable, value)
     place(task, wanted)
+    for label, value in {**_given.get().labels, "fededge.io/step": component}.items():
+        kubernetes.add_pod_label(task, label, value)
     return task
 
 

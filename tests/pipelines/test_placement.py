@@ -1,6 +1,7 @@
 """What steps get on a cluster, as the compiled pipeline says it; pod parts also by Kubernetes' own schema."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from kfp.kubernetes import kubernetes_executor_config_pb2
 from fededge.errors import TaskError
 from fededge.task import FederatedTask
 from pipelines.federated_training.pipeline import compile_to
-from pipelines.federated_training.steps import CONFIGURATION_KEYS, CREDENTIALS
+from pipelines.federated_training.steps import CONFIGURATION, CONFIGURATION_KEYS, CREDENTIALS
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "kubeflow.md"
 Executor = tuple[dict[str, Any], dict[str, Any]]
 """A step's container, and what the Kubernetes platform adds to it."""
 Compile = Callable[..., dict[str, Executor]]
@@ -239,6 +241,15 @@ def test_every_step_gets_credentials_by_reference_and_needs_none_of_them(compile
         assert optional == set(CREDENTIALS), name
 
 
+def test_the_guide_lists_the_keys_that_steps_read() -> None:
+    section = re.search(r"^## Secrets\n(.*?)(?=^## )", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert section
+    rows = re.findall(r"^\| `([a-z-]+)`[^|]*\|([^|]*)\|", section[1], re.MULTILINE)
+    listed = {secret: tuple(re.findall(r"`([A-Z_]+)`", keys)) for secret, keys in rows}
+    for secret, keys in {CONFIGURATION: CONFIGURATION_KEYS, **CREDENTIALS}.items():
+        assert listed[secret] == keys
+
+
 def test_what_the_settings_say_is_not_read_from_a_secret(compiled: Compile) -> None:
     found = compiled({"default": {"environment": {"AWS_DEFAULT_REGION": "eu-central-1"}}})["run-rounds"]
     assert "AWS_DEFAULT_REGION" not in secret_keys(found, "fededge-storage")
@@ -254,6 +265,18 @@ def test_each_step_carries_labels_by_which_policies_find_it(compiled: Compile) -
             "fededge.io/step": step,
             "fededge.io/task": "digits",
         }
+
+
+def test_a_pod_carries_further_labels_and_annotations_but_keeps_those_that_policies_find_it_by(
+    compiled: Compile,
+) -> None:
+    labels = {"sidecar.istio.io/inject": "false", "fededge.io/step": "none"}
+    added = compiled({"run-rounds": {"labels": labels, "annotations": {"team": "edge, north"}}})[
+        "run-rounds"
+    ][1]
+    assert added["podMetadata"]["annotations"] == {"team": "edge, north"}
+    found = added["podMetadata"]["labels"]
+    assert (found["sidecar.istio.io/inject"], found["fededge.io/step"]) == ("false", "run-rounds")
 
 
 def test_on_this_machine_a_cluster_has_no_say(compiled: Compile) -> None:
