@@ -27,6 +27,8 @@ SETTINGS = {
 }
 """What can be set, and what its value must match."""
 
+NAMED = {"namespace", "endpoints-namespace", "mlflow-namespace", "account"}
+
 
 def overlays() -> list[str]:
     """Names of the overlays; none where FedEdge was installed without its checkout."""
@@ -41,7 +43,7 @@ def build(overlay: str, changes: Sequence[str]) -> str:
         changes: `key=value` each, with a key of SETTINGS.
 
     Raises:
-        SetupError: there is no such overlay or setting, or kubectl is missing or refused.
+        SetupError: there is no such overlay or setting, it is none of this overlay, or kubectl is missing or refused.
     """
     if overlay not in overlays():
         raise SetupError(
@@ -59,7 +61,15 @@ def build(overlay: str, changes: Sequence[str]) -> str:
         raise SetupError(
             f"kubectl could not build {overlay}: {shown(done.stderr.strip(), 1000)}. Correct it there"
         )
-    manifests = [_changed(each, wanted) for each in yaml.safe_load_all(done.stdout)]
+    manifests = list(yaml.safe_load_all(done.stdout))
+    if any("istio.io/" in each["apiVersion"] for each in manifests) and (
+        fixed := sorted(wanted.keys() & NAMED)
+    ):
+        raise SetupError(
+            f"--set {fixed[0]}: the rules of a mesh name namespaces and accounts in many places: copy "
+            f"{OVERLAYS / overlay}, and change them there"
+        )
+    manifests = [_changed(each, wanted) for each in manifests]
     return yaml.safe_dump_all(manifests, sort_keys=False)
 
 

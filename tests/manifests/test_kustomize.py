@@ -1,6 +1,7 @@
 """The kustomize manifests build offline, what they build is valid, and fits what runs and their steps do."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_what_is_built_is_valid(folder: Path) -> None:
     built = build(folder)
     assert built
     for each in built:
-        check_valid(each)
+        if "istio.io/" not in each["apiVersion"]:  # test_mesh.py
+            check_valid(each)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(MANIFESTS)))
@@ -173,6 +175,20 @@ def test_external_secrets_make_the_secrets_that_steps_read(with_component: Path)
         check_valid(each)
     names = {steps.CONFIGURATION, *steps.CREDENTIALS, steps.SIGNING_KEY, steps.CHECKPOINT_KEY}
     assert {each["spec"]["target"]["name"] for each in made} == names
+
+
+def test_a_pull_secret_comes_from_the_account_of_a_robot(with_component: Path) -> None:
+    (with_component / "kustomization.yaml").write_text(
+        "resources: [../manifests/overlays/kubeflow]\ncomponents: [../manifests/components/harbor]\n"
+    )
+    (made,) = of_kind(build(with_component.resolve()), "ExternalSecret")
+    check_valid(made)
+    template = made["spec"]["target"]["template"]
+    assert template["type"] == "kubernetes.io/dockerconfigjson"
+    text = re.sub(r"\{\{.*?\}\}", "filled", template["data"][".dockerconfigjson"])
+    assert json.loads(text) == {
+        "auths": {"filled": {"username": "filled", "password": "filled", "auth": "filled"}}
+    }
 
 
 def test_each_component_is_used_or_tried() -> None:

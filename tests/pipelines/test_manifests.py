@@ -49,6 +49,12 @@ def test_runs_endpoints_and_mlflow_go_to_their_namespaces(capsys: Printed) -> No
 
 
 @needs_kubectl
+def test_namespaces_of_a_mesh_are_not_changed_by_half(capsys: Printed) -> None:
+    assert main(["manifests", "istio", "--set", "namespace=team-a"]) == 2
+    assert "copy" in capsys.readouterr().err
+
+
+@needs_kubectl
 def test_our_images_come_from_the_registry_that_is_named_and_others_do_not(
     capsys: Printed, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from fededge.delivery.endpoints.seldon import check as check_manifest
 from fededge.documents import ModelVersion
 from fededge.errors import EndpointError
 from fededge.task import Autoscale, Endpoint, Prometheus, Resources
+from tests.crds import closed_schemas
 from tests.model_versions import model_version, published
 
 IMAGE = "ghcr.io/fededge/serving:1"
@@ -47,24 +48,7 @@ def crd(shared: Path) -> dict[str, Any]:
     file = shared / "crds" / "seldon-v1" / "seldondeployments.yaml"
     if not file.exists():
         pytest.skip(f"no Seldon CRD at {file}")
-    (document,) = yaml.load_all(file.read_text(), yaml.CSafeLoader)
-    (found,) = [each for each in document["spec"]["versions"] if each["name"] == "v1"]
-    schema: dict[str, Any] = found["schema"]["openAPIV3Schema"]
-    schema["properties"]["metadata"] = {"type": "object"}  # the API server's own, open in every CRD
-    return closed(schema)
-
-
-def closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    schema = {key: closed(value) for key, value in schema.items()}
-    if "properties" in schema and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        schema.setdefault("additionalProperties", False)
-    if schema.get("x-kubernetes-int-or-string"):
-        schema["type"] = ["integer", "string"]
-    return schema
+    return closed_schemas(file)["machinelearning.seldon.io/v1", "SeldonDeployment"]
 
 
 FORMS: dict[str, dict[str, Any]] = {
