@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 HOST_REFUSED = "Invalid Host header"
 """What MLflow's server says where it is asked by a name that it was not told."""
-ALLOW_HOST = "Start that server with this name in --allowed-hosts (MLFLOW_SERVER_ALLOWED_HOSTS), as in manifests/base/mlflow"
+ALLOW_HOST = "Start that server with this name in --allowed-hosts, as manifests/base/mlflow does"
 PROBE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
 
 
