@@ -197,8 +197,8 @@ def _check_digests(variants: Mapping[str, bytes], measured: Sequence[Measurement
         found = storage.digest(variants[m.kind]) if m.kind in variants else "no file"
         if found != m.digest:
             raise IntegrityError(
-                f"variant {m.kind} is {found} but {m.digest} was measured: run build_variant and "
-                "measure_variant again"
+                f"variant {m.kind} is {found} but {m.digest} was measured: run build_variants and "
+                "measure_variants again"
             )
 
 

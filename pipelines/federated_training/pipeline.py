@@ -1,10 +1,10 @@
 """Federated training, from data at the clients to a quantized model on devices, as one DAG.
 
-    prepare_data -> initialize_model
-      -> [ select_cohort -> run_rounds -> evaluate_model ] x ceil(rounds / rounds_per_step)
+    prepare_data -> initialize_model, select_cohort
+      -> [ run_rounds -> evaluate_model ] x ceil(rounds / rounds_per_step)
     where the task compares: prepare_data -> train_centralized
       -> gate_model
-    for each variant: build_variant -> measure_variant
+      -> build_variants -> measure_variants
       -> register_model (candidate; champion if the gate passes)
       -> if it passes: deploy_endpoint -> check_endpoint -> release_variants
     whatever happens: write_report
@@ -27,11 +27,11 @@ from kfp import dsl
 from kfp.compiler import Compiler
 
 from components import images
-from components.delivery.build_variant.component import build_variant
+from components.delivery.build_variants.component import build_variants
 from components.delivery.check_endpoint.component import check_endpoint
 from components.delivery.deploy_endpoint.component import deploy_endpoint
 from components.delivery.gate_model.component import gate_model
-from components.delivery.measure_variant.component import measure_variant
+from components.delivery.measure_variants.component import measure_variants
 from components.delivery.register_model.component import register_model
 from components.delivery.write_report.component import write_report
 from components.fleet.release_variants.component import release_variants
@@ -132,14 +132,12 @@ def _learn(
     evaluations = []
     chunk, total = spec.operation.rounds_per_step, spec.learning.rounds
     calibrated = any(variant.kind == "int8" for variant in spec.variants)
+    selection = _step(
+        select_cohort(task=task, run=RUN, population=clients["population"]), images.PLATFORM
+    ).outputs["selection"]
     for first in range(1, total + 1, chunk):
         last = min(first + chunk - 1, total)
         named = f"{first}" if first == last else f"{first} to {last}"
-        selection = _step(
-            select_cohort(task=task, run=RUN, population=clients["population"], state=state),
-            images.PLATFORM,
-            name=f"select cohorts {named}",
-        ).outputs["selection"]
         rounds = _step(
             run_rounds(
                 task=task, run=RUN, until=last, plan=plan, state=state, selection=selection, **clients
@@ -159,16 +157,12 @@ def _learn(
 def _register(
     spec: FederatedTask, task: Any, test: Any, state: Any, evaluated: Mapping[str, Any], decision: Any
 ) -> dsl.PipelineTask:
-    """All variants, built and measured side by side, and the registration of the model version."""
+    """All variants, built and measured, and the registration of the model version."""
     evaluation, ranges = evaluated["evaluation"], evaluated["ranges"]
-    with dsl.ParallelFor([variant.kind for variant in spec.variants], name="variants") as kind:
-        built = _step(build_variant(task=task, run=RUN, kind=kind, state=state, ranges=ranges), images.WORKER)
-        measured = _step(
-            measure_variant(
-                task=task, run=RUN, variant=built.outputs["variant"], test=test, evaluation=evaluation
-            ),
-            images.SERVING,
-        )
+    built = _step(build_variants(task=task, run=RUN, state=state, ranges=ranges), images.WORKER).output
+    measured = _step(
+        measure_variants(task=task, run=RUN, variants=built, test=test, evaluation=evaluation), images.SERVING
+    ).output
     return _step(
         register_model(
             task=task,
@@ -176,8 +170,8 @@ def _register(
             state=state,
             evaluation=evaluation,
             decision=decision,
-            variants=dsl.Collected(built.outputs["variant"]),
-            measurements=dsl.Collected(measured.outputs["measurement"]),
+            variants=built,
+            measurements=measured,
         ),
         images.PLATFORM,
     )

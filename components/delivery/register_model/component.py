@@ -13,8 +13,8 @@ def register_model(
     state: Input[Model],
     evaluation: Input[Metrics],
     decision: Input[Artifact],
-    variants: Input[list[Model]],
-    measurements: Input[list[Metrics]],
+    variants: Input[Model],
+    measurements: Input[Metrics],
     version: Output[Model],
 ) -> str:
     """Publish the variants that passed their gates and register the model version in MLflow.
@@ -29,8 +29,8 @@ def register_model(
         state: the trained global model.
         evaluation: of the model on held-out examples.
         decision: of the model's gate.
-        variants: all variants that were built.
-        measurements: of all variants, in any order.
+        variants: a folder with a LiteRT file for each kind.
+        measurements: a folder with a measurement document for each kind.
         version: the model-version document: variants by URL and digest, and which device class
             gets which.
 
@@ -49,8 +49,9 @@ def register_model(
     spec = FederatedTask.from_json(task)
     tracked = TrackedRun.join(run, spec)
     with tracked.step("register_model") as step:
-        parents = [state, evaluation, decision, *variants, *measurements]
+        parents = [state, evaluation, decision, variants, measurements]
         lineage.verify(*parents)
+        kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
         registered, final = registration.register(
@@ -64,8 +65,8 @@ def register_model(
                 round=trained.round,
                 accuracy=Evaluation.read(evaluation.path).accuracy,
             ),
-            {variant.metadata["kind"]: storage.read(variant.path) for variant in variants},
-            [Measurement.read(measurement.path) for measurement in measurements],
+            {kind: storage.read(str(Path(variants.path) / kind)) for kind in kinds},
+            [Measurement.read(Path(measurements.path) / f"{kind}.json") for kind in kinds],
             given,
         )
         registered.write(version.path)

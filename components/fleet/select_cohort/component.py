@@ -1,7 +1,7 @@
 """Select from whom the cohorts of the coming rounds come, and how."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Model, Output
+from kfp.dsl import Artifact, Input, Output
 
 from components.images import PLATFORM
 
@@ -11,10 +11,9 @@ def select_cohort(
     task: str,
     run: str,
     population: Input[Artifact],
-    state: Input[Model],
     selection: Output[Artifact],
 ) -> None:
-    """Decide the pool, the policy and the seed by which each coming round's cohort is selected.
+    """Decide the pool, the policy and the seed by which each round's cohort is selected.
 
     The cohort itself is chosen when its round begins, from the clients that are there. Depends only on
     the task and the population: a retry decides the same.
@@ -23,7 +22,6 @@ def select_cohort(
         task: the task as canonical JSON.
         run: id of the pipeline run.
         population: the clients and how many examples they hold.
-        state: the rounds after the one in its metadata are selected for.
         selection: the selection document.
     """
     from fededge import lineage
@@ -33,9 +31,8 @@ def select_cohort(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    done = int(state.metadata["round"])
-    with TrackedRun.join(run, spec).step(f"select_cohort-{done + 1:04d}"):
-        lineage.verify(population, state)
+    with TrackedRun.join(run, spec).step("select_cohort"):
+        lineage.verify(population)
         chosen = select(spec.learning.cohort, spec.seed, Population.read(population.path))
         chosen.write(selection.path)
-        lineage.seal(selection, parents=[population, state], round=done)
+        lineage.seal(selection, parents=[population])

@@ -9,9 +9,9 @@ import pytest
 from kfp import compiler, dsl
 from kfp.dsl import Artifact, Dataset, Metrics, Model
 
-from components.delivery.build_variant.component import build_variant
+from components.delivery.build_variants.component import build_variants
 from components.delivery.gate_model.component import gate_model
-from components.delivery.measure_variant.component import measure_variant
+from components.delivery.measure_variants.component import measure_variants
 from components.delivery.register_model.component import register_model
 from fededge import examples, lineage, settings, storage
 from fededge.delivery import registry
@@ -86,19 +86,18 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
         state, test, ranges, evaluation = map(given, ("state", "test", "ranges", "evaluation"))
         gate = gate_model(task=task, run=run, evaluation=evaluation, state=state, centralized=-1.0)
         with dsl.If(gate.outputs["Output"] == "pass"):
-            with dsl.ParallelFor(KINDS) as kind:
-                built = build_variant(task=task, run=run, kind=kind, state=state, ranges=ranges)
-                measured = measure_variant(
-                    task=task, run=run, variant=built.output, test=test, evaluation=evaluation
-                )
+            built = build_variants(task=task, run=run, state=state, ranges=ranges)
+            measured = measure_variants(
+                task=task, run=run, variants=built.output, test=test, evaluation=evaluation
+            )
             register_model(
                 task=task,
                 run=run,
                 state=state,
                 evaluation=evaluation,
                 decision=gate.outputs["decision"],
-                variants=dsl.Collected(built.output),
-                measurements=dsl.Collected(measured.output),
+                variants=built.output,
+                measurements=measured.output,
             )
         return gate.outputs["decision"]
 
@@ -127,18 +126,10 @@ def test_a_model_goes_from_its_gate_to_a_registered_version(inputs: dict[str, An
         assert len(content) == variant["bytes"] == records[f"variant-{variant['kind']}"]["bytes"]
     assert {name for name in records if name.startswith("steps/")} == {
         "steps/gate_model",
+        "steps/build_variants",
+        "steps/measure_variants",
         "steps/register_model",
-        *(f"steps/{step}-{kind}" for step in ("build_variant", "measure_variant") for kind in KINDS),
     }
     champion = registry.champion("tiny")
     assert champion
     assert champion.round == 4
-
-
-def test_lists_of_variants_and_measurements_reach_registration(
-    inputs: dict[str, Any], tmp_path: Path
-) -> None:
-    text = compiled(inputs, tmp_path / "delivery.yaml").read_text()
-    wanted = register_model.component_spec.inputs
-    assert {name for name, given in wanted.items() if given.is_artifact_list} == {"variants", "measurements"}
-    assert text.count("isArtifactList: true") >= 2

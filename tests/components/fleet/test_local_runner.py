@@ -46,24 +46,21 @@ def _runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact: Any) -> None:
-    population, state = artifact(Artifact, "population"), artifact(Model, "state")
+    population = artifact(Artifact, "population")
     Population(
         clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(3)],
         example=Schema(features=[Feature(name="x", dtype="float32", shape=[2])], label=Label(classes=2)),
         examples=30,
         simulated=True,
     ).write(population.path)
-    Path(state.path).write_bytes(b"weights")
     lineage.seal(population)
-    lineage.seal(state, round=0)
 
     @dsl.pipeline
     def steps(task: str) -> Artifact:
         given = dsl.importer(
             artifact_uri=population.uri, artifact_class=Artifact, metadata=population.metadata
         )
-        start = dsl.importer(artifact_uri=state.uri, artifact_class=Model, metadata=state.metadata)
-        return select_cohort(task=task, run="run-1", population=given.output, state=start.output).output
+        return select_cohort(task=task, run="run-1", population=given.output).output
 
     selection = steps(task=TASK.to_json()).output
     assert Selection.read(selection.path).size == 2

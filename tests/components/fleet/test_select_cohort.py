@@ -1,11 +1,11 @@
-"""select_cohort: pool, policy and seed of the coming rounds, from population and state."""
+"""select_cohort: pool, policy and seed of a run's rounds, from its population."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Artifact, Model
+from kfp.dsl import Artifact
 
 from fededge import lineage
 from fededge.documents import ClientCounts, Feature, Label, Population, Schema, Selection
@@ -20,8 +20,8 @@ def task_for(size: int) -> FederatedTask:
 
 
 @pytest.fixture
-def inputs(artifact: Any) -> Any:
-    population, state = artifact(Artifact, "population"), artifact(Model, "state")
+def population(artifact: Any) -> Any:
+    population = artifact(Artifact, "population")
     Population(
         clients=[ClientCounts(id=f"site-{i}", train=10, test=1) for i in range(4)],
         example=Schema(features=[Feature(name="x", dtype="float32", shape=[2])], label=Label(classes=2)),
@@ -29,40 +29,34 @@ def inputs(artifact: Any) -> Any:
         simulated=True,
     ).write(population.path)
     lineage.seal(population)
-    Path(state.path).write_bytes(b"weights")
-    lineage.seal(state, round=3)
-    return population, state
+    return population
 
 
 def test_pool_policy_and_seed_are_handed_on_and_a_retry_decides_the_same(
-    plain: Any, artifact: Any, inputs: Any
+    plain: Any, artifact: Any, population: Any
 ) -> None:
-    population, state = inputs
-    state.metadata["round"] = 3.0  # as numbers may arrive from Kubeflow
     first, again = artifact(Artifact, "first"), artifact(Artifact, "again")
     for selection in (first, again):
-        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, state, selection)
+        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, selection)
     chosen = Selection.read(first.path)
     assert (chosen.policy, chosen.size, chosen.seed) == ("uniform", 2, 0)
     assert [client.id for client in chosen.pool] == ["site-0", "site-1", "site-2", "site-3"]
-    assert first.metadata["parents"] == [population.metadata["digest"], state.metadata["digest"]]
-    assert first.metadata["round"] == 3
+    assert first.metadata["parents"] == [population.metadata["digest"]]
     assert first.metadata["digest"] == again.metadata["digest"]
     lineage.verify(first)
 
 
-def test_a_tampered_population_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
-    population, state = inputs
+def test_a_tampered_population_is_refused(plain: Any, artifact: Any, population: Any) -> None:
     file = Path(population.path)
     file.write_text(file.read_text().replace("site-3", "site-9"))
     selection = artifact(Artifact, "selection")
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, state, selection)
+        plain("fleet/select_cohort")(task_for(2).to_json(), "run-1", population, selection)
     assert not Path(selection.path).exists()
 
 
-def test_a_cohort_larger_than_the_population_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
+def test_a_cohort_larger_than_the_population_is_refused(plain: Any, artifact: Any, population: Any) -> None:
     selection = artifact(Artifact, "selection")
     with pytest.raises(TaskError, match="only 4 clients"):
-        plain("fleet/select_cohort")(task_for(5).to_json(), "run-1", *inputs, selection)
+        plain("fleet/select_cohort")(task_for(5).to_json(), "run-1", population, selection)
     assert not Path(selection.path).exists()

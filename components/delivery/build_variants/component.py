@@ -1,4 +1,4 @@
-"""Build one variant of a model."""
+"""Build the variants of a model."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Input, Model, Output
@@ -7,15 +7,14 @@ from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def build_variant(
+def build_variants(
     task: str,
     run: str,
-    kind: str,
     state: Input[Model],
     ranges: Input[Artifact],
-    variant: Output[Model],
+    variants: Output[Model],
 ) -> None:
-    """Convert the global model to a LiteRT file of one kind.
+    """Convert the global model to a LiteRT file of each kind that the task lists.
 
     int8 is calibrated with ranges that clients measured and that were merged over many of them: no example
     is needed. The same inputs give the same bytes.
@@ -23,13 +22,13 @@ def build_variant(
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        kind: float32, float16, dynamic-int8 or int8.
         state: the global model's weights.
         ranges: calibration ranges; read for int8 only.
-        variant: the LiteRT file; metadata kind, digest, parents, round.
+        variants: a folder with a LiteRT file for each kind, by its name; metadata kinds, digest, parents, round.
     """
+    from pathlib import Path
+
     from fededge import lineage, storage
-    from fededge.delivery.gates import variant_gate
     from fededge.delivery.variants import conversion
     from fededge.documents import CalibrationRanges
     from fededge.learning.frameworks.keras.models import activations, inference_model
@@ -38,11 +37,14 @@ def build_variant(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step(f"build_variant-{kind}"):
-        parents = [state, ranges] if kind == conversion.CALIBRATED else [state]
+    kinds = [variant.kind for variant in spec.variants]
+    with TrackedRun.join(run, spec).step("build_variants"):
+        parents = [state, ranges] if conversion.CALIBRATED in kinds else [state]
         lineage.verify(*parents)
-        variant_gate(spec, kind)
         measured = CalibrationRanges.read(ranges.path) if ranges in parents else None
         model = inference_model(spec.model, load(state.path).weights)
-        storage.write(variant.path, conversion.build(model, kind, activations(model), measured))
-        lineage.seal(variant, parents=parents, round=int(state.metadata["round"]), kind=kind)
+        for kind in kinds:
+            built = conversion.build(model, kind, activations(model), measured)
+            storage.write(str(Path(variants.path) / kind), built)
+            print(f"fededge: {kind} has {len(built):,} bytes", flush=True)
+        lineage.seal(variants, parents=parents, round=int(state.metadata["round"]), kinds=kinds)

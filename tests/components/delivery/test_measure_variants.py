@@ -1,4 +1,4 @@
-"""measure_variant: figures of a variant, held against its gate."""
+"""measure_variants: figures of variants, held against their gates."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kfp.dsl import Dataset, Metrics, Model
 
-from fededge import lineage
+from fededge import lineage, storage
 from fededge.documents import Evaluation, Measurement
 from fededge.errors import IntegrityError
 from fededge.task import parse
@@ -21,15 +21,16 @@ TASK = parse("{name: tiny, data: {source: digits}, variants: [{kind: float32, ma
 
 @pytest.fixture
 def inputs(artifact: Any) -> Any:
-    """Variant, test and evaluation; the variant is right about three of four examples."""
-    variant, test = artifact(Model, "variant"), artifact(Dataset, "test")
-    Path(variant.path).write_bytes(BRIGHTEST.read_bytes())
-    lineage.seal(variant, kind="float32", round=12)
+    """Variants and test; the one variant is right about three of four examples."""
+    variants, test = artifact(Model, "variants"), artifact(Dataset, "test")
+    Path(variants.path).mkdir()
+    (Path(variants.path) / "float32").write_bytes(BRIGHTEST.read_bytes())
+    lineage.seal(variants, kinds=["float32"], round=12)
     Path(test.path).mkdir()
     np.save(Path(test.path) / "x.npy", np.eye(4, dtype=np.float32).reshape(4, 2, 2, 1))
     np.save(Path(test.path) / "y.npy", np.array([0, 1, 2, 0]))
     lineage.seal(test)
-    return variant, test
+    return variants, test
 
 
 @pytest.fixture
@@ -37,35 +38,35 @@ def measure(plain: Any, artifact: Any, inputs: Any) -> Any:
     """Measures against an evaluation with the given accuracy; the artifact."""
 
     def call(reference: float) -> Any:
-        evaluation, measurement = artifact(Metrics, "evaluation"), artifact(Metrics, "measurement")
+        evaluation, measurements = artifact(Metrics, "evaluation"), artifact(Metrics, "measurements")
         Evaluation(
             round=12, accuracy=reference, loss=0.1, examples=4, samples=100.0, per_class=[], confusion=[]
         ).write(evaluation.path)
         lineage.seal(evaluation)
-        plain("delivery/measure_variant")(TASK.to_json(), "run-1", *inputs, evaluation, measurement)
-        return measurement
+        plain("delivery/measure_variants")(TASK.to_json(), "run-1", *inputs, evaluation, measurements)
+        return measurements
 
     return call
 
 
 def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
-    measurement = measure(0.8)
-    figures = Measurement.read(measurement.path)
+    measurements = measure(0.8)
+    figures = Measurement.read(Path(measurements.path) / "float32.json")
     assert (figures.kind, figures.passed, figures.reasons) == ("float32", True, [])
-    assert figures.digest == inputs[0].metadata["digest"]
-    assert figures.accuracy == measurement.metadata["accuracy"] == 0.75
+    assert figures.digest == storage.digest(BRIGHTEST.read_bytes())
+    assert figures.accuracy == measurements.metadata["float32/accuracy"] == 0.75
     assert Measurement.from_content(TrackedRun.join("run-1", TASK).records()["variant-float32"]) == figures
-    assert len(measurement.metadata["parents"]) == 3
-    lineage.verify(measurement)
+    assert len(measurements.metadata["parents"]) == 3
+    lineage.verify(measurements)
 
 
 def test_a_variant_that_loses_too_much_is_measured_and_fails_its_gate(measure: Any) -> None:
-    figures = Measurement.read(measure(0.9).path)
+    figures = Measurement.read(Path(measure(0.9).path) / "float32.json")
     assert not figures.passed
     assert "max_accuracy_loss" in figures.reasons[0]
 
 
 def test_a_tampered_variant_is_not_loaded(measure: Any, inputs: Any) -> None:
-    Path(inputs[0].path).write_bytes(BRIGHTEST.read_bytes() + b" ")
+    (Path(inputs[0].path) / "float32").write_bytes(BRIGHTEST.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match="was changed"):
         measure(0.8)

@@ -1,4 +1,4 @@
-"""build_variant: the global weights of a state become a LiteRT file."""
+"""build_variants: the global weights of a state become LiteRT files."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from kfp.dsl import Artifact, Model
 
 from fededge import lineage
 from fededge.documents import CalibrationRanges, TensorRange
-from fededge.errors import IntegrityError, VariantError
+from fededge.errors import IntegrityError
 from fededge.learning.frameworks.keras.models import activations, inference_model, initial_weights
 from fededge.learning.state import State
 from fededge.task import FederatedTask
@@ -43,9 +43,9 @@ def inputs(artifact: Any) -> Any:
 
 
 def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inputs: Any) -> None:
-    variant = artifact(Model, "variant")
-    plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", *inputs, variant)
-    interpreter = tf.lite.Interpreter(model_content=Path(variant.path).read_bytes())
+    variants = artifact(Model, "variants")
+    plain("delivery/build_variants")(TASK.to_json(), "run-1", *inputs, variants)
+    interpreter = tf.lite.Interpreter(model_content=(Path(variants.path) / "float32").read_bytes())
     interpreter.allocate_tensors()
     x = np.random.default_rng(1).random((1, 28, 28, 1), np.float32)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
@@ -54,30 +54,29 @@ def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inpu
     np.testing.assert_allclose(found, inference_model(TASK.model, WEIGHTS)(x), atol=1e-5)
 
 
-def test_a_variant_is_sealed_with_its_kind_parents_and_round(plain: Any, artifact: Any, inputs: Any) -> None:
-    variants = artifact(Model, "first"), artifact(Model, "again")
-    for variant in variants:
+def test_variants_are_sealed_with_their_kinds_parents_and_round(
+    plain: Any, artifact: Any, inputs: Any
+) -> None:
+    made = artifact(Model, "first"), artifact(Model, "again")
+    for variants in made:
         tf.keras.backend.clear_session()  # a step is a process of its own, so layers' names start anew
-        plain("delivery/build_variant")(TASK.to_json(), "run-1", "int8", *inputs, variant)
-    first, again = (variant.metadata for variant in variants)
+        plain("delivery/build_variants")(TASK.to_json(), "run-1", *inputs, variants)
+    first, again = (variants.metadata for variants in made)
     assert first == again
-    assert (first["kind"], first["round"]) == ("int8", 12)
+    assert (first["kinds"], first["round"]) == (["float32", "int8"], 12)
     assert first["parents"] == [given.metadata["digest"] for given in inputs]
-    lineage.verify(*variants)
-    assert TrackedRun.join("run-1", TASK).records()["steps/build_variant-int8"]["status"] == "succeeded"
-
-
-def test_a_kind_that_the_task_does_not_list_is_refused(plain: Any, artifact: Any, inputs: Any) -> None:
-    with pytest.raises(VariantError, match="'float16'"):
-        plain("delivery/build_variant")(TASK.to_json(), "run-1", "float16", *inputs, artifact(Model, "v"))
+    assert {file.name for file in Path(made[0].path).iterdir()} == {"float32", "int8"}
+    lineage.verify(*made)
+    assert TrackedRun.join("run-1", TASK).records()["steps/build_variants"]["status"] == "succeeded"
 
 
 def test_only_int8_reads_the_ranges(plain: Any, artifact: Any, inputs: Any) -> None:
     state, ranges = inputs
     Path(ranges.path).unlink()
-    variant = artifact(Model, "variant")
-    plain("delivery/build_variant")(TASK.to_json(), "run-1", "float32", state, ranges, variant)
-    assert variant.metadata["parents"] == [state.metadata["digest"]]
+    task = TASK.model_copy(update={"variants": TASK.variants[:1]})
+    variants = artifact(Model, "variants")
+    plain("delivery/build_variants")(task.to_json(), "run-1", state, ranges, variants)
+    assert variants.metadata["parents"] == [state.metadata["digest"]]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["state", "ranges"])
@@ -85,7 +84,7 @@ def test_a_tampered_input_is_refused(plain: Any, artifact: Any, inputs: Any, whi
     content = bytearray(Path(inputs[which].path).read_bytes())
     content[-1] ^= 1
     Path(inputs[which].path).write_bytes(content)
-    variant = artifact(Model, "variant")
+    variants = artifact(Model, "variants")
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("delivery/build_variant")(TASK.to_json(), "run-1", "int8", *inputs, variant)
-    assert not Path(variant.path).exists()
+        plain("delivery/build_variants")(TASK.to_json(), "run-1", *inputs, variants)
+    assert not Path(variants.path).exists()
