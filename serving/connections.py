@@ -27,6 +27,7 @@ from serving import cost, lifetime, limits
 CHUNK = 1 << 16
 GRACE = 3.0  # seconds that a connection has for its first byte, however many others wait
 PAUSE = 0.01
+LEAVE = 1.0  # seconds after SIGTERM in which a connection's next request is still answered, and then ends it
 LINGER_BYTES = 64 << 20  # of a refused body that are read and dropped, so that its sender sees the answer
 STOCK_CONFIG = StandaloneApplication.load_config
 
@@ -61,6 +62,11 @@ class Worker(ThreadWorker):
         self._receiving: dict[TConn, float] = {}  # and when each must be done
         self._held = 0  # bytes of all bodies
         self._counting = threading.Lock()
+        self._leaves: float | None = None  # when this worker stops answering
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM: tell those who keep connections to make new ones, which another server takes, and leave."""
+        self._leaves = self._leaves or time.monotonic() + LEAVE
 
     def accept(self, server: Any, listener: socket.socket) -> None:
         """Take a connection, to wait for its first byte; where there are too many, one waits to be taken."""
@@ -97,13 +103,18 @@ class Worker(ThreadWorker):
             super().reuse_connection(conn, client)
 
     def murder_keepalived(self) -> None:
-        """End what is overdue: idle connections, and requests that are still arriving. Called each second."""
+        """End what is overdue: idle connections, requests that are still arriving, and this worker.
+
+        Called each second.
+        """
         super().murder_keepalived()
         now = time.monotonic()
         for connection, deadline in self._receiving.copy().items():
             if now > deadline:
                 with contextlib.suppress(OSError):
                     connection.sock.shutdown(socket.SHUT_RD)  # its thread reads an end
+        if self._leaves and (now > self._leaves or not self.nr_conns):
+            self.alive = False
 
     def handle(self, conn: TConn) -> tuple[bool, TConn]:
         """Receive and answer one request, in a thread."""
@@ -123,6 +134,8 @@ class Worker(ThreadWorker):
             if body is not None:
                 self._receiving.pop(conn, None)
                 req.headers = [header for header in req.headers if header[0] != "EXPECT"]
+                if self._leaves:
+                    _end_afterwards(req)
                 with limits.turns if length else contextlib.nullcontext():
                     with cost.decoding.taken(cost.of_json(body)):
                         req.body = io.BytesIO(body)
@@ -132,8 +145,7 @@ class Worker(ThreadWorker):
     def _refuse(self, req: Any, conn: TConn) -> bool:
         """Let the application refuse a request whose body is not there, and end the connection."""
         req.body = io.BytesIO()
-        req.headers = [header for header in req.headers if header[0] not in ("CONNECTION", "EXPECT")]
-        req.headers.append(("CONNECTION", "close"))  # as if the sender had asked for it
+        _end_afterwards(req)
         super().handle_request(req, conn)
         conn.sock.shutdown(socket.SHUT_WR)
         with self._deadline(conn):  # a connection that is closed before its sender is done loses the answer
@@ -171,3 +183,9 @@ class Worker(ThreadWorker):
     def _hold(self, size: int) -> None:
         with self._counting:
             self._held += size
+
+
+def _end_afterwards(req: Any) -> None:
+    """Let the connection end after the answer, as if the sender had asked for it."""
+    req.headers = [header for header in req.headers if header[0] not in ("CONNECTION", "EXPECT")]
+    req.headers.append(("CONNECTION", "close"))

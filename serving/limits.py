@@ -29,8 +29,14 @@ SEND_SECONDS = 30
 IDLE_SECONDS = 100
 """A connection without a request. Seldon's executor keeps its own for 90 seconds; so it closes first."""
 
-GRPC_CONNECTION_SECONDS = 60
-"""Age at which a gRPC connection is replaced; clients connect anew without losing a call."""
+GRPC_CONNECTION_SECONDS = 8
+"""Age at which a gRPC connection is replaced, less than a pod is given to be forgotten; so at its end none is left.
+
+Clients connect anew without losing a call, where they would lose those that meet a server as it ends.
+"""
+
+GRPC_CALL_SECONDS = 30
+"""For the calls that are under way when their connection is replaced."""
 
 HUNG_SECONDS = 120
 """A worker process that gives no sign of life for so long is replaced."""

@@ -29,7 +29,7 @@ OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.server_handshake_timeout_ms", 1000 * limits.RECEIVE_SECONDS),
     ("grpc.max_connection_age_ms", 1000 * limits.GRPC_CONNECTION_SECONDS),
-    ("grpc.max_connection_age_grace_ms", 1000 * limits.RECEIVE_SECONDS),
+    ("grpc.max_connection_age_grace_ms", 1000 * limits.GRPC_CALL_SECONDS),
 ]
 CODES = {
     404: grpc.StatusCode.UNIMPLEMENTED,

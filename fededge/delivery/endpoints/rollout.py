@@ -13,7 +13,7 @@ from typing import Any
 from fededge.delivery.endpoints.seldon import VERSION_LABEL
 
 OURS = re.compile(r"^fededge\.errors\.\w+: (.*)", re.MULTILINE)
-GO_BACK = "correct that and deploy again, or go back: `fededge rollback MODEL --why TEXT`"
+GO_BACK = "correct that and deploy again, or go back: `fededge rollback MODEL --why TEXT --on kubeflow`"
 IMAGE = "push that image, or correct its name or its pull secret"
 REMEDIES = {
     "ErrImagePull": IMAGE,
