@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.fake_port_forward import forward
+
 SELDON = "/apis/machinelearning.seldon.io/v1/namespaces/default/seldondeployments/"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments/"
 PODS = "/api/v1/namespaces/default/pods"
@@ -35,6 +37,8 @@ class FakeCluster:
         recording: what happens after the first apply, as lines of a recording; empty: all is done at once.
         now: seconds, by its own clock.
         broken: names of Deployments whose new pods never become available.
+        ready: names of Deployments that have a ready pod, where nothing is played back.
+        forwards: port of this machine that stands for a port of every pod.
     """
 
     def __init__(self) -> None:
@@ -47,6 +51,8 @@ class FakeCluster:
         self.recording: list[dict[str, Any]] = []
         self.now = 0.0
         self.broken: set[str] = set()
+        self.ready: list[str] = []
+        self.forwards: dict[int, int] = {}
 
     def clock(self) -> Any:
         """What takes the place of the module `time`."""
@@ -90,7 +96,13 @@ class FakeCluster:
     def pods(self) -> list[dict[str, Any]]:
         """The pods of all Deployments."""
         line = self.moment() or {"pods": []}
-        found = []
+        found: list[dict[str, Any]] = [
+            {
+                "metadata": {"name": f"{name}-1-a", "labels": {"app": name}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }
+            for name in self.ready
+        ]
         for each in line["pods"]:
             deployment = each["name"].rsplit("-", 2)[0]
             metadata = {
@@ -161,6 +173,9 @@ def serving(cluster: FakeCluster, folder: Path) -> Iterator[str]:
                 name = url.path.removeprefix(DEPLOYMENTS)
                 found = {each["metadata"]["name"]: each for each in cluster.deployments()}
                 self._one(found.get(name), f'deployments.apps "{name}"')
+            elif url.path.endswith("/portforward"):
+                (asked,) = parse_qs(url.query)["ports"]
+                forward(self, int(asked), cluster.forwards[int(asked)])
             elif url.path == PODS:
                 (selector,) = parse_qs(url.query)["labelSelector"]
                 key, _, value = selector.partition("=")

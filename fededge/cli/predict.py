@@ -1,11 +1,14 @@
 """fededge predict: ask an endpoint."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from fededge.cli import show
+from fededge.cli.run import Platform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,19 +17,21 @@ AT_ONCE = 1000
 
 
 def predict(
-    endpoint: str = typer.Argument(
-        ..., help="Name of an endpoint on this machine, or a URL.", show_default=False
-    ),
+    endpoint: str = typer.Argument(..., help="Name of an endpoint, or a URL.", show_default=False),
     files: list[Path] = typer.Argument(None, help="Images: .npy or .png files.", show_default=False),
     sample: int = typer.Option(
         0, min=0, max=AT_ONCE, help="Send this many held-out examples of the latest run.", show_default=False
     ),
+    on: Platform = typer.Option(Platform.local, help="Where the endpoint of that name runs."),
+    namespace: str = typer.Option("default", help="Of the endpoint on the cluster."),
 ) -> None:
     """Send images to an inference endpoint and show what it answers.
 
     [bold]Examples[/bold]
 
       fededge predict digits --sample 5
+
+      fededge predict digits seven.png --on kubeflow --namespace models
 
       fededge predict http://127.0.0.1:9000 seven.png batch.npy
     """
@@ -40,16 +45,16 @@ def predict(
     labels: list[object]
     if sample:
         x, y = _held_out(endpoint, sample)
-        url = _address(endpoint)
-        batches, labels = [prediction.to_uint8(x)], list(y)
-        names = [f"example {index}" for index in range(len(y))]
-    else:
-        url = _address(endpoint)
-        shape = prediction.input_shape(url)
-        batches = [images.read(file, shape) for file in files]
-        names = [f"{f}[{i}]" for f, batch in zip(files, batches, strict=True) for i in range(len(batch))]
-        labels = ["" for _ in names]
-    answers = [prediction.predict(url, batch) for batch in batches]
+        labels, names = list(y), [f"example {index}" for index in range(len(y))]
+    with _reached(endpoint, on, namespace) as url:
+        if sample:
+            batches = [prediction.to_uint8(x)]
+        else:
+            shape = prediction.input_shape(url)
+            batches = [images.read(file, shape) for file in files]
+            names = [f"{f}[{i}]" for f, batch in zip(files, batches, strict=True) for i in range(len(batch))]
+            labels = ["" for _ in names]
+        answers = [prediction.predict(url, batch) for batch in batches]
     rows = [row for probabilities, _ in answers for row in probabilities]
     show.table(
         ["image", "prediction", "probability", *(["label"] if sample else [])],
@@ -62,17 +67,25 @@ def predict(
     show.say(f"answered by version {tags['model_version']}, {tags['variant']}, {tags['digest']}")
 
 
-def _address(name: str) -> str:
-    """URL of the endpoint `name` of this machine, or `name` itself if it is a URL."""
-    if "://" in name:
-        return name
+@contextlib.contextmanager
+def _reached(name: str, on: Platform, namespace: str) -> Iterator[str]:
+    """URL of the endpoint `name`, or `name` itself if it is a URL."""
     from fededge.delivery.endpoints import local as local_endpoint
+    from fededge.delivery.endpoints.forward import forwarded
     from fededge.errors import EndpointError
 
-    for endpoint in local_endpoint.running():
-        if endpoint.name == name:
-            return endpoint.rest
-    raise EndpointError(f"no endpoint {name} runs here: see `fededge endpoints`, or give a URL")
+    if "://" in name:
+        yield name
+    elif on is Platform.kubeflow:
+        with forwarded(namespace, name) as url:
+            yield url
+    else:
+        found = next((each for each in local_endpoint.running() if each.name == name), None)
+        if found is None:
+            raise EndpointError(
+                f"no endpoint {name} runs here: see `fededge endpoints`, give a URL, or say --on kubeflow"
+            )
+        yield found.rest
 
 
 def _held_out(endpoint: str, count: int) -> "tuple[np.ndarray, np.ndarray]":

@@ -6,12 +6,13 @@ The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this 
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from fededge.delivery.endpoints.rollout import REMEDIES, Progress, progress
+from fededge.delivery.endpoints.rollout import REMEDIES, Progress, is_ready, progress
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION, VERSION_LABEL, deployment_name
 from fededge.errors import EndpointError
 
@@ -49,7 +50,8 @@ class Cluster:
         settings.retries = 1
         self._host: str = settings.host
         # Nothing is discovered: that asks for every resource of the cluster, and those we need are known.
-        connection = DynamicClient(client.ApiClient(settings), discoverer=lambda *_: None)
+        self._client = client.ApiClient(settings)
+        connection = DynamicClient(self._client, discoverer=lambda *_: None)
 
         def resource(prefix: str, group: str, version: str, kind: str, name: str) -> Any:
             return Resource(
@@ -131,11 +133,35 @@ class Cluster:
     def _progress(self, namespace: str, name: str, predictor: Mapping[str, Any]) -> Progress:
         deployment = deployment_name(name, predictor["name"])
         standing = self._read(self._deployments, namespace, deployment)
+        return progress(predictor, standing, self._pods_of(namespace, deployment))
+
+    def _pods_of(self, namespace: str, deployment: str) -> list[dict[str, Any]]:
         with self._translated(f"list the pods of {namespace}/{deployment} on"):
-            pods = self._pods.get(
+            found = self._pods.get(
                 namespace=namespace, label_selector=f"app={deployment}", _request_timeout=TIMEOUT
             )
-        return progress(predictor, standing, pods.to_dict()["items"])
+            return list(found.to_dict()["items"])
+
+    def tunnel(self, namespace: str, deployment: str, port: int) -> socket.socket:
+        """A connection to `port` of a ready pod of a Deployment, through the API server.
+
+        Raises:
+            EndpointError: no pod is ready; the cluster cannot be reached or refuses.
+        """
+        from kubernetes.client import CoreV1Api
+        from kubernetes.stream import portforward
+
+        ready = [pod for pod in self._pods_of(namespace, deployment) if is_ready(pod)]
+        if not ready:
+            raise EndpointError(
+                f"no pod of {namespace}/{deployment} is ready: see `kubectl -n {namespace} get pods`, or deploy again"
+            )
+        name = ready[0]["metadata"]["name"]
+        with self._translated(f"forward a port of pod {namespace}/{name} from"):
+            forward = CoreV1Api(self._client).connect_get_namespaced_pod_portforward
+            made = portforward(forward, name, namespace, ports=str(port)).socket(port)
+            made.setblocking(True)
+            return cast(socket.socket, made)
 
     def wait(self, manifest: Mapping[str, Any], patience: float = 45.0, deadline: float = 600.0) -> None:
         """Return when the versions in `manifest` answer and no others; say every few seconds what that waits for.
@@ -163,7 +189,8 @@ class Cluster:
                 raise EndpointError(_given_up(manifest, found, now - begun))
             if told is None or now - told >= TELL:
                 told = now
-                print(f"fededge: endpoint {manifest['metadata']['name']}, {now - begun:.0f} s: {found.words}")
+                name = manifest["metadata"]["name"]
+                print(f"fededge: endpoint {name}, {now - begun:.0f} s: {found.words}", flush=True)
             time.sleep(POLL)
 
     def _attempt(self, manifest: Mapping[str, Any]) -> Progress:

@@ -69,7 +69,7 @@ def progress(
             {
                 pod["metadata"]["labels"].get(VERSION_LABEL, "unknown")
                 for pod in alive
-                if pod not in new and _condition(pod, "Ready").get("status") == "True"
+                if pod not in new and is_ready(pod)
             }
         )
     )
@@ -87,6 +87,12 @@ def progress(
     starting = [words for pod in new if (words := _starting(pod))]
     words = f"{len(new) - len(starting)} of {wanted} new pods ready"
     return Progress(False, "; ".join([words, *starting[:1]]), answering=answering)
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod answers and is not about to end."""
+    ends = pod["metadata"].get("deletionTimestamp")
+    return not ends and _condition(pod, "Ready").get("status") == "True"
 
 
 def last_words(log: str) -> str:

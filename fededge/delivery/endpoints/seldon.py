@@ -108,12 +108,17 @@ def deployment_name(endpoint: str, predictor: str) -> str:
     return f"{endpoint}-{predictor}-0-{CONTAINER}"
 
 
+def ports(predictor: Mapping[str, Any]) -> tuple[int, int]:
+    """REST and gRPC port of a predictor's pods and its service."""
+    direct = NO_EXECUTOR.items() <= predictor.get("annotations", {}).items()
+    return SERVER_PORTS if direct else EXECUTOR_PORTS
+
+
 def addresses(manifest: Mapping[str, Any]) -> tuple[str, str]:
     """REST URL and gRPC host:port, in the cluster, of the predictor that serves the new version: the last one."""
     metadata, predictor = manifest["metadata"], manifest["spec"]["predictors"][-1]
     host = f"{metadata['name']}-{predictor['name']}.{metadata['namespace']}.svc.cluster.local"
-    direct = NO_EXECUTOR.items() <= predictor.get("annotations", {}).items()
-    rest, grpc = SERVER_PORTS if direct else EXECUTOR_PORTS
+    rest, grpc = ports(predictor)
     return f"http://{host}:{rest}", f"{host}:{grpc}"
 
 

@@ -11,6 +11,7 @@ from fededge import storage
 from fededge.cli import main
 from fededge.delivery.endpoints import local as local_endpoint
 from fededge.documents import VariantFile
+from tests.fake_cluster import FakeCluster, serving
 
 TINY = Path(__file__).resolve().parents[2] / "serving" / "fixtures" / "tiny.tflite"
 Captured = pytest.CaptureFixture[str]
@@ -31,6 +32,40 @@ def test_images_are_answered(url: str, tmp_path: Path, capsys: Captured) -> None
     output = capsys.readouterr().out
     assert "x.npy[1]" in output
     assert "answered by version 3, float32, sha256:" in output
+
+
+@pytest.fixture
+def cluster(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCluster]:
+    """A fake API server with the endpoint `digits`, whose pod is the real server at `url`."""
+    fake = FakeCluster()
+    fake.objects["digits"] = {
+        "kind": "SeldonDeployment",
+        "spec": {"predictors": [{"name": "main", "annotations": {"seldon.io/no-engine": "true"}}]},
+    }
+    fake.ready, fake.forwards = ["digits-main-0-model"], {9000: int(url.rpartition(":")[2])}
+    with serving(fake, tmp_path) as config:
+        monkeypatch.setenv("KUBECONFIG", config)
+        yield fake
+
+
+def test_an_endpoint_on_a_cluster_is_found_by_its_name(
+    cluster: FakeCluster, tmp_path: Path, capsys: Captured
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3000, 28, 28), np.uint8))  # more than one frame
+    assert main(["predict", "digits", str(tmp_path / "x.npy"), "--on", "kubeflow"]) == 0
+    output = capsys.readouterr().out
+    assert "x.npy[2999]" in output
+    assert "answered by version 3, float32, sha256:" in output
+
+
+def test_an_endpoint_that_a_cluster_does_not_have_or_that_is_not_ready_is_told(
+    cluster: FakeCluster, tmp_path: Path, capsys: Captured
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 28, 28), np.uint8))
+    cluster.ready = []
+    for name, told in (("digits", "no pod of default/digits-main-0-model is ready"), ("x", "no endpoint x")):
+        assert main(["predict", name, str(tmp_path / "x.npy"), "--on", "kubeflow"]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_images_of_another_shape_are_an_error_before_they_are_sent(
