@@ -1,6 +1,5 @@
 """The four container images, built from this checkout and pushed, by podman, buildah or docker."""
 
-import json
 import os
 import re
 import shutil
@@ -91,8 +90,7 @@ def push(engine: Engine, reference: str) -> str:
     say(f"pushing {reference}")
     repository = reference.rpartition(":")[0]
     if engine is Engine.docker:
-        require(f"pushing {reference}", [engine, "push", reference])
-        told = _digests(engine, reference, repository)
+        told = _pushed_by_docker(reference)
     else:
         with tempfile.TemporaryDirectory(prefix="fededge-push-") as folder:
             file = Path(folder) / "digest"
@@ -105,8 +103,17 @@ def push(engine: Engine, reference: str) -> str:
     return f"{repository}@{told}"
 
 
-def _digests(engine: Engine, reference: str, repository: str) -> str:
-    command = [engine, "image", "inspect", "--format", "{{json .RepoDigests}}", reference]
-    answer = subprocess.run(command, capture_output=True, text=True)
-    known = json.loads(answer.stdout or "[]") if answer.returncode == 0 else []
-    return next((found.rpartition("@")[2] for found in known if found.startswith(f"{repository}@")), "")
+def _pushed_by_docker(reference: str) -> str:
+    """Push, and give the digest that docker prints; what its image store says beside may be of another manifest."""
+    told = ""
+    command = [Engine.docker, "push", reference]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            if found := re.search(f"digest: ({DIGEST.pattern})", line):
+                told = found[1]
+    if process.returncode:
+        raise SetupError(
+            f"pushing {reference} failed: docker push ended with status {process.returncode}. Read its message above"
+        )
+    return told

@@ -18,8 +18,8 @@ with open(os.environ["CALLS"], "a") as calls:
     print(json.dumps(sys.argv), file=calls)
 if "--digestfile" in sys.argv:
     pathlib.Path(sys.argv[sys.argv.index("--digestfile") + 1]).write_text(os.environ["TOLD"])
-if "inspect" in sys.argv:
-    print(json.dumps(["other/worker@sha256:" + "c" * 64, "registry:5000/a/worker@" + os.environ["TOLD"]]))
+elif "push" in sys.argv:
+    print("1: digest: " + os.environ["TOLD"] + " size: 1065")
 sys.exit(int(os.environ.get("STATUS", 0)))
 """
 
@@ -93,10 +93,11 @@ def test_a_push_without_a_digest_is_no_push(
         images.push(engine, "registry:5000/a/worker:1")
 
 
-def test_a_push_that_fails_is_named(calls: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", Engine)
+def test_a_push_that_fails_is_named(engine: Engine, calls: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATUS", "125")
-    with pytest.raises(SetupError, match=r"pushing a/edge:1 failed: podman push .* ended with status 125"):
-        images.push(Engine.podman, "a/edge:1")
+    with pytest.raises(SetupError, match=rf"pushing a/edge:1 failed: {engine} push.* ended with status 125"):
+        images.push(engine, "a/edge:1")
 
 
 def test_the_first_engine_that_is_installed_is_taken(
