@@ -78,6 +78,17 @@ STORES = {
             "AWS_ENDPOINT_URL": "http://127.0.0.1:{port}",
         },
     ),
+    "s3-without-a-key": Store(
+        "s3://fededge/models",
+        "moto_server",
+        ("moto_server", "-H", "127.0.0.1", "-p", "{port}"),
+        {  # what EKS puts into a pod whose service account has a role
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/fededge",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": "{folder}/token",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:{port}",
+        },
+    ),
     "gs": Store(
         "gs://fededge/models",
         "gcp-storage-emulator",
@@ -106,6 +117,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     filled = {"port": port, "folder": str(tmp_path)}
+    (tmp_path / "token").write_text("of-the-service-account")
     command = [part.format(**filled) for part in wanted.command]
     with (tmp_path / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:

@@ -12,6 +12,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 
+from fededge.delivery.endpoints.seldon import STORAGE_SECRET
 from fededge.errors import TaskError
 from fededge.task import FederatedTask
 from pipelines.federated_training.pipeline import compile_to
@@ -248,6 +249,10 @@ def test_the_guide_lists_the_keys_that_steps_read() -> None:
     listed = {secret: tuple(re.findall(r"`([A-Z_]+)`", keys)) for secret, keys in rows}
     for secret, keys in {CONFIGURATION: CONFIGURATION_KEYS, **CREDENTIALS}.items():
         assert listed[secret] == keys
+
+
+def test_an_endpoint_reads_the_store_with_the_same_secret_as_steps() -> None:
+    assert STORAGE_SECRET in CREDENTIALS
 
 
 def test_what_the_settings_say_is_not_read_from_a_secret(compiled: Compile) -> None:
