@@ -21,10 +21,12 @@ from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, Se
 from fededge.task.model import Model
 from fededge.task.operation import Operation
 from fededge.task.reading import load, load_cluster_settings, parse
+from fededge.task.steps import ClusterSettings
 
 __all__ = [
     "Autoscale",
     "ClientOptimizer",
+    "ClusterSettings",
     "Cohort",
     "Compare",
     "Data",

@@ -165,9 +165,9 @@ class FederatedTask(Part):
             )
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of the task file."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **FederatedTask.model_json_schema()}
+def json_schema(model: type[Part] = FederatedTask) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the task file, or of another `model`'s."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
 def _canonical(content: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fededge.errors import SHOWN
 from fededge.task.base import Part
-from fededge.task.federated_task import FederatedTask
+from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.steps import StepSettings
 from fededge.task.text import Place, dotted
 
@@ -80,7 +80,7 @@ def _property(node: dict[str, Any], key: str) -> Any:
 
 @functools.cache
 def _schema(model: type[Part]) -> dict[str, Any]:
-    return model.model_json_schema()
+    return json_schema(model)
 
 
 def _alternatives(node: dict[str, Any], model: type[Part]) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -110,6 +111,12 @@ def test_writes_the_schema(capsys: Captured, tmp_path: Path) -> None:
     assert json.loads(capsys.readouterr().out) == json_schema()
     assert main(["schema", "-o", str(tmp_path / "s.json")]) == 0
     assert json.loads((tmp_path / "s.json").read_text()) == json_schema()
+    capsys.readouterr()
+    assert main(["schema", "--cluster"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    jsonschema.validate({"steps": {"default": {"cpu_limit": 2}}}, schema)
+    with pytest.raises(jsonschema.ValidationError, match="cpu_limt"):
+        jsonschema.validate({"steps": {"default": {"cpu_limt": 2}}}, schema)
 
 
 def test_an_unconfigured_or_unreachable_kubeflow_is_one_message(
