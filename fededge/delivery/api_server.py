@@ -18,7 +18,7 @@ class Refused(KubeflowError):
 
 
 class ApiServer:
-    """A connection to a Kubernetes API server.
+    """A connection to a Kubernetes API server; `client` is the SDK's.
 
     Raises:
         KubeflowError: no cluster is configured.
@@ -38,7 +38,7 @@ class ApiServer:
             ) from error
         settings.retries = 1
         self.host: str = settings.host
-        self._client = client.ApiClient(settings)
+        self.client: Any = client.ApiClient(settings)
 
     def get(self, path: str, **query: str) -> dict[str, Any] | None:
         """The object at `path`; None where there is none.
@@ -67,7 +67,7 @@ class ApiServer:
         from urllib3.exceptions import HTTPError
 
         try:
-            return self._client.call_api(
+            return self.client.call_api(
                 path,
                 method,
                 query_params=list(query.items()),

@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 
-from fededge.delivery.endpoints.seldon import STORAGE_SECRET
+from fededge.delivery.endpoints.pod import STORAGE_SECRET
 from fededge.errors import TaskError
 from fededge.task import FederatedTask
 from pipelines.federated_training.pipeline import compile_to

@@ -5,16 +5,16 @@ The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this 
 
 import contextlib
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from fededge.delivery.api_server import ApiServer
 from fededge.delivery.endpoints.rollout import REMEDIES, Progress, is_ready, progress
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION, VERSION_LABEL, deployment_name
-from fededge.errors import EndpointError
+from fededge.errors import EndpointError, KubeflowError
 
 MANAGER = "fededge"
 TIMEOUT = (5, 30)  # seconds to connect and to answer
@@ -35,22 +35,15 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        from kubernetes import client, config
         from kubernetes.dynamic import DynamicClient, Resource
 
-        settings = client.Configuration()
-        file = os.environ.get("KUBECONFIG")
         try:
-            config.load_config(client_configuration=settings, **({"config_file": file} if file else {}))
-        except config.ConfigException as error:
-            raise EndpointError(
-                f"no Kubernetes cluster to deploy to: {_line(error)}. Set KUBECONFIG, or run on one, or set "
-                "FEDEDGE_PLATFORM=local"
-            ) from error
-        settings.retries = 1
-        self._host: str = settings.host
+            server = ApiServer()
+        except KubeflowError as error:
+            raise EndpointError(f"{error}, or run on a cluster, or set FEDEDGE_PLATFORM=local") from error
+        self._host: str = server.host
         # Nothing is discovered: that asks for every resource of the cluster, and those we need are known.
-        self._client = client.ApiClient(settings)
+        self._client = server.client
         connection = DynamicClient(self._client, discoverer=lambda *_: None)
 
         def resource(prefix: str, group: str, version: str, kind: str, name: str) -> Any:

@@ -167,5 +167,5 @@ def test_a_cluster_that_nobody_runs_is_named(tmp_path: Path, monkeypatch: pytest
 
 def test_no_configured_cluster_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(EndpointError, match="no Kubernetes cluster to deploy to"):
+    with pytest.raises(EndpointError, match="no Kubernetes cluster is configured"):
         Cluster()
