@@ -23,6 +23,7 @@ SUITES = (
 SLOW_SUITES = (
     ("platform", ["tests/e2e"]),
     ("worker", ["tests/fededge/learning"]),
+    ("serving", ["tests/serving"]),
 )
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
 
