@@ -8,6 +8,7 @@ its body is read whole, or not at all, before the application sees it.
 
 import contextlib
 import io
+import os
 import selectors
 import socket
 import threading
@@ -63,6 +64,11 @@ class Worker(ThreadWorker):
         self._held = 0  # bytes of all bodies
         self._counting = threading.Lock()
         self._leaves: float | None = None  # when this worker stops answering
+
+    def run(self) -> None:
+        """Wait for connections and signals; see gunicorn."""
+        self.poller.register(self.PIPE[0], selectors.EVENT_READ, lambda pipe: os.read(pipe, CHUNK))
+        super().run()
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """SIGTERM: tell those who keep connections to make new ones, which another server takes, and leave."""
