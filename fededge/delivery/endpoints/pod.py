@@ -17,7 +17,6 @@ ENVIRONMENT = {
 }
 POD_ENVIRONMENT = {**ENVIRONMENT, "FEDEDGE_ENDPOINT_HOST": "0.0.0.0"}
 STORAGE_SECRET = "fededge-storage"
-USER = 10001
 FORGET_SECONDS = 10
 """Until no service sends a pod that ends anything new."""
 FINISH_SECONDS = 10
@@ -71,7 +70,6 @@ def _pod(endpoint: Endpoint, image: str, deployment: str) -> dict[str, Any]:
         "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(endpoint, image)],
