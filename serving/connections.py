@@ -7,7 +7,6 @@ its body is read whole, or not at all, before the application sees it.
 """
 
 import contextlib
-import io
 import os
 import selectors
 import socket
@@ -143,14 +142,14 @@ class Worker(ThreadWorker):
                 if self._leaves:
                     _end_afterwards(req)
                 with limits.turns if length else contextlib.nullcontext():
-                    with cost.decoding.taken(cost.of_json(body)):
-                        req.body = io.BytesIO(body)
+                    req.body = cost.Body(body)
+                    with cost.decoding.taken(req.body.cost):
                         return super().handle_request(req, conn)
         return self._refuse(req, conn)
 
     def _refuse(self, req: Any, conn: TConn) -> bool:
         """Let the application refuse a request whose body is not there, and end the connection."""
-        req.body = io.BytesIO()
+        req.body = cost.Body()
         _end_afterwards(req)
         super().handle_request(req, conn)
         conn.sock.shutdown(socket.SHUT_WR)

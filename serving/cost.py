@@ -7,6 +7,7 @@ more than `limits.DECODE_BYTES`. The factors are upper bounds of what was measur
 """
 
 import contextlib
+import io
 import threading
 from collections.abc import Iterator
 
@@ -17,6 +18,8 @@ PER_BYTE = 5
 PER_PACKED_BYTE = 8
 PER_CHARACTER = {b",": 44, b"[": 90, b"{": 180, b'"': 35, b"%": 100}
 """Of JSON: a number, a list, an object, a string; of a form, anything that is written as %XX."""
+PER_JSON_BYTE = 40
+"""Of any JSON; so much is taken where counting would take longer than it is worth."""
 PER_MESSAGE_BYTE = 260
 """Of protobuf messages within messages: an empty value takes two bytes."""
 MOST_FIELDS = 1000
@@ -28,8 +31,18 @@ MESSAGES = {1, 2, 4}  # fields of a Feedback that are SeldonMessages
 
 def of_json(body: bytes | bytearray) -> int:
     """Bytes of memory that a JSON body, or one in a form, costs at most."""
+    if PER_JSON_BYTE * len(body) <= limits.DECODE_BYTES // limits.WORKING:
+        return PER_JSON_BYTE * len(body)
     characters = sum(cost * body.count(character) for character, cost in PER_CHARACTER.items())
     return PER_BYTE * len(body) + characters
+
+
+class Body(io.BytesIO):
+    """A request's body, and what it costs to decode it."""
+
+    def __init__(self, data: bytes | bytearray = b"") -> None:
+        super().__init__(data)
+        self.cost = of_json(data)
 
 
 def of_message(data: bytes) -> int:

@@ -17,7 +17,7 @@ from flask.json.provider import JSONProvider
 from werkzeug.exceptions import HTTPException
 
 from fededge.errors import FedEdgeError, RequestError
-from serving import cost, limits
+from serving import limits
 
 WITH_BODY = {"Predict", "SendFeedback"}
 UNSERVED = {"TransformInput", "TransformOutput", "Route", "Aggregate"}
@@ -85,7 +85,7 @@ def blueprint(ready: Callable[[], bool]) -> Blueprint:
                 "INCOMPLETE",
                 408,
             )
-        if cost.of_json(request.environ["wsgi.input"].getvalue()) > limits.DECODE_BYTES:
+        if request.environ["wsgi.input"].cost > limits.DECODE_BYTES:
             raise RequestError(
                 f"the body has {length:,} bytes and too many values: send fewer examples at a time, as uint8 binData",
                 "TOO_LARGE",
