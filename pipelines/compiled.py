@@ -24,6 +24,17 @@ def components(spec: Mapping[str, Any]) -> dict[str, list[str]]:
     return {image: sorted(sources) for image, sources in found.items()}
 
 
+def steps(spec: Mapping[str, Any]) -> int:
+    """How many steps a pipeline has; those of a loop count once."""
+    tasks = [task for tasks in _graphs(spec) for task in tasks.values()]
+    return sum("executorLabel" in spec["components"][task["componentRef"]["name"]] for task in tasks)
+
+
+def pods(spec: Mapping[str, Any]) -> int:
+    """How many pods Kubeflow starts for it: two for a step, and one for each graph; a loop counts once."""
+    return 2 * steps(spec) + len(_graphs(spec))
+
+
 def closing_steps(spec: Mapping[str, Any]) -> set[str]:
     """Steps that wait for the others' end, not for their success: exit handlers above all."""
     return {

@@ -12,12 +12,15 @@ def compile_task(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
     changes: list[str] = show.CHANGES,
     output: Path = typer.Option(..., "-o", "--output", help="File to write.", show_default=False),
+    explain: bool = typer.Option(
+        False, "--explain", help="Tell steps, pods, bytes and what a cluster takes."
+    ),
 ) -> None:
     """Compile a task's pipeline to YAML for Kubeflow Pipelines.
 
     [bold]Example[/bold]
 
-      fededge compile examples/digits/task.yaml -o digits.yaml --set learning.rounds=5
+      fededge compile examples/digits/task.yaml -o digits.yaml --set learning.rounds=5 --explain
     """
     spec = tasks.load(task, changes)
     from pipelines.check import check_before_submitting
@@ -26,3 +29,8 @@ def compile_task(
     check_before_submitting(spec)
     compile_to(spec, output)
     show.wrote("compiled", output)
+    if explain:
+        from pipelines.explaining import explain as explained
+
+        for name, text in explained(output):
+            show.say(f"{name}: {text}")

@@ -14,6 +14,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from components import images
 from fededge.errors import TaskError
 from fededge.task import FederatedTask, load
+from pipelines.compiled import pods, steps
 from pipelines.federated_training.pipeline import compile_to
 
 Spec = dict[str, Any]
@@ -148,13 +149,8 @@ def test_delivery_depends_on_the_decision_that_counted_at_registration(spec: Spe
 def test_the_digits_task_runs_in_sixteen_steps(tmp_path: Path) -> None:
     compile_to(load(DIGITS), tmp_path / "digits.yaml")
     spec = next(yaml.safe_load_all((tmp_path / "digits.yaml").read_text()))
-    steps = [
-        task
-        for component in [spec["root"], *spec["components"].values()]
-        for task in component.get("dag", {}).get("tasks", {}).values()
-        if "executorLabel" in spec["components"][task["componentRef"]["name"]]
-    ]
-    assert len(steps) == 16
+    assert steps(spec) == 16
+    assert pods(spec) == 35
 
 
 def test_the_report_is_the_exit_task(spec: Spec) -> None:

@@ -96,8 +96,10 @@ def test_devices_need_device_classes(capsys: Captured, tmp_path: Path) -> None:
 
 def test_compiles_a_task(capsys: Captured, tmp_path: Path) -> None:
     output = tmp_path / "new" / "digits.yaml"
-    assert main(["compile", str(DIGITS), "-o", str(output)]) == 0
-    assert f"compiled {output}" in capsys.readouterr().out.replace("\n", " ").replace("compiled:", "compiled")
+    assert main(["compile", str(DIGITS), "-o", str(output), "--explain"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"compiled: {output}"
+    assert said[1:3] == ["steps: 16", "pods: 35"]
     assert "name: fededge-digits" in output.read_text()
 
 
