@@ -83,6 +83,7 @@ def test_bad_data_end_a_run_before_its_first_step(
     assert not (tmp_path / "never.yaml").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_updates_of_diverged_clients_and_then_a_tampered_artifact(machine: Machine, task: Write) -> None:
     file = task(("learning_rate: 0.05", "learning_rate: 1.0e+30"))
@@ -110,6 +111,7 @@ def test_a_full_disk(machine: Machine, task: Write, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["pipeline.yaml"]
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_during_a_run(machine: Machine, task: Write) -> None:
     def smaller_files_than_the_data() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
