@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from fededge.host.environments import add_notebook, set_up
-from fededge.host.layout import VENVS, become, call, interpreter, say
+from fededge.host.layout import NAMES, VENVS, become, call, interpreter, say
 
 # What pytest runs where, the longest first; two run side by side.
 SUITES = (
-    ("platform", ["tests"]),
+    ("platform", ["tests", "--ignore=tests/fededge"]),
+    ("platform", ["tests/fededge"]),
     ("worker", ["tests"]),
     ("serving", ["tests"]),
     ("edge", ["tests"]),
@@ -80,7 +81,7 @@ def test() -> int:
     broken = []
     types = [
         ["mypy", "--python-executable", str(interpreter(name)), "--cache-dir", f".mypy_cache/{name}"]
-        for name, _ in SUITES
+        for name in NAMES
     ]
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], *types):
         say(" ".join(command))
