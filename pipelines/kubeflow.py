@@ -83,7 +83,7 @@ class Kubeflow:
         with self._asking("connect to"):
             self._client = _Client(
                 host=self.host,
-                namespace=os.environ.get("KFP_NAMESPACE") or "kubeflow",
+                namespace=namespace(),
                 existing_token=os.environ.get("KFP_EXISTING_TOKEN"),
                 credentials=ServiceAccountTokenVolumeCredentials() if by_file else None,
             )
@@ -244,6 +244,11 @@ class Kubeflow:
                 f"cannot {doing} Kubeflow Pipelines at {self.host}: {' '.join(str(error).split())}. "
                 "Check KF_PIPELINES_ENDPOINT and that it is the Pipelines v2 API"
             ) from error
+
+
+def namespace() -> str:
+    """Where the pods of runs are."""
+    return os.environ.get("KFP_NAMESPACE") or "kubeflow"
 
 
 def compiled_name(path: Path) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from fededge.delivery.api_server import ApiServer
 from fededge.delivery.endpoints.rollout import pod_troubles
 from fededge.errors import RunError
-from pipelines.doctor.cluster import namespace
+from pipelines.kubeflow import namespace
 
 RUN_LABEL = "pipeline/runid"
 """Set by Kubeflow Pipelines on each pod of a run."""

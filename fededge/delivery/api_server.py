@@ -34,7 +34,7 @@ class ApiServer:
                 config.load_config(client_configuration=settings, **({"config_file": file} if file else {}))
         except config.ConfigException as error:
             raise KubeflowError(
-                f"no Kubernetes cluster is configured: {_line(error).rstrip('.')}. Set KUBECONFIG"
+                f"no Kubernetes cluster is configured: {line(error).rstrip('.')}. Set KUBECONFIG"
             ) from error
         settings.retries = 1
         self.host: str = settings.host
@@ -83,21 +83,23 @@ class ApiServer:
                 return None
             raised = Refused if error.status in (401, 403) else KubeflowError
             raise raised(
-                f"the Kubernetes API at {self.host} answers {error.status} to {method} {path}: {_reason(error)}. "
+                f"the Kubernetes API at {self.host} answers {error.status} to {method} {path}: {reason(error)}. "
                 "Check KUBECONFIG and this user's rights"
             ) from error
         except (HTTPError, OSError) as error:
             raise KubeflowError(
-                f"cannot reach the Kubernetes API at {self.host}: {_line(error)[:200]}. Start it, or correct KUBECONFIG"
+                f"cannot reach the Kubernetes API at {self.host}: {line(error)[:200]}. Start it, or correct KUBECONFIG"
             ) from error
 
 
-def _reason(error: Any) -> str:
+def reason(error: Any) -> str:
+    """What the API server said of a request that it refused (kubernetes.client.ApiException), in one line."""
     try:
-        return _line(json.loads(error.body)["message"])[:300]
+        return line(json.loads(error.body)["message"])[:300]
     except (TypeError, ValueError, KeyError):
-        return _line(error.reason)
+        return line(error.reason)
 
 
-def _line(text: object) -> str:
+def line(text: object) -> str:
+    """`text` in one line."""
     return " ".join(str(text).split())

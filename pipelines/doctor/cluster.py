@@ -1,6 +1,5 @@
 """What a cluster has of what a task's pipeline needs, asked from outside: quick, and nothing is changed."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -11,18 +10,14 @@ from fededge.delivery.api_server import ApiServer, Refused
 from fededge.delivery.endpoints.pod import STORAGE_SECRET
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION
 from fededge.delivery.readiness import Finding, tried
-from fededge.errors import FedEdgeError, KubeflowError
+from fededge.errors import KubeflowError
 from fededge.task import FederatedTask
 from pipelines.doctor.needs import Needs
+from pipelines.kubeflow import namespace
 
 ACCOUNT = {True: "default-editor", False: "pipeline-runner"}
 """Service account of the runs' pods, in a profile of a multi-user installation and elsewhere."""
 VERBS = ("get", "create", "patch")
-
-
-def namespace() -> str:
-    """Where the pods of runs are."""
-    return os.environ.get("KFP_NAMESPACE") or "kubeflow"
 
 
 def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool) -> Iterator[Finding]:
@@ -67,12 +62,14 @@ def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool)
 
 def _asked(check: str, action: Callable[[], str], remedy: str) -> Finding:
     """As `tried`; what this user may not ask is no fault of the cluster's, and said."""
-    try:
-        return Finding(check, action())
-    except Refused:
-        return Finding(check, "not known: this user may not look")
-    except FedEdgeError:
-        return tried(check, action, remedy)
+
+    def looked() -> str:
+        try:
+            return action()
+        except Refused:
+            return "not known: this user may not look"
+
+    return tried(check, looked, remedy)
 
 
 def _namespace(server: ApiServer, name: str) -> str:

@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -14,6 +13,8 @@ import pytest
 from fededge.host.layout import ROOT
 from pipelines.step_process import StepProcess
 from pipelines.warm import WarmInterpreter, component, imported
+
+from .waiting import wait_for
 
 SCRIPT = "python3 -m kfp.dsl.executor_main --component_module_path ..."
 STEP = dedent("""
@@ -82,14 +83,6 @@ def said(folder: Path, step: int) -> list[int]:
 
     wait_for(lambda: bool(lines()))
     return list(map(int, lines()[0]))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(400):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 def runs(pid: int) -> bool:

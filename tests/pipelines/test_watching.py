@@ -21,6 +21,7 @@ from pipelines.kubeflow import Kubeflow
 from pipelines.watching import Watch
 
 from .fake_kfp_api import FakeKubeflow, serving
+from .waiting import wait_for
 
 TASK = tasks.parse("name: digits\ndata: {source: digits}\nlearning: {rounds: 3}\n")
 NOW = "2026-01-01T00:00:00Z"
@@ -181,14 +182,6 @@ def test_a_watched_run_tells_steps_and_rounds_once_each_and_its_end(api: FakeKub
         "run-rounds: round 2/3: loss 0.5000, accuracy 0.5000, held out 0.7000, 1.0 s",
         "run-rounds failed after 59.0 s",
     ]
-
-
-def wait_for(condition: Any) -> None:
-    for _ in range(400):
-        if condition():
-            return
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 def test_a_run_that_is_not_there_is_named_at_once(api: FakeKubeflow) -> None:

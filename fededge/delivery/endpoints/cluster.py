@@ -4,14 +4,13 @@ The cluster is the one that KUBECONFIG or ~/.kube/config names, or the one this 
 """
 
 import contextlib
-import json
 import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from fededge.delivery.api_server import ApiServer
+from fededge.delivery.api_server import ApiServer, line, reason
 from fededge.delivery.endpoints.rollout import REMEDIES, Progress, is_ready, progress
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION, VERSION_LABEL, deployment_name
 from fededge.errors import EndpointError, KubeflowError
@@ -106,7 +105,7 @@ class Cluster:
         if behind.trouble:
             return behind
         status = (self.get(namespace, name) or {}).get("status") or {}
-        state, words = status.get("state"), _line(status.get("description") or "no reason given")
+        state, words = status.get("state"), line(status.get("description") or "no reason given")
         if state == "Failed":
             return replace(behind, done=False, trouble="Failed", words=f"Seldon says Failed: {words}")
         if behind.done and state != "Available":  # its services are made last
@@ -203,11 +202,11 @@ class Cluster:
             kind = _Unanswered if error.status == 429 or error.status >= 500 else EndpointError
             remedy = RIGHTS if error.status == 403 else "check that Seldon Core is installed there and runs"
             raise kind(
-                f"cannot {action} the cluster at {self._host}: {error.status} {_message(error)}: {remedy}"
+                f"cannot {action} the cluster at {self._host}: {error.status} {reason(error)}: {remedy}"
             ) from error
         except (HTTPError, OSError) as error:
             raise _Unanswered(
-                f"cannot {action} the cluster at {self._host}: {_line(error)[:200]}. Start it, or correct "
+                f"cannot {action} the cluster at {self._host}: {line(error)[:200]}. Start it, or correct "
                 "KUBECONFIG"
             ) from error
 
@@ -236,14 +235,3 @@ def _readable(manifest: Mapping[str, Any]) -> None:
                     f"a cluster cannot read {url}: set FEDEDGE_STORAGE to a store that it reaches, such as "
                     "s3://bucket"
                 )
-
-
-def _message(error: Any) -> str:
-    try:
-        return _line(json.loads(error.body)["message"])[:300]
-    except (TypeError, ValueError, KeyError):
-        return _line(error.reason)
-
-
-def _line(text: object) -> str:
-    return " ".join(str(text).split())
