@@ -2,9 +2,22 @@
 
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines.warm import component
+
+
+def name_of(path: Path) -> str | None:
+    """Name of the pipeline that was compiled to the file `path`; None where it is another kind of file."""
+    try:
+        document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")), None)
+        name = document["pipelineInfo"]["name"] if isinstance(document, dict) else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        return None
+    return str(name) if name else None
 
 
 def images(spec: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 import kfp
 import kfp_server_api
 import urllib3
-import yaml
 from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
 from fededge.errors import KubeflowError
@@ -249,16 +248,6 @@ class Kubeflow:
 def namespace() -> str:
     """Where the pods of runs are."""
     return os.environ.get("KFP_NAMESPACE") or "kubeflow"
-
-
-def compiled_name(path: Path) -> str | None:
-    """Name of the pipeline that was compiled to the file `path`; None where it is another kind of file."""
-    try:
-        document = next(yaml.safe_load_all(path.read_text(encoding="utf-8")), None)
-        name = document["pipelineInfo"]["name"] if isinstance(document, dict) else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        return None
-    return str(name) if name else None
 
 
 class _Client(kfp.Client):

@@ -25,10 +25,11 @@ def upload(
     """
     from pipelines.check import check_before_submitting
     from pipelines.cluster_runs import pipeline_name
+    from pipelines.compiled import name_of
     from pipelines.federated_training.pipeline import compile_to
-    from pipelines.kubeflow import Kubeflow, compiled_name
+    from pipelines.kubeflow import Kubeflow
 
-    name = compiled_name(source)
+    name = name_of(source)
     if name is not None and changes:
         raise typer.BadParameter(f"--set goes with a task file: {source} is compiled already")
     with tempfile.TemporaryDirectory() as folder:
