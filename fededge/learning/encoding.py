@@ -1,0 +1,87 @@
+"""How a model sees examples, and what its answers mean: standardized numbers, one-hot categories.
+
+The first layer of a model does this by the statistics in the schema, so data and requests hold what was measured.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fededge.documents import Schema
+
+
+@dataclass(frozen=True)
+class Columns:
+    """By column of the encoded features, of which there are `w`.
+
+    Attributes:
+        source: column of the examples that it comes from, int64 [w].
+        code: category that it stands for, float32 [w]; -1 where it is a number.
+        mean: and `std`: what a number is standardized by, float32 [w].
+    """
+
+    source: np.ndarray
+    code: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def categories(self) -> np.ndarray:
+        """Which columns stand for a category, bool [w]."""
+        return self.code >= 0
+
+
+def columns(schema: Schema) -> Columns | None:
+    """How examples of `schema` are encoded; None where a model sees them as they are."""
+    source, code, mean, std = [], [], [], []
+    at = 0
+    for feature in schema.features:
+        for _ in range(feature.size if feature.categories else 1):
+            count = len(feature.categories) or feature.size
+            source += [at] * count if feature.categories else range(at, at + count)
+            code += range(count) if feature.categories else [-1] * count
+            at += 1 if feature.categories else count
+        width = len(source) - len(mean)
+        standard = None if feature.categories else feature.std
+        mean += [feature.mean or 0.0 if standard else 0.0] * width
+        std += [standard or 1.0] * width
+    if max(code) < 0 and not any(mean) and set(std) == {1.0}:
+        return None
+    return Columns(
+        np.array(source, np.int64), *(np.array(values, np.float32) for values in (code, mean, std))
+    )
+
+
+def encode(schema: Schema, x: np.ndarray) -> np.ndarray:
+    """What a model sees, float32 [n, *schema.encoded_shape], of examples x float32 [n, *schema.shape]."""
+    how = columns(schema)
+    if how is None:
+        return x
+    flat = x.reshape(len(x), -1)[:, how.source]
+    encoded = np.where(how.categories, flat == how.code, (flat - how.mean) / how.std)
+    return encoded.astype(np.float32).reshape(len(x), *schema.encoded_shape)
+
+
+def targets(schema: Schema, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What a model is to give for examples x float32 [n, ...] with stored labels y: numbers standardized.
+
+    Returns:
+        int64 [n, ...] for classes and sequences, else float32 [n, schema.outputs].
+    """
+    label = schema.label
+    if label.kind in ("class", "sequence"):
+        return y
+    if label.kind == "none":
+        return encode(schema, x).reshape(len(x), -1)
+    flat = y.reshape(len(y), -1)
+    if label.kind == "number" and label.mean:
+        flat = (flat - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
+    return flat.astype(np.float32)
+
+
+def standardized(schema: Schema, outputs: np.ndarray) -> np.ndarray:
+    """Numbers float32 [n, schema.outputs] that an inference model gave, as the model learns them."""
+    label = schema.label
+    if label.kind != "number" or not label.mean:
+        return outputs
+    return (outputs - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
