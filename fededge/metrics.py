@@ -37,7 +37,7 @@ ROUNDING = 1e-3
 def score(kind: str, examples: float, sums: Mapping[str, float]) -> float:
     """The score that follows from `sums` over `examples`, for a label of `kind`: accuracy in [0, 1], or R2 at most 1."""
     if METRIC[kind] == "accuracy":
-        return sums["correct"] / examples
+        return min(sums["correct"] / examples, 1.0)
     total = sums["target_squared"] - sums["target"] ** 2 / examples
     return max(1 - sums["squared_error"] / max(total, SMALLEST), WORST)
 
@@ -45,7 +45,7 @@ def score(kind: str, examples: float, sums: Mapping[str, float]) -> float:
 def mistake(kind: str, examples: float, sums: Mapping[str, float]) -> str | None:
     """Why untrusted `sums` cannot be those of `examples` examples; None where they can."""
     if METRIC[kind] == "accuracy":
-        good = 0 <= sums["correct"] <= examples
+        good = 0 <= sums["correct"] <= examples * (1 + ROUNDING)
     else:
         good = 0 <= sums["squared_error"] < LARGEST and 0 <= sums["target_squared"] < LARGEST
         good = good and sums["target"] ** 2 <= examples * sums["target_squared"] * (1 + ROUNDING) + ROUNDING

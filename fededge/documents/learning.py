@@ -4,14 +4,16 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from fededge.documents.data import Schema
 from fededge.documents.base import Count, Digest, Document, NotNegative, Part, Share
 
 
 class Variable(Part):
-    """A variable of a model."""
+    """A variable of a model; a `statistic` (a moving mean or variance) is averaged, and no optimizer moves it."""
 
     name: str = Field(min_length=1)
     shape: list[Count]
+    statistic: bool = False
 
 
 class Plan(Document):
@@ -20,15 +22,18 @@ class Plan(Document):
     Attributes:
         framework: that executes it; a folder under fededge/learning/frameworks.
         task: identity of the task.
-        variables: of the model, in the order in which the program takes and gives them.
+        example: what an example looks like.
+        variables: that travel, in the order in which the program takes and gives them.
         activations: names of the tensors whose ranges it measures: the input first, then each layer's output.
     """
 
     KIND: ClassVar = "plan"
+    VERSION: ClassVar = 2
     REMEDY: ClassVar = "Run initialize_model again (`fededge run --fresh`)"
 
     framework: str
     task: Digest
+    example: Schema
     variables: list[Variable]
     activations: list[str]
 

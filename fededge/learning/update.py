@@ -1,31 +1,33 @@
 """A client's update: the only thing that training lets out of it, and the check at the door.
 
 One safetensors file, all float32, of one fixed layout for a model: `delta/<variable>` (global minus
-local weights, the sign of a gradient), then the scalars `examples`, `metrics/correct` and
-`metrics/loss_sum`. Header and size are the same for every client and round: an update says nothing by
-its form. What its floats can tell about examples is another matter: see SECURITY.md.
+local weights, the sign of a gradient), then the scalars `examples`, `metrics/loss_sum` and one for each sum that a
+score follows from (`fededge.metrics`). Header and size are the same for every client and round: an update says
+nothing by its form. What its floats can tell about examples is another matter: see SECURITY.md.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
+from fededge import metrics
+from fededge.documents import Plan
 from fededge.errors import UpdateError
 from fededge.weights import Shapes, Weights, from_bytes, to_bytes
 
 LARGEST_LOSS = 1e6
-"""Of one sample, in nats: training that is worse has diverged."""
-SCALARS = ("examples", "metrics/correct", "metrics/loss_sum")
+"""Of one sample: training that is worse has diverged."""
 
 
 @dataclass(frozen=True)
 class Update:
-    """delta: named float32 tensors; examples: weight in the mean; metrics: training sums."""
+    """delta: named float32 tensors; examples: weight in the mean; loss_sum, sums: over all samples of training."""
 
     delta: Weights
     examples: float
-    correct: float
     loss_sum: float
+    sums: dict[str, float]
 
 
 class UpdateFormat:
@@ -33,15 +35,23 @@ class UpdateFormat:
 
     Args:
         shapes: of the model's variables, by name.
+        kind: of the label.
     """
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, kind: str) -> None:
+        self.kind = kind
         self.shapes = {name: shapes[name] for name in sorted(shapes)}
+        self.scalars = ("examples", *sorted(f"metrics/{name}" for name in ("loss_sum", *metrics.SUMS[kind])))
         empty = {f"delta/{name}": np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
-        encoded = to_bytes(empty | {name: np.zeros((), np.float32) for name in SCALARS})
+        encoded = to_bytes(empty | {name: np.zeros((), np.float32) for name in self.scalars})
         self.size = len(encoded)
         self.offset = 8 + int.from_bytes(encoded[:8], "little")
         self._header = encoded[: self.offset]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The form of the updates that clients who execute `plan` hand in."""
+        return cls({v.name: tuple(v.shape) for v in plan.variables}, plan.example.label.kind)
 
     def encode(self, update: Update) -> bytes:
         """The bytes of `update`.
@@ -50,11 +60,12 @@ class UpdateFormat:
             UpdateError: names or shapes are not those of the model.
         """
         found = {name: tuple(value.shape) for name, value in update.delta.items()}
-        if found != self.shapes:
+        if {name: found[name] for name in sorted(found)} != self.shapes:
             raise UpdateError(f"the delta has tensors {found} where the model has {self.shapes}")
         tensors = {f"delta/{name}": np.asarray(value, np.float32) for name, value in update.delta.items()}
-        scalars = (update.examples, update.correct, update.loss_sum)
-        return to_bytes(tensors | {n: np.array(v, np.float32) for n, v in zip(SCALARS, scalars, strict=True)})
+        told = {"loss_sum": update.loss_sum, **update.sums}
+        scalars = {"examples": update.examples} | {f"metrics/{name}": value for name, value in told.items()}
+        return to_bytes(tensors | {name: np.array(scalars[name], np.float32) for name in self.scalars})
 
     def screen(self, data: bytes, max_examples: float, max_norm: float | None = None) -> Update:
         """The update in untrusted `data`, if it is one.
@@ -75,12 +86,14 @@ class UpdateFormat:
         tensors = from_bytes(data)
         if not all(np.isfinite(value).all() for value in tensors.values()):
             raise UpdateError("the update has NaN or infinite values: lower the client's learning rate")
-        examples, correct, loss_sum = (float(tensors[name]) for name in SCALARS)
-        if not 0 < examples <= max_examples or not 0 <= correct <= examples:
+        examples, loss_sum = float(tensors["examples"]), float(tensors["metrics/loss_sum"])
+        sums = {name: float(tensors[f"metrics/{name}"]) for name in metrics.SUMS[self.kind]}
+        if not 0 < examples <= max_examples:
             raise UpdateError(
-                f"the update claims {examples:g} samples of which {correct:g} are correct, where the client can "
-                f"have made at most {max_examples:g}"
+                f"the update claims {examples:g} samples, where the client can have made at most {max_examples:g}"
             )
+        if wrong := metrics.mistake(self.kind, examples, sums):
+            raise UpdateError(f"the update claims over {examples:g} samples what cannot be: {wrong}")
         if not 0 <= loss_sum <= examples * LARGEST_LOSS:
             raise UpdateError(f"the update claims a loss of {loss_sum:g} over {examples:g} samples")
         delta = {name: tensors[f"delta/{name}"] for name in self.shapes}
@@ -88,4 +101,4 @@ class UpdateFormat:
             norm = float(np.sqrt(sum(float(np.vdot(value, value)) for value in delta.values())))
             if norm > max_norm:
                 raise UpdateError(f"the update's norm {norm:.4g} exceeds learning.max_update_norm {max_norm}")
-        return Update(delta, examples, correct, loss_sum)
+        return Update(delta, examples, loss_sum, sums)

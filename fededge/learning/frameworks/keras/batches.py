@@ -1,62 +1,103 @@
 """A client's examples as a tf.data pipeline over its own files: streamed, seeded, one thread.
 
-A batch is {"x": {"image": float32 [b, 28, 28, 1], "seed": int64 [b, 2]}, "y": int64 [b]}. The seed is
-(the client's seed of this round, the step), from which dropout draws; the same seed shuffles.
+A batch is {"x": {"examples": float32 [b, *shape], "seed": int64 [b, 2]}, "y": targets}; see
+`fededge.learning.encoding.targets`. The seed is (the client's seed of this round, the step), from which random layers
+draw; the same seed shuffles.
 """
 
 import collections
+import math
 
 import numpy as np
 import tensorflow as tf
 
+from fededge.documents import Schema
 from fededge.examples import HEADER
-from fededge.learning.data.sources import SHAPE
+from fededge.learning.frameworks.keras.layers import SEED_SIZE, Encode
 
 SHUFFLE_BUFFER = 10_000
-
-SPEC = collections.OrderedDict(
-    x=collections.OrderedDict(
-        image=tf.TensorSpec([None, *SHAPE], tf.float32), seed=tf.TensorSpec([None, 2], tf.int64)
-    ),
-    y=tf.TensorSpec([None], tf.int64),
-)
+SHUFFLE_BYTES = 64 << 20
+"""A buffer of large examples holds fewer of them."""
 
 
-def training_batches(folder: tf.Tensor, seed: tf.Tensor, batch_size: int, epochs: int) -> tf.data.Dataset:
+def spec(schema: Schema) -> collections.OrderedDict:
+    """The types of a batch."""
+    x = collections.OrderedDict(
+        examples=tf.TensorSpec([None, *schema.shape], tf.float32),
+        seed=tf.TensorSpec([None, SEED_SIZE], tf.int64),
+    )
+    return collections.OrderedDict(x=x, y=tf.TensorSpec([None, *_target_shape(schema)], _target_dtype(schema)))
+
+
+def training_batches(
+    schema: Schema, folder: tf.Tensor, seed: tf.Tensor, batch_size: int, epochs: int
+) -> tf.data.Dataset:
     """Shuffled batches of the examples under `folder` (string scalar) for `epochs` passes.
 
     A batch may span two epochs; only the last one may be smaller than `batch_size`.
     """
+    buffer = min(SHUFFLE_BUFFER, max(1, SHUFFLE_BYTES // _record_bytes(schema)))
     shuffled = tf.data.Dataset.range(epochs).flat_map(
-        lambda epoch: _records(folder).shuffle(
-            SHUFFLE_BUFFER, seed=seed + epoch, reshuffle_each_iteration=False
+        lambda epoch: _records(schema, folder).shuffle(
+            buffer, seed=seed + epoch, reshuffle_each_iteration=False
         )
     )
-    return _batches(shuffled, seed, batch_size)
+    return _batches(schema, shuffled, seed, batch_size)
 
 
-def evaluation_batches(folder: tf.Tensor, batch_size: int = 512) -> tf.data.Dataset:
+def evaluation_batches(schema: Schema, folder: tf.Tensor, batch_size: int = 512) -> tf.data.Dataset:
     """Batches of the examples under `folder` in file order."""
-    return _batches(_records(folder), tf.constant(0, tf.int64), batch_size)
+    return _batches(schema, _records(schema, folder), tf.constant(0, tf.int64), batch_size)
 
 
-def _records(folder: tf.Tensor) -> tf.data.Dataset:
-    width = int(np.prod(SHAPE)) * 4
-    x = tf.data.FixedLengthRecordDataset(folder + "/x.npy", width, header_bytes=HEADER)
-    y = tf.data.FixedLengthRecordDataset(folder + "/y.npy", 8, header_bytes=HEADER)
-    return tf.data.Dataset.zip((x, y))
+def _record_bytes(schema: Schema) -> int:
+    return math.prod(schema.shape) * np.dtype(schema.dtype).itemsize
 
 
-def _batches(records: tf.data.Dataset, seed: tf.Tensor, batch_size: int) -> tf.data.Dataset:
+def _records(schema: Schema, folder: tf.Tensor) -> tf.data.Dataset:
+    x = tf.data.FixedLengthRecordDataset(folder + "/x.npy", _record_bytes(schema), header_bytes=HEADER)
+    label = schema.label
+    if label.kind == "none":
+        return x.map(lambda record: (record, tf.constant("")))
+    width = math.prod(label.stored_shape) * np.dtype(label.dtype).itemsize
+    return tf.data.Dataset.zip(
+        (x, tf.data.FixedLengthRecordDataset(folder + "/y.npy", width, header_bytes=HEADER))
+    )
+
+
+def _target_dtype(schema: Schema) -> tf.DType:
+    return tf.as_dtype(schema.label.dtype)
+
+
+def _target_shape(schema: Schema) -> tuple[int, ...]:
+    label = schema.label
+    if label.kind in ("class", "sequence"):
+        return label.stored_shape
+    return (schema.outputs,)
+
+
+def _batches(
+    schema: Schema, records: tf.data.Dataset, seed: tf.Tensor, batch_size: int
+) -> tf.data.Dataset:
+    encode, label = Encode(schema), schema.label
+
     def decode(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, object]:
-        x, y = batch
-        size = tf.size(x)
+        size = tf.size(batch[0])
+        x = tf.io.decode_raw(batch[0], tf.as_dtype(schema.dtype))
+        x = tf.reshape(tf.cast(x, tf.float32), [size, *schema.shape])
+        if schema.dtype == "uint8":
+            x = x / 255.0
+        if label.kind == "none":
+            y = tf.reshape(encode(x), [size, schema.outputs])
+        else:
+            y = tf.reshape(tf.io.decode_raw(batch[1], _target_dtype(schema)), [size, *_target_shape(schema)])
+        if label.mean:
+            y = (y - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
         return collections.OrderedDict(
             x=collections.OrderedDict(
-                image=tf.reshape(tf.io.decode_raw(x, tf.float32), [size, *SHAPE]),
-                seed=tf.tile(tf.stack([seed, step])[tf.newaxis], [size, 1]),
+                examples=x, seed=tf.tile(tf.stack([seed, step])[tf.newaxis], [size, 1])
             ),
-            y=tf.reshape(tf.io.decode_raw(y, tf.int64), [size]),
+            y=y,
         )
 
     options = tf.data.Options()

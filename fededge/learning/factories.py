@@ -1,0 +1,63 @@
+"""The function that makes a task's model: of a model that ships, or of the user's own code."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fededge.documents import Schema
+from fededge.errors import FedEdgeError, TaskError, shown
+from fededge.task import Model
+
+
+def load(path: str, what: str, code: str | None = None) -> Callable[..., Any]:
+    """The function that an import path `module:name` names.
+
+    Args:
+        path: such as my_model:build.
+        what: of the task names it, for errors.
+        code: folder in which its modules lie; None looks among those that are installed.
+
+    Raises:
+        TaskError: there is no such module or function, or its module cannot be imported.
+    """
+    module, _, name = path.partition(":")
+    if code and code not in sys.path:
+        sys.path.insert(0, code)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise TaskError(
+            f"{what} {path} cannot be imported{f' from {Path(code)}' if code else ''}: "
+            f"{shown(f'{type(error).__name__}: {error}', 300)}. Name a function as module:function"
+        ) from error
+    if not callable(found):
+        raise TaskError(f"{what} {path} is a {type(found).__name__}, not a function: name a function")
+    return found
+
+
+def make(factory: Callable[..., Any], model: Model, schema: Schema) -> Any:
+    """What `factory` makes for `schema` with the model's arguments.
+
+    Raises:
+        TaskError: it takes other arguments, or raised an error of its own.
+    """
+    given = dict(model.arguments)
+    try:
+        inspect.signature(factory).bind(schema, **given)
+    except TypeError as error:
+        names = list(inspect.signature(factory).parameters)[1:]
+        raise TaskError(
+            f"model.arguments of {model.shown}: {shown(str(error), 200)}; it takes {', '.join(names) or 'none'}"
+        ) from error
+    try:
+        return factory(schema, **given)
+    except FedEdgeError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise TaskError(
+            f"model {model.shown} cannot be made with the arguments {shown(str(given), 200)}: "
+            f"{shown(f'{type(error).__name__}: {error}', 300)}"
+        ) from error
