@@ -1,6 +1,7 @@
 """One interface, two engines: where a round's client work runs is all that differs.
 
-**simulation** runs whole rounds inside TFF, for research and many clients. **federated** runs the
+**simulation** runs whole rounds inside TFF, for research and many clients; models of other frameworks than Keras train
+in this process, and TFF aggregates. **federated** runs the
 clients wherever they are and lets TFF aggregate the updates they hand in. For the same seed and
 cohort both give the same weights.
 """
@@ -8,11 +9,9 @@ cohort both give the same weights.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fededge.documents import ClientCounts
-from fededge.learning.frameworks import model_spec, open_client
+from fededge.documents import ClientCounts, Plan
 from fededge.learning.interfaces import ClientRuntime, Engine
 from fededge.task import Learning, Model, Operation
-from fededge.weights import shapes
 
 
 def open_runtime(engine: str, plan: Path, clients: Path) -> ClientRuntime:
@@ -26,7 +25,7 @@ def open_runtime(engine: str, plan: Path, clients: Path) -> ClientRuntime:
     if engine == "simulation":
         from fededge.learning.runtimes.in_process import InProcessClients
 
-        return InProcessClients(clients, lambda folder: open_client(plan, folder))
+        return InProcessClients(plan, clients)
     from fededge.learning.runtimes.local import LocalSites
 
     return LocalSites(plan, clients)
@@ -55,18 +54,12 @@ def open_engine(
         on_report: told of each report as it arrives: client, and why it does not count or None.
     """
     examples = {client.id: client.train for client in pool}
-    if learning.engine == "simulation":
+    document = Plan.read(plan / "plan.json")
+    if learning.engine == "simulation" and document.framework == "keras":
         from fededge.learning.tff.simulation import SimulationEngine
 
-        return SimulationEngine(model, learning, operation, seed, clients, examples)
+        return SimulationEngine(model, learning, operation, seed, document, clients, examples)
     from fededge.learning.federated import FederatedEngine
 
-    return FederatedEngine(
-        shapes(model_spec(model).initial_weights(seed)),
-        learning,
-        operation,
-        seed,
-        open_runtime(learning.engine, plan, clients),
-        examples,
-        on_report,
-    )
+    runtime = open_runtime(learning.engine, plan, clients)
+    return FederatedEngine(document, learning, operation, seed, runtime, examples, on_report)

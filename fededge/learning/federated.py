@@ -2,18 +2,20 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fededge import storage
+from fededge import metrics, storage
+from fededge.documents import Plan
 from fededge.errors import QuorumError, StorageError, UpdateError
 from fededge.learning.interfaces import ClientRuntime, RoundResult, ServerState, TrainingReport
 from fededge.learning.tff.aggregation import MeanAggregator
 from fededge.learning.tff.worker import Worker
 from fededge.learning.update import Update, UpdateFormat
 from fededge.task import Learning, Operation
-from fededge.weights import Shapes, Weights, to_bytes
+from fededge.weights import Weights, to_bytes
 
 
 class FederatedEngine:
@@ -21,7 +23,7 @@ class FederatedEngine:
     Decentralized Data, Algorithm 1) over the clients that `runtime` reaches.
 
     Args:
-        shapes: of the model's variables, by name.
+        plan: what clients execute.
         learning: the algorithm.
         operation: quorum, deadline and the time limit of the TFF worker.
         seed: of the task.
@@ -32,7 +34,7 @@ class FederatedEngine:
 
     def __init__(
         self,
-        shapes: Shapes,
+        plan: Plan,
         learning: Learning,
         operation: Operation,
         seed: int,
@@ -46,13 +48,16 @@ class FederatedEngine:
         self._runtime = runtime
         self._examples = examples
         self._on_report = on_report
-        self._format = UpdateFormat(shapes)
+        self._format = UpdateFormat.of(plan)
+        self._statistics = {variable.name for variable in plan.variables if variable.statistic}
         self._worker = Worker(operation.worker_timeout_seconds)
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
         self._worker.__enter__()
-        self._aggregator = MeanAggregator(self._format, self._learning.server, self._worker)
+        self._aggregator = MeanAggregator(
+            self._format, self._statistics, self._learning.server, self._worker
+        )
         return self
 
     def __exit__(
@@ -100,10 +105,13 @@ class FederatedEngine:
                 f"{quorum} ({reasons}). Fix these clients or lower operation.quorum, then run again"
             )
         clients = sorted(accepted)
-        next_server, next_weights = self._aggregator.next(server, weights, [self._file(c) for c in clients])
+        files = [str(self._file(client)) for client in clients]
+        next_server, next_weights, _ = self._aggregator.next(server, weights, files)
         for client in clients:
             self._file(client).unlink()
         examples = sum(accepted[client].examples for client in clients)
+        names = metrics.SUMS[self._format.kind]
+        sums = {name: sum(accepted[client].sums[name] for client in clients) for name in names}
         return RoundResult(
             weights=next_weights,
             server=next_server,
@@ -111,7 +119,7 @@ class FederatedEngine:
             failed=failed,
             examples=examples,
             loss=sum(accepted[client].loss_sum for client in clients) / examples,
-            accuracy=sum(accepted[client].correct for client in clients) / examples,
+            score=metrics.score(self._format.kind, examples, sums),
             bytes_sent=len(to_bytes(weights)) * len(cohort),
             bytes_received=self._format.size * len(clients),
         )
@@ -128,7 +136,7 @@ class FederatedEngine:
         held = self._examples.get(report.client, 0) * self._learning.client.epochs
         update = self._format.screen(data, held, self._learning.max_update_norm)
         storage.write(str(self._file(report.client)), data)
-        return Update({}, update.examples, update.correct, update.loss_sum)
+        return replace(update, delta={})
 
     def _file(self, client: str) -> Path:
         return Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")

@@ -22,11 +22,17 @@ ServerState = list[np.ndarray]
 class ModelSpec(Protocol):
     """A model of some framework, known by its named float32 weights."""
 
-    def initial_weights(self, seed: int) -> Weights:
-        """The weights before the first round; the same seed gives the same bits."""
+    def initial_weights(self) -> Weights:
+        """The weights before the first round; the same seed of the task gives the same bits."""
 
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
-        """Scores float32 [n, classes] of examples x float32 [n, ...]; memory does not grow with n."""
+        """Answers float32 [n, schema.outputs] to stored examples x [n, *schema.shape].
+
+        Probabilities for classes, numbers in their unit, or for a label of kind none the encoded features.
+        """
+
+    def inference(self, weights: Weights) -> Any:
+        """The model that answers, as a tf.keras.Model, from which variants are built."""
 
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """Write what clients execute, and plan.json, into `folder`.
@@ -49,7 +55,7 @@ class Client(Protocol):
         """
 
     def evaluate(self, weights: Weights) -> Mapping[str, float]:
-        """Counts of `weights` on the client's test examples: examples, correct, loss_sum."""
+        """Counts of `weights` on the client's test examples: examples, loss_sum and the sums of `fededge.metrics`."""
 
     def ranges(self, weights: Weights) -> "Ranges":
         """Between which values the model's input and activations lie on the client's training examples."""
@@ -75,7 +81,7 @@ class TrainingReport:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a client counted on its test examples (examples, correct, loss_sum), or why it did not."""
+    """What a client counted on its test examples (see Client.evaluate), or why it did not."""
 
     client: str
     counts: Mapping[str, float] | None
@@ -136,9 +142,9 @@ class Aggregator(Protocol):
         """The server state before the first round."""
 
     def next(
-        self, state: ServerState, weights: Weights, updates: Sequence[Path]
-    ) -> tuple[ServerState, Weights]:
-        """Apply the screened update files `updates` to `weights`."""
+        self, state: ServerState, weights: Weights, clients: Sequence[str]
+    ) -> tuple[ServerState, Weights, dict[str, float]]:
+        """Apply the updates of `clients`, such as screened update files, to `weights`; and the sums of training."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ class RoundResult:
     Attributes:
         weights: the next global weights; `server`: the next server state.
         reported: ids whose updates count, sorted; `failed`: why the others' do not, by id.
-        examples: sample passes; `loss` and `accuracy`: means over them, during training.
+        examples: sample passes; `loss` and `score` (`fededge.metrics`): over them, during training.
         bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
     """
 
@@ -158,7 +164,7 @@ class RoundResult:
     failed: dict[str, str] = field(default_factory=dict)
     examples: float = 0.0
     loss: float = 0.0
-    accuracy: float = 0.0
+    score: float = 0.0
     bytes_sent: int = 0
     bytes_received: int = 0
 

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from fededge.documents import Plan
+from fededge.documents import Plan, Schema
 from fededge.errors import DataError
 from fededge.learning.interfaces import Client, ModelSpec
 from fededge.task import Model
 
 
-def model_spec(model: Model) -> ModelSpec:
-    """The model that a task names."""
+def model_spec(model: Model, schema: Schema, seed: int) -> ModelSpec:
+    """The model that a task names, for examples of `schema`; its initial weights are drawn from the task's `seed`."""
     from fededge.learning.frameworks.keras.spec import KerasModel
 
-    return KerasModel(model)
+    return KerasModel(model, schema, seed)
 
 
 def open_client(plan: Path, data: Path) -> Client:
@@ -28,4 +28,4 @@ def open_client(plan: Path, data: Path) -> Client:
         raise DataError(f"the plan in {plan} is for the framework {document.framework!r}: install it here")
     from fededge.learning.frameworks.keras.client import KerasClient
 
-    return KerasClient(plan, data, [variable.name for variable in document.variables])
+    return KerasClient(plan, document, data)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fededge import storage
+from fededge.documents import Plan
 from fededge.errors import FedEdgeError
-from fededge.learning.interfaces import Client, EvaluationReport, RangesReport, TrainingReport
+from fededge.learning.frameworks import open_client
+from fededge.learning.interfaces import EvaluationReport, RangesReport, TrainingReport
 from fededge.learning.seeds import seed_for
 from fededge.learning.update import UpdateFormat
-from fededge.weights import Weights, shapes
+from fededge.weights import Weights
 
 Answer = TypeVar("Answer")
 
@@ -21,13 +23,13 @@ class InProcessClients:
     """The clients whose folders lie in `clients`; see `fededge.learning.interfaces.ClientRuntime`.
 
     Args:
+        plan: folder of the exported plan.
         clients: folder with one folder for each client.
-        open_client: makes the client of a folder.
     """
 
-    def __init__(self, clients: Path, open_client: Callable[[Path], Client]) -> None:
+    def __init__(self, plan: Path, clients: Path) -> None:
+        self._plan = plan
         self._clients = clients.resolve()
-        self._open = open_client
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
     def available(self) -> list[str]:
@@ -38,10 +40,10 @@ class InProcessClients:
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
     ) -> Iterator[TrainingReport]:
         """See ClientRuntime."""
-        form = UpdateFormat(shapes(weights))
+        form = UpdateFormat.of(Plan.read(self._plan / "plan.json"))
 
         def work(client: str) -> Path:
-            update = self._open(self._clients / client).train(weights, seed_for(seed, round_number, client))
+            update = open_client(self._plan, self._clients / client).train(weights, seed_for(seed, round_number, client))
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
             storage.write(str(file), form.encode(update))
             return file
@@ -55,7 +57,7 @@ class InProcessClients:
         """See ClientRuntime."""
 
         def work(client: str) -> Mapping[str, float]:
-            return self._open(self._clients / client).evaluate(weights)
+            return open_client(self._plan, self._clients / client).evaluate(weights)
 
         for client, counts, failure in self._each(clients, deadline_seconds, work):
             yield EvaluationReport(client, counts, failure)
@@ -66,7 +68,7 @@ class InProcessClients:
         """See ClientRuntime."""
 
         def work(client: str) -> Mapping[str, Any]:
-            return asdict(self._open(self._clients / client).ranges(weights))
+            return asdict(open_client(self._plan, self._clients / client).ranges(weights))
 
         for client, ranges, failure in self._each(clients, deadline_seconds, work):
             yield RangesReport(client, ranges, failure)

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from fededge import storage
+from fededge.documents import Plan
 from fededge.errors import FedEdgeError
 from fededge.learning.frameworks import open_client
 from fededge.learning.interfaces import Client
 from fededge.learning.seeds import seed_for
 from fededge.learning.update import UpdateFormat
 from fededge.processes import ended_by_exception
-from fededge.weights import from_bytes, shapes
+from fededge.weights import from_bytes
 
 
 def main() -> None:
@@ -57,6 +58,7 @@ class Site:
         """A request ("do": train, evaluate or ranges; "weights": path; ...) to what came of it, or {"error": text}."""
         try:
             if self._client is None:
+                self._form = UpdateFormat.of(Plan.read(self._plan / "plan.json"))
                 self._client = open_client(self._plan, self._data)
             weights = from_bytes(storage.read(request["weights"]))
             if request["do"] == "evaluate":
@@ -65,7 +67,7 @@ class Site:
                 return {"ranges": asdict(self._client.ranges(weights))}
             seed = seed_for(request["seed"], request["round"], self._data.name)
             update = self._client.train(weights, seed)
-            storage.write(request["update"], UpdateFormat(shapes(weights)).encode(update))
+            storage.write(request["update"], self._form.encode(update))
         except FedEdgeError as error:
             return {"error": str(error)}
         return {}

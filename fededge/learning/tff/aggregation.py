@@ -1,12 +1,13 @@
-"""Combining updates: TFF's weighted mean and server optimizer over update files.
+"""Combining updates: TFF's weighted mean and server optimizer over what clients hand in.
 
 The worker reads each update file itself, so no update passes through Python or gRPC, and clients are
-aggregated in groups, so memory does not grow with their number. `mean` is the plain numpy aggregation
-that the tests hold TFF against.
+aggregated in groups, so memory does not grow with their number. In a simulation the worker makes the updates
+itself. Moving statistics of a model are averaged; the server optimizer moves all else. `mean` is the plain numpy
+aggregation that the tests hold TFF against.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +19,8 @@ from fededge.task import ServerOptimizer
 from fededge.weights import Weights
 
 Arrays = list[np.ndarray]
+LocalWork = Callable[[Sequence[tf.Tensor], tf.Tensor], dict[str, Any]]
+"""Global weights (in the order of the form) and a client (string scalar) to delta, examples, loss_sum and sums."""
 
 
 def server_optimizer(server: ServerOptimizer) -> tff.learning.optimizers.Optimizer:
@@ -30,16 +33,34 @@ def server_optimizer(server: ServerOptimizer) -> tff.learning.optimizers.Optimiz
 
 
 class MeanAggregator:
-    """A TFF computation from (state, weights, update files) to the next (state, weights)."""
+    """A TFF computation from (state, weights, clients) to the next (state, weights) and the sums of training.
 
-    def __init__(self, form: UpdateFormat, server: ServerOptimizer, worker: Worker) -> None:
+    Args:
+        form: of the updates.
+        statistics: names of the variables that are averaged only.
+        server: the server optimizer.
+        worker: executes it.
+        work: what a client does, where the worker does it; None where clients are update files.
+    """
+
+    def __init__(
+        self,
+        form: UpdateFormat,
+        statistics: Collection[str],
+        server: ServerOptimizer,
+        worker: Worker,
+        work: Callable[[], LocalWork] | None = None,
+    ) -> None:
         self._names = list(form.shapes)
         self._worker = worker
-        tensors = [tff.TensorType(np.float32, shape) for shape in form.shapes.values()]
-        weights_type = tff.to_type(tff.learning.models.ModelWeights(tensors, []))
-        mean = tff.aggregators.MeanFactory().create(weights_type.trainable, tff.TensorType(np.float32))
+        specs = [tff.TensorType(np.float32, shape) for shape in form.shapes.values()]
+        moved = [index for index, name in enumerate(self._names) if name not in statistics]
+        averaged = [index for index, name in enumerate(self._names) if name in statistics]
+        tensors = tff.to_type(specs)
+        parameters = tff.to_type(tff.learning.models.ModelWeights([specs[index] for index in moved], []))
+        mean = tff.aggregators.MeanFactory().create(tensors, tff.TensorType(np.float32))
         finalizer = tff.learning.templates.build_apply_optimizer_finalizer(
-            server_optimizer(server), weights_type
+            server_optimizer(server), parameters
         )
 
         @tff.tensorflow.computation(np.str_)
@@ -47,9 +68,29 @@ class MeanAggregator:
             body = tf.strings.substr(tf.io.read_file(path), form.offset, form.size - form.offset)
             numbers = tf.io.decode_raw(body, tf.float32)
             sizes = [int(np.prod(shape)) for shape in form.shapes.values()]
-            *parts, examples, _, _ = tf.split(numbers, [*sizes, 1, 1, 1])
+            *parts, told = tf.split(numbers, [*sizes, len(form.scalars)])
             delta = [tf.reshape(p, s) for p, s in zip(parts, form.shapes.values(), strict=True)]
-            return delta, tf.reshape(examples, [])
+            return delta, told[0], told
+
+        made_here = None if work is None else _maker(form, tensors, work)
+
+        @tff.tensorflow.computation(tensors)
+        def split(values):  # type: ignore[no-untyped-def]
+            values = list(values)
+            return tff.learning.models.ModelWeights([values[index] for index in moved], [])
+
+        @tff.tensorflow.computation(tensors)
+        def gradient(values):  # type: ignore[no-untyped-def]
+            values = list(values)
+            return [values[index] for index in moved]
+
+        @tff.tensorflow.computation(tensors, tensors, parameters)
+        def join(weights, delta, applied):  # type: ignore[no-untyped-def]
+            weights, delta = list(weights), list(delta)
+            made = [weights[index] - delta[index] for index in range(len(weights))]
+            for index, value in zip(moved, list(applied.trainable), strict=True):
+                made[index] = value
+            return made
 
         @tff.federated_computation
         def initialize():  # type: ignore[no-untyped-def]
@@ -59,15 +100,22 @@ class MeanAggregator:
 
         @tff.federated_computation(
             state_type,
-            tff.FederatedType(weights_type, tff.SERVER),
+            tff.FederatedType(tensors, tff.SERVER),
             tff.FederatedType(np.str_, tff.CLIENTS),
         )
-        def next_round(state, weights, paths):  # type: ignore[no-untyped-def]
-            update = tff.federated_map(read_update, paths)
-            averaged = mean.next(state[0], update[0], update[1])
-            applied = finalizer.next(state[1], weights, averaged.result)
-            return tff.federated_zip((averaged.state, applied.state)), applied.result
+        def next_round(state, weights, clients):  # type: ignore[no-untyped-def]
+            if made_here is None:
+                update = tff.federated_map(read_update, clients)
+            else:
+                update = tff.federated_map(made_here, (tff.federated_broadcast(weights), clients))
+            result = mean.next(state[0], update[0], update[1])
+            applied = finalizer.next(
+                state[1], tff.federated_map(split, weights), tff.federated_map(gradient, result.result)
+            )
+            joined = tff.federated_map(join, (weights, result.result, applied.result))
+            return tff.federated_zip((result.state, applied.state)), joined, tff.federated_sum(update[2])
 
+        self._scalars = form.scalars
         self._initialize, self._next = initialize, next_round
 
     def initialize(self) -> Arrays:
@@ -76,16 +124,36 @@ class MeanAggregator:
             self._template = self._initialize()
         return [np.asarray(leaf) for leaf in tf.nest.flatten(self._template)]
 
-    def next(self, state: Arrays, weights: Weights, updates: Sequence[Path]) -> tuple[Arrays, Weights]:
-        """Apply the mean of the screened `updates` (files), weighted by their examples."""
+    def next(
+        self, state: Arrays, weights: Weights, clients: Sequence[str]
+    ) -> tuple[Arrays, Weights, dict[str, float]]:
+        """Apply the mean of the updates of `clients` (screened update files), weighted by their examples.
+
+        Returns:
+            The next state and weights, and the sums over all clients, by the names of the form's scalars.
+        """
         if not hasattr(self, "_template"):
             self.initialize()
         packed = tf.nest.pack_sequence_as(self._template, state)
-        current = tff.learning.models.ModelWeights([weights[name] for name in self._names], [])
-        with self._worker.context(len(updates)):
-            server, applied = self._next(packed, current, [str(path) for path in updates])
-        result = dict(zip(self._names, map(np.asarray, applied.trainable), strict=True))
-        return [np.asarray(leaf) for leaf in tf.nest.flatten(server)], result
+        current = [weights[name] for name in self._names]
+        with self._worker.context(len(clients)):
+            server, applied, told = self._next(packed, current, list(clients))
+        result = dict(zip(self._names, map(np.asarray, applied), strict=True))
+        sums = dict(zip(self._scalars, np.asarray(told).astype(float).tolist(), strict=True))
+        return [np.asarray(leaf) for leaf in tf.nest.flatten(server)], result, sums
+
+
+def _maker(form: UpdateFormat, tensors: tff.Type, work: Callable[[], LocalWork]) -> tff.Computation:
+    """From global weights and a client to its delta, examples and scalars."""
+
+    @tff.tensorflow.computation(tensors, np.str_)
+    def make_update(weights, client):  # type: ignore[no-untyped-def]
+        made = work()(list(weights), client)
+        told = {"loss_sum": made["loss_sum"], **made["sums"]}
+        scalars = [made["examples"], *(told[name.removeprefix("metrics/")] for name in form.scalars[1:])]
+        return made["delta"], made["examples"], tf.stack(scalars)
+
+    return make_update
 
 
 def mean(updates: Iterable[Update]) -> Weights:

@@ -4,27 +4,22 @@ The plan is a SavedModel that plain TensorFlow runs: TFF's own client update, so
 algorithm at both ends and needs to be installed only at one.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.learning.templates import model_delta_client_work
 
-from fededge.documents import Plan, Variable
-from fededge.learning.frameworks.keras import batches, models
+from fededge import metrics
+from fededge.documents import Plan, Schema
+from fededge.learning.frameworks.keras import batches, losses
+from fededge.learning.frameworks.keras.network import Network
 from fededge.task import ClientOptimizer, Model
 
 LOOP = tff.learning.LoopImplementation.DATASET_ITERATOR
-
-
-def tff_model(keras_model: tf.keras.Model) -> tff.learning.models.VariableModel:
-    """A Keras model as TFF sees it."""
-    return tff.learning.models.from_keras_model(
-        keras_model,
-        loss=models.CrossEntropy(),
-        input_spec=batches.SPEC,
-        metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )
+Tensors = Sequence[tf.Tensor]
 
 
 def client_optimizer(work: ClientOptimizer) -> tff.learning.optimizers.Optimizer:
@@ -34,91 +29,144 @@ def client_optimizer(work: ClientOptimizer) -> tff.learning.optimizers.Optimizer
     return tff.learning.optimizers.build_sgdm(work.learning_rate)
 
 
-class PlanModule(tf.Module):
-    """The client work on a model, ready for export."""
+class LocalTraining:
+    """A client's work in one round, as TFF's client update over a folder of examples.
 
-    def __init__(self, model: Model, work: ClientOptimizer) -> None:
-        super().__init__()
-        self.keras_model = models.training_model(model)
-        self.model = tff_model(self.keras_model)
-        self.metric_variables = self.model.local_variables  # tracked, so that the export holds them
-        self.names = models.names(self.keras_model)
-        optimizer = client_optimizer(work)
-        cross_entropy = models.CrossEntropy()
-        client_update = model_delta_client_work.build_model_delta_update_with_tff_optimizer(
-            model_fn=lambda: self.model,
+    Args:
+        model: what is trained.
+        schema: of the examples.
+        seed: of the task.
+        work: optimizer, epochs and batch size.
+    """
+
+    def __init__(self, model: Model, schema: Schema, seed: int, work: ClientOptimizer) -> None:
+        self.network = Network(model, schema, seed)
+        self.loss = losses.loss_of(model, schema)
+        self._schema = schema
+        self._work = work
+        self._optimizer = client_optimizer(work)
+        self.tff_model = tff.learning.models.from_keras_model(
+            self.network.training,
+            loss=losses.ExampleLoss(self.loss),
+            input_spec=batches.spec(schema),
+            metrics=[losses.Sums(schema.label.kind)],
+        )
+        self._update = model_delta_client_work.build_model_delta_update_with_tff_optimizer(
+            model_fn=lambda: self.tff_model,
             weighting=tff.learning.ClientWeighting.NUM_EXAMPLES,
             loop_implementation=LOOP,
         )
-        weight_specs = [tf.TensorSpec(v.shape, tf.float32) for v in self.keras_model.trainable_variables]
+
+    @tf.function  # orders what reads and writes variables, also where TFF builds a bare graph
+    def train(self, weights: Tensors, folder: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
+        """From global `weights` to delta, examples, loss_sum and sums float32 [k], for the examples in `folder`.
+
+        Both are in the order of the network's variables. Moving statistics are variables that the steps change
+        beside the optimizer: their delta is what became of them.
+        """
+        network = self.network
+        for variable, value in zip(network.variables, weights, strict=True):
+            variable.assign(value)
+        self.tff_model.reset_metrics()
+        trainable = list(weights[: len(weights) - len(network.statistics)])
+        others = [variable.read_value() for variable in self.tff_model.non_trainable_variables]
+        initial = tff.learning.models.ModelWeights(trainable, others)
+        data = batches.training_batches(
+            self._schema, folder, seed, self._work.batch_size, self._work.epochs
+        )
+        result, metrics = self._update(self._optimizer, initial, data)
+        before = weights[len(trainable) :]
+        moved = [value - variable for value, variable in zip(before, network.statistics, strict=True)]
+        return {
+            "delta": [*result.update, *moved],
+            "examples": result.update_weight,
+            "loss_sum": tf.cast(metrics["loss"][0], tf.float32),
+            "sums": metrics["sums"][0],
+        }
+
+
+class PlanModule(tf.Module):
+    """The client work on a model, ready for export; weights come in the order of the network's variables."""
+
+    def __init__(self, model: Model, schema: Schema, seed: int, work: ClientOptimizer) -> None:
+        super().__init__()
+        local = LocalTraining(model, schema, seed, work)
+        network, loss = local.network, local.loss
+        self.variables_of_the_export = [*network.training.variables, *local.tff_model.local_variables]
+        self.described = network.described
+        inference = network.inference()
+        layers = network.activations
+        self.activations = ("input", *layers) if layers else ()
+        body = network.body
+        probe = (
+            tf.keras.Model(body.inputs, [*body.inputs, *(layer.output for layer in layers.values())])
+            if layers
+            else None
+        )
+        encode = inference.get_layer("encode")
         folder = tf.TensorSpec([], tf.string)
-        self.inference_model = models.inference_model(model)
-        layers = models.activations(self.inference_model)
-        self.activations = ("input", *layers)
-        outputs = [layer.output for layer in layers.values()]
-        probe = tf.keras.Model(self.inference_model.inputs, [*self.inference_model.inputs, *outputs])
+        weight_specs = [tf.TensorSpec(variable.shape, tf.float32) for variable in network.variables]
 
-        def train(self, weights, folder, seed):  # type: ignore[no-untyped-def]
-            self.model.reset_metrics()
-            initial = tff.learning.models.ModelWeights(list(weights), [])
-            data = batches.training_batches(folder, seed, work.batch_size, work.epochs)
-            result, metrics = client_update(optimizer, initial, data)
-            return {
-                "delta": list(result.update),
-                "examples": result.update_weight,
-                "correct": tf.cast(metrics["accuracy"][0], tf.float32),
-                "loss_sum": tf.cast(metrics["loss"][0], tf.float32),
-            }
-
-        def evaluate(self, weights, folder):  # type: ignore[no-untyped-def]
-            for variable, value in zip(self.keras_model.trainable_variables, weights, strict=True):
+        def assign(weights: Tensors) -> None:
+            for variable, value in zip(network.variables, weights, strict=True):
                 variable.assign(value)
-            count, correct, loss = tf.constant(0, tf.int64), tf.constant(0, tf.int64), tf.constant(0.0)
-            for batch in batches.evaluation_batches(folder):
-                logits = self.keras_model(batch["x"], training=False)
-                count += tf.size(batch["y"], tf.int64)
-                correct += tf.reduce_sum(tf.cast(tf.argmax(logits, -1) == batch["y"], tf.int64))
-                loss += tf.reduce_sum(cross_entropy.call(batch["y"], logits))
-            return {"examples": count, "correct": correct, "loss_sum": loss}
 
-        def extremes(self, weights, folder):  # type: ignore[no-untyped-def]
-            for variable, value in zip(self.inference_model.trainable_variables, weights, strict=True):
-                variable.assign(value)
+        def train(weights: Tensors, folder: tf.Tensor, seed: tf.Tensor) -> dict[str, Any]:
+            return local.train(weights, folder, seed)
+
+        def evaluate(weights: Tensors, folder: tf.Tensor) -> dict[str, Any]:
+            assign(weights)
+            count, total = tf.constant(0, tf.int64), tf.constant(0.0)
+            sums = tf.zeros([len(metrics.SUMS[schema.label.kind])])
+            for batch in batches.evaluation_batches(schema, folder):
+                raw = network.training(batch["x"], training=False)
+                count += tf.shape(batch["x"]["examples"], tf.int64)[0]
+                total += tf.reduce_sum(loss(batch["y"], raw))
+                sums += losses.sums(schema.label.kind, batch["y"], raw)
+            return {"examples": count, "loss_sum": total, "sums": sums}
+
+        def extremes(weights: Tensors, folder: tf.Tensor) -> dict[str, Any]:
+            assign(weights)
             width = len(self.activations)
             smallest, largest = tf.zeros([0, width]), tf.zeros([0, width])
-            for batch in batches.evaluation_batches(folder):
+            for batch in batches.evaluation_batches(schema, folder):
                 tf.autograph.experimental.set_loop_options(
                     shape_invariants=[(smallest, [None, width]), (largest, [None, width])]
                 )
-                flat = [
-                    tf.reshape(t, [tf.shape(t)[0], -1]) for t in probe(batch["x"]["image"], training=False)
-                ]
+                found = probe(encode(batch["x"]["examples"]), training=False)
+                flat = [tf.reshape(tensor, [tf.shape(tensor)[0], -1]) for tensor in found]
                 low = tf.stack([tf.reduce_min(t, axis=1) for t in flat], axis=1)
                 high = tf.stack([tf.reduce_max(t, axis=1) for t in flat], axis=1)
                 smallest, largest = tf.concat([smallest, low], 0), tf.concat([largest, high], 0)
             return {"smallest": smallest, "largest": largest}
 
-        self.train = tf.function(
-            train.__get__(self), input_signature=[weight_specs, folder, tf.TensorSpec([], tf.int64)]
-        )
-        self.evaluate = tf.function(evaluate.__get__(self), input_signature=[weight_specs, folder])
-        self.extremes = tf.function(extremes.__get__(self), input_signature=[weight_specs, folder])
+        def exported(function: Callable[..., Any], *extra: tf.TensorSpec) -> Any:
+            return tf.function(function, input_signature=[weight_specs, folder, *extra])
+
+        self.train = exported(train, tf.TensorSpec([], tf.int64))
+        self.evaluate = exported(evaluate)
+        if probe is not None:
+            self.extremes = exported(extremes)
 
 
-def export(model: Model, work: ClientOptimizer, task: str, folder: Path) -> None:
+def export(model: Model, schema: Schema, seed: int, work: ClientOptimizer, task: str, folder: Path) -> None:
     """Write the plan into `folder`: a SavedModel, and plan.json (`fededge.documents.Plan`).
 
     Args:
         model: what is trained.
+        schema: of the examples.
+        seed: of the task.
         work: a client's work in one round.
         task: identity of the task.
         folder: made where it is missing.
     """
-    module = PlanModule(model, work)
+    module = PlanModule(model, schema, seed, work)
     tf.saved_model.save(module, str(folder))
-    variables = [
-        Variable(name=name, shape=list(variable.shape))
-        for name, variable in zip(module.names, module.keras_model.trainable_variables, strict=True)
-    ]
-    document = Plan(framework="keras", task=task, variables=variables, activations=list(module.activations))
+    document = Plan(
+        framework="keras",
+        task=task,
+        example=schema,
+        variables=list(module.described),
+        activations=list(module.activations),
+    )
     document.write(folder / "plan.json")

@@ -5,29 +5,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
+from fededge import metrics
+from fededge.documents import Plan
 from fededge.errors import DivergedError
-from fededge.learning.frameworks.keras import batches, models
 from fededge.learning.interfaces import RoundResult, ServerState
 from fededge.learning.seeds import seed_for
-from fededge.learning.tff.aggregation import server_optimizer
-from fededge.learning.tff.plan import LOOP, client_optimizer, tff_model
+from fededge.learning.tff.aggregation import LocalWork, MeanAggregator
+from fededge.learning.tff.plan import LocalTraining
 from fededge.learning.tff.worker import Worker
+from fededge.learning.update import UpdateFormat
 from fededge.task import Learning, Model, Operation
 from fededge.weights import Weights
 
 
 class SimulationEngine:
-    """Federated averaging by TFF over client folders of this machine.
+    """Federated averaging by TFF over client folders of this machine; for Keras models.
 
     Args:
         model: what is trained.
         learning: the algorithm.
         operation: the time limit of the TFF worker.
         seed: of the task.
+        plan: what clients would execute elsewhere.
         clients: folder with one folder for each client.
         examples: training examples by client.
     """
@@ -38,31 +39,34 @@ class SimulationEngine:
         learning: Learning,
         operation: Operation,
         seed: int,
+        plan: Plan,
         clients: Path,
         examples: Mapping[str, int],
     ) -> None:
         self._seed = seed
         self._clients = clients.resolve()
         self._examples = examples
-        self._worker = Worker(operation.worker_timeout_seconds)
-        self._names = models.names(models.training_model(model))
         self._epochs = learning.client.epochs
-        work = learning.client
+        self._worker = Worker(operation.worker_timeout_seconds)
+        form = UpdateFormat.of(plan)
+        self._kind = form.kind
+        places = {name: index for index, name in enumerate(form.shapes)}
 
-        @tff.tensorflow.computation(np.str_)
-        def client_data(client):  # type: ignore[no-untyped-def]
-            parts = tf.strings.split(client, "\t")
-            seed = tf.strings.to_number(parts[1], tf.int64)
-            return batches.training_batches(parts[0], seed, work.batch_size, work.epochs)
+        def work() -> LocalWork:
+            local = LocalTraining(model, plan.example, seed, learning.client)
 
-        process = tff.learning.algorithms.build_weighted_fed_avg(
-            model_fn=lambda: tff_model(models.training_model(model)),
-            client_optimizer_fn=client_optimizer(work),
-            server_optimizer_fn=server_optimizer(learning.server),
-            loop_implementation=LOOP,
-        )
-        self._process = tff.simulation.compose_dataset_computation_with_learning_process(client_data, process)
-        self._template: Any = None
+            def train(weights: Sequence[tf.Tensor], client: tf.Tensor) -> dict[str, Any]:
+                parts = tf.strings.split(client, "\t")
+                ordered = [weights[places[variable.name]] for variable in plan.variables]
+                made = local.train(ordered, parts[0], tf.strings.to_number(parts[1], tf.int64))
+                delta = dict(zip((variable.name for variable in plan.variables), made["delta"], strict=True))
+                sums = dict(zip(metrics.SUMS[form.kind], tf.unstack(made["sums"]), strict=True))
+                return {**made, "delta": [delta[name] for name in form.shapes], "sums": sums}
+
+            return train
+
+        statistics = {variable.name for variable in plan.variables if variable.statistic}
+        self._aggregator = MeanAggregator(form, statistics, learning.server, self._worker, work)
 
     def __enter__(self) -> Self:
         self._worker.__enter__()
@@ -79,48 +83,30 @@ class SimulationEngine:
 
     def initialize(self) -> ServerState:
         """See Engine."""
-        return [np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(self._initial()))]
+        return self._aggregator.initialize()
 
     def next(
         self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
     ) -> RoundResult:
         """See Engine."""
-        template = self._initial()
-        parts = tf.nest.pack_sequence_as(_server_parts(template), server)
-        state = tff.learning.templates.LearningAlgorithmState(
-            tff.learning.models.ModelWeights([weights[name] for name in self._names], []), *parts
-        )
         clients = [
             f"{self._clients / client / 'train'}\t{seed_for(self._seed, round_number, client)}"
             for client in sorted(cohort)
         ]
-        with self._worker.context(len(clients)):
-            result = self._process.next(state, clients)
-        metrics = result.metrics["client_work"]["train"]
-        examples = float(metrics["num_examples"])
+        next_server, next_weights, told = self._aggregator.next(server, weights, clients)
+        examples = told["examples"]
         expected = sum(self._examples[client] for client in cohort) * self._epochs
         if examples != expected:  # TFF leaves a client out whose weights are no longer finite
             raise DivergedError(
                 f"round {round_number}: local training diverged to NaN or infinity at one client or more "
                 f"({examples:g} of {expected} samples count): lower learning.client.learning_rate"
             )
+        sums = {name: told[f"metrics/{name}"] for name in metrics.SUMS[self._kind]}
         return RoundResult(
-            weights=dict(
-                zip(self._names, map(np.asarray, result.state.global_model_weights.trainable), strict=True)
-            ),
-            server=[np.asarray(leaf) for leaf in tf.nest.flatten(_server_parts(result.state))],
+            weights=next_weights,
+            server=next_server,
             reported=sorted(cohort),
             examples=examples,
-            loss=float(metrics["loss"]),
-            accuracy=float(metrics["accuracy"]),
+            loss=told["metrics/loss_sum"] / examples,
+            score=metrics.score(self._kind, examples, sums),
         )
-
-    def _initial(self) -> Any:
-        if self._template is None:
-            with self._worker.context():
-                self._template = self._process.initialize()
-        return self._template
-
-
-def _server_parts(state: Any) -> tuple[Any, ...]:
-    return (state.distributor, state.client_work, state.aggregator, state.finalizer)

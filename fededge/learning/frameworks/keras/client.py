@@ -2,7 +2,6 @@
 
 import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from fededge import examples
-from fededge.errors import DivergedError
+from fededge import examples, metrics
+from fededge.documents import Plan
+from fededge.errors import DivergedError, VariantError
 from fededge.learning.interfaces import Ranges
 from fededge.learning.update import Update
 from fededge.weights import Weights
 
-COUNTS = ("examples", "correct", "loss_sum")
 LOW, HIGH = 0.01, 0.99
 
 
@@ -26,15 +25,15 @@ class KerasClient:
 
     Args:
         plan: folder of the exported plan.
+        document: its plan.json.
         data: the client's own folder.
-        names: of the model's variables, in the plan's order.
     """
 
-    def __init__(self, plan: Path, data: Path, names: Sequence[str]) -> None:
-        self._plan = _loaded(str(plan.resolve()))
-        self._names = names
+    def __init__(self, plan: Path, document: Plan, data: Path) -> None:
+        self._program = _loaded(str(plan.resolve()))
+        self._plan = document
         self._data = data
-        examples.read(data / "train")
+        examples.read(data / "train", document.example)
 
     def train(self, weights: Weights, seed: int) -> Update:
         """One round's work on train/ from the global `weights`, every random choice drawn from `seed`.
@@ -42,25 +41,34 @@ class KerasClient:
         Raises:
             DivergedError: the weights left the finite numbers; TFF's client work then reports no examples.
         """
-        result = self._plan.train(
+        result = self._program.train(
             self._ordered(weights), str(self._data / "train"), tf.constant(seed, tf.int64)
         )
         if not float(result["examples"]):
             raise DivergedError(
                 "local training diverged to NaN or infinity: lower learning.client.learning_rate"
             )
-        delta = {name: value.numpy() for name, value in zip(self._names, result["delta"], strict=True)}
-        return Update(delta, *(float(result[key]) for key in COUNTS))
+        variables = self._plan.variables
+        delta = {v.name: value.numpy() for v, value in zip(variables, result["delta"], strict=True)}
+        return Update(delta, float(result["examples"]), float(result["loss_sum"]), self._sums(result))
 
     def evaluate(self, weights: Weights) -> dict[str, float]:
-        """Counts of `weights` on test/: examples, correct, loss_sum."""
-        examples.read(self._data / "test")
-        result = self._plan.evaluate(self._ordered(weights), str(self._data / "test"))
-        return {key: float(result[key]) for key in COUNTS}
+        """See Client."""
+        examples.read(self._data / "test", self._plan.example)
+        result = self._program.evaluate(self._ordered(weights), str(self._data / "test"))
+        return {
+            "examples": float(result["examples"]),
+            "loss_sum": float(result["loss_sum"]),
+            **self._sums(result),
+        }
 
     def ranges(self, weights: Weights) -> Ranges:
         """Low and high quantile over train/ of each tensor's smallest and largest value in an example."""
-        result = self._plan.extremes(self._ordered(weights), str(self._data / "train"))
+        if not self._plan.activations:
+            raise VariantError(
+                "the model is no graph of layers, each used once, so it has no int8 variant: remove int8 from variants"
+            )
+        result = self._program.extremes(self._ordered(weights), str(self._data / "train"))
         smallest, largest = result["smallest"].numpy(), result["largest"].numpy()
         return Ranges(
             examples=len(smallest),
@@ -68,8 +76,12 @@ class KerasClient:
             high=np.quantile(largest, HIGH, axis=0).tolist(),
         )
 
+    def _sums(self, result: Any) -> dict[str, float]:
+        names = metrics.SUMS[self._plan.example.label.kind]
+        return dict(zip(names, result["sums"].numpy().astype(float).tolist(), strict=True))
+
     def _ordered(self, weights: Weights) -> list[tf.Tensor]:
-        return [tf.constant(np.asarray(weights[name])) for name in self._names]
+        return [tf.constant(np.asarray(weights[variable.name])) for variable in self._plan.variables]
 
 
 @functools.lru_cache(maxsize=1)

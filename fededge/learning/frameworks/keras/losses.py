@@ -43,6 +43,10 @@ class Sums(tf.keras.metrics.Metric):
         """Add a batch."""
         self.total.assign_add(sums(self._kind, y_true, y_pred))
 
+    def reset_state(self) -> None:
+        """Begin again."""
+        self.total.assign(tf.zeros_like(self.total))
+
     def result(self) -> tf.Tensor:
         """float32 [sums]."""
         return self.total

@@ -1,10 +1,14 @@
 """A Keras model as learning sees it."""
 
+import functools
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
-from fededge.learning.frameworks.keras import models
+from fededge import examples
+from fededge.documents import Schema
+from fededge.learning.frameworks.keras.network import Network
 from fededge.task import ClientOptimizer, Model
 from fededge.weights import Weights
 
@@ -16,22 +20,42 @@ class KerasModel:
 
     Args:
         model: the task's section.
+        schema: of the examples.
+        seed: of the task.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, schema: Schema, seed: int) -> None:
         self._model = model
+        self._schema = schema
+        self._seed = seed
 
-    def initial_weights(self, seed: int) -> Weights:
+    def initial_weights(self) -> Weights:
         """See ModelSpec."""
-        return models.initial_weights(self._model, seed)
+        return Network(self._model, self._schema, self._seed).weights()
 
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """See ModelSpec."""
-        model = models.inference_model(self._model, weights)
-        return np.concatenate([model(x[i : i + BATCH], training=False) for i in range(0, len(x), BATCH)])
+        model = self.inference(weights)
+        return np.concatenate(
+            [
+                model(examples.floats(x[start : start + BATCH]), training=False)
+                for start in range(0, len(x), BATCH)
+            ]
+        )
+
+    def inference(self, weights: Weights) -> tf.keras.Model:
+        """See ModelSpec."""
+        network, model = self._network
+        network.assign(weights)
+        return model
 
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """See ModelSpec."""
         from fededge.learning.tff import plan
 
-        plan.export(self._model, work, task, folder)
+        plan.export(self._model, self._schema, self._seed, work, task, folder)
+
+    @functools.cached_property
+    def _network(self) -> tuple[Network, tf.keras.Model]:
+        network = Network(self._model, self._schema, self._seed)
+        return network, network.inference()
