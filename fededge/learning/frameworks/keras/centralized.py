@@ -86,7 +86,7 @@ def train(
         samples = number * steps * learning.client.batch_size
         scores = spec.predict(weights, test_x)
         result = evaluate(scores, test_y, population.example.label, round=number, samples=samples)
-        passes.append(Pass(round=number, accuracy=result.accuracy, loss=result.loss))
+        passes.append(Pass(round=number, score=result.score, loss=result.loss))
         on_pass(result)
     return result.model_copy(update={"passes": passes})
 
