@@ -88,20 +88,21 @@ class Watch:
             return
         try:
             tracked = TrackedRun.find(self.run)
-            names = ("train/loss", "train/accuracy", "federated/accuracy", "round/seconds")
-            points = {name: dict(tracked.points(name)) for name in names}
+            metric = tracked.metric
+            names = ("train/loss", f"train/{metric}", "round/seconds")
+            losses, trained, seconds = (dict(tracked.points(name)) for name in names)
+            scores = dict(tracked.held_out)
         except TrackingError as error:
             if str(error) != self._untracked:
                 self._untracked = str(error)
                 yield f"rounds are not shown: {error}"
             return
         total = tracked.parameters.get("learning.rounds", "?")
-        for number in sorted(n for n in points["train/loss"] if n > self._round):
-            loss, training, held_out, seconds = (points[name].get(number) for name in names)
-            score = "" if held_out is None else f", held out {held_out:.4f}"
+        for number in sorted(n for n in losses if n > self._round):
+            held_out = f", held out {scores[number]:.4f}" if number in scores else ""
             yield (
-                f"run-rounds: round {number}/{total}: loss {loss:.4f}, accuracy {training or 0.0:.4f}{score}, "
-                f"{seconds or 0.0:.1f} s"
+                f"run-rounds: round {number}/{total}: loss {losses[number]:.4f}, {metric} "
+                f"{trained.get(number, 0.0):.4f}{held_out}, {seconds.get(number, 0.0):.1f} s"
             )
             self._round = number
 

@@ -12,10 +12,10 @@ seed: 7
 data: {source: digits}
 learning: {client: {learning_rate: 0.05}}
 compare: {centralized: true}
-gate: {min_accuracy: 0.9, max_gap_to_centralized: 0.03, max_loss_against_champion: 0.01}
+gate: {min: 0.9, max_gap_to_centralized: 0.03, max_loss_against_champion: 0.01}
 variants:
-  - {kind: float32, max_accuracy_loss: 0.001}
-  - {kind: int8, max_accuracy_loss: 0.02, max_bytes: 400000}
+  - {kind: float32, max_score_loss: 0.001}
+  - {kind: int8, max_score_loss: 0.02, max_bytes: 400000}
 devices:
   - {name: gateway}
   - {name: hub, kinds: [int8], max_bytes: 400000}

@@ -12,7 +12,7 @@ def published(url: str, kind: str = "float32", **facts: Any) -> PublishedVariant
     """A variant whose file lies at `url`; `facts` replace what is said of the file there."""
     usual: dict[str, Any] = {
         "compressed_bytes": 100,
-        "accuracy": 0.97,
+        "score": 0.97,
         "latency_ms_1": 0.1,
         "latency_ms_500": 9.0,
     }
@@ -34,7 +34,7 @@ def model_version(variants: list[PublishedVariant], **facts: Any) -> ModelVersio
         "git_commit": "unknown",
         "run": "run-1",
         "champion": True,
-        "accuracy": 0.98,
+        "score": 0.98,
         "shape": [28, 28, 1],
         "classes": 10,
         "devices": {},

@@ -14,7 +14,7 @@ from fededge.signing import SigningKey, public_file
 from fededge.task import FederatedTask
 
 FIXTURES = Path(__file__).parent / "fixtures"
-MEASURED = {"compressed_bytes": 100, "accuracy": 0.97, "latency_ms_1": 0.1, "latency_ms_500": 10.0}
+MEASURED = {"compressed_bytes": 100, "score": 0.97, "latency_ms_1": 0.1, "latency_ms_500": 10.0}
 CLASSES = {"gateway": "float32", "camera": "float32", "sensor-hub": "float32"}
 
 
@@ -50,7 +50,7 @@ class Fleet:
             "round": 12,
             "shape": [4, 4, 1],
             "classes": 3,
-            "accuracy": 0.98,
+            "score": 0.98,
             "variants": [{**variant, **MEASURED}],
             "devices": CLASSES,
         }

@@ -21,8 +21,8 @@ def measured(kind: str = "float32", **facts: Any) -> Measurement:
         "digest": storage.digest(FILES.get(kind, b"model")),
         "bytes": len(FILES.get(kind, b"model")),
         "compressed_bytes": 5,
-        "accuracy": 0.97,
-        "accuracy_loss": 0.0,
+        "score": 0.97,
+        "score_loss": 0.0,
         "latency_ms_1": 0.1,
         "latency_ms_500": 20.0,
         "shape": [28, 28, 1],
@@ -39,7 +39,7 @@ def register_version(
     files: dict[str, bytes] = FILES,
     *,
     weights: bytes = b"weights",
-    accuracy: float = 0.98,
+    score: float = 0.98,
     against: Champion | None = None,
     results: list[Measurement] | None = None,
 ) -> tuple[ModelVersion, GateDecision]:
@@ -55,10 +55,12 @@ def register_version(
         task,
         run,
         TrackedRun.join(run, task),
-        registration.Trained(state, digest, digest, round=12, accuracy=accuracy),
+        registration.Trained(state, digest, digest, round=12, metric="accuracy", score=score),
         files,
         results,
-        judge_model(task.gate, accuracy, accuracy if task.compare.centralized else None, against, digest),
+        judge_model(
+            task.gate, "accuracy", score, score if task.compare.centralized else None, against, digest
+        ),
     )
 
 

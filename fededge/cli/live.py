@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pipelines.kubeflow import Kubeflow
 
 ROUND = re.compile(
-    r": round (?P<done>\d+)/(?P<all>\d+): .*?accuracy (?P<training>[\d.]+)"
-    r"(?:, held out (?P<held_out>[\d.]+))?.*, (?P<seconds>[\d.]+) s$"
+    r": round (?P<done>\d+)/(?P<all>\d+): .*?loss \S+, (?P<metric>.+?) (?P<training>-?[\d.]+)"
+    r"(?:, held out (?P<held_out>-?[\d.]+))?.*, (?P<seconds>[\d.]+) s$"
 )
 """What `run_rounds` says of a committed round."""
 
@@ -77,7 +77,9 @@ def follow(kubeflow: "Kubeflow", run: str) -> None:
 def _described(found: re.Match[str], seconds: list[float]) -> str:
     """The score of a round, and how long the rounds still take if they go on as those before."""
     score = (
-        f"held out {found['held_out']}" if found["held_out"] else f"accuracy in training {found['training']}"
+        f"held out {found['held_out']}"
+        if found["held_out"]
+        else f"{found['metric']} in training {found['training']}"
     )
     left = (int(found["all"]) - int(found["done"])) * sum(seconds) / len(seconds)
     return f"{score}, {timedelta(seconds=round(left))} left" if left else score

@@ -26,13 +26,14 @@ def models(
     if name and not found:
         raise ReleaseError(f"no model {name!r} is registered: `fededge models` lists those that are")
     show.table(
-        ["model", "version", "aliases", "accuracy", "round", "digest", "registered"],
+        ["model", "version", "aliases", "metric", "score", "round", "digest", "registered"],
         [
             (
                 model.name,
                 model.version,
                 list(model.aliases),
-                model.accuracy,
+                model.metric,
+                model.score,
                 model.round,
                 model.digest if as_json else model.digest.removeprefix("sha256:")[:12],
                 _moment(model.created),

@@ -150,7 +150,7 @@ def cancel(
 @app.command()
 def compare(
     runs: list[str] = typer.Argument(..., help="Run ids, two or more.", show_default=False),
-    html: Path = typer.Option(None, help="Write a page with accuracy by round, too.", show_default=False),
+    html: Path = typer.Option(None, help="Write a page with scores by round, too.", show_default=False),
     as_json: bool = show.JSON,
 ) -> None:
     """Compare runs: the parameters in which they differ, and their last metrics, as MLflow has them.

@@ -11,12 +11,13 @@ from fededge.documents import Champion, GateDecision, Measurement
 from fededge.errors import ReleaseError, VariantError
 from fededge.task import DeviceClass, FederatedTask, Gate, Variant
 
-ROUNDING = 1e-9  # of a difference of two accuracies: 0.98 - 0.97 is still 0.01
+ROUNDING = 1e-9  # of a difference of two scores: 0.98 - 0.97 is still 0.01
 
 
 def judge_model(
     gate: Gate,
-    accuracy: float,
+    metric: str,
+    score: float,
     centralized: float | None,
     champion: Champion | None,
     weights_digest: str | None = None,
@@ -25,16 +26,20 @@ def judge_model(
 
     Args:
         gate: the task's gate.
-        accuracy: of the federated model on held-out examples, 0 to 1.
-        centralized: accuracy of the same model trained on all examples in one place; None where nothing was
+        metric: of all scores.
+        score: of the federated model on held-out examples.
+        centralized: score of the same model trained on all examples in one place; None where nothing was
             trained centrally.
         champion: the present champion; None for the first model.
         weights_digest: of the judged weights.
     """
     return GateDecision(
-        decision="fail" if (reasons := _against_model(gate, accuracy, centralized, champion)) else "pass",
+        decision="fail"
+        if (reasons := _against_model(gate, metric, score, centralized, champion))
+        else "pass",
         reasons=reasons,
-        accuracy=accuracy,
+        metric=metric,
+        score=score,
         centralized=centralized,
         champion=champion,
         weights_digest=weights_digest,
@@ -46,16 +51,17 @@ def judge_again(gate: Gate, decision: GateDecision, champion: Champion | None) -
     """`decision` where it was taken against today's `champion`; else the decision on the same model against it."""
     if (decision.champion and decision.champion.version) == (champion and champion.version):
         return decision
-    return judge_model(gate, decision.accuracy, decision.centralized, champion, decision.weights_digest)
+    return judge_model(
+        gate, decision.metric, decision.score, decision.centralized, champion, decision.weights_digest
+    )
 
 
 def judge_variant(gate: Variant, measured: Measurement) -> Measurement:
-    """`measured`, with the judgment whether it may be shipped: by its loss of accuracy and its size."""
+    """`measured`, with the judgment whether it may be shipped: by its loss of score and its size."""
     reasons = []
-    if not measured.accuracy_loss <= gate.max_accuracy_loss + ROUNDING:
+    if not measured.score_loss <= gate.max_score_loss + ROUNDING:
         reasons.append(
-            f"loses {measured.accuracy_loss:.4f} of accuracy, more than max_accuracy_loss "
-            f"{gate.max_accuracy_loss:g}"
+            f"loses {measured.score_loss:.4f} of {measured.metric}, more than max_score_loss {gate.max_score_loss:g}"
         )
     if gate.max_bytes is not None and not measured.bytes <= gate.max_bytes:
         reasons.append(f"has {measured.bytes:,} bytes, more than max_bytes {gate.max_bytes:,}")
@@ -92,9 +98,9 @@ def against_device(device: DeviceClass, measured: Measurement) -> list[str]:
 
 
 def choose(devices: Sequence[DeviceClass], measured: Sequence[Measurement]) -> dict[str, str]:
-    """The variant for each device class: of those that passed and fit, the most accurate.
+    """The variant for each device class: of those that passed and fit, the best.
 
-    Of equally accurate ones the smaller is taken, then the first by name.
+    Of equally good ones the smaller is taken, then the first by name.
 
     Args:
         devices: the task's device classes.
@@ -118,7 +124,7 @@ def _best(device: DeviceClass, measured: Sequence[Measurement]) -> str:
             f"no variant fits device class {device.name} ({why or 'none was built'}): relax its limits, "
             "or add a variant"
         )
-    best = min(fitting, key=lambda m: (-m.accuracy, m.bytes, m.kind))
+    best = min(fitting, key=lambda m: (-m.score, m.bytes, m.kind))
     return best.kind
 
 
@@ -127,23 +133,25 @@ def _failure(measured: Measurement) -> list[str]:
 
 
 def _against_model(
-    gate: Gate, accuracy: float, centralized: float | None, champion: Champion | None
+    gate: Gate, metric: str, score: float, centralized: float | None, champion: Champion | None
 ) -> list[str]:
     reasons = []
-    if not accuracy >= gate.min_accuracy - ROUNDING:
-        reasons.append(f"accuracy {accuracy:.4f} is below gate.min_accuracy {gate.min_accuracy:g}")
+    if gate.min is not None and not score >= gate.min - ROUNDING:
+        reasons.append(f"{metric} {score:.4f} is below gate.min {gate.min:g}")
+    if gate.max is not None and not score <= gate.max + ROUNDING:
+        reasons.append(f"{metric} {score:.4f} is above gate.max {gate.max:g}")
     if gate.max_gap_to_centralized is not None:
         alternative = math.nan if centralized is None else centralized
-        if not alternative - accuracy <= gate.max_gap_to_centralized + ROUNDING:
+        if not alternative - score <= gate.max_gap_to_centralized + ROUNDING:
             reasons.append(
-                f"accuracy {accuracy:.4f} is {alternative - accuracy:.4f} behind centralized training "
+                f"{metric} {score:.4f} is {alternative - score:.4f} behind centralized training "
                 f"({alternative:.4f}), more than gate.max_gap_to_centralized {gate.max_gap_to_centralized:g}"
             )
     if champion is not None:
-        best = math.nan if champion.accuracy is None else champion.accuracy
-        if not best - accuracy <= gate.max_loss_against_champion + ROUNDING:
+        best = math.nan if champion.score is None else champion.score
+        if not best - score <= gate.max_loss_against_champion + ROUNDING:
             reasons.append(
-                f"accuracy {accuracy:.4f} is {best - accuracy:.4f} behind the champion, version "
+                f"{metric} {score:.4f} is {best - score:.4f} behind the champion, version "
                 f"{champion.version} ({best:.4f}), more than gate.max_loss_against_champion "
                 f"{gate.max_loss_against_champion:g}"
             )

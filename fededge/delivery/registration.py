@@ -32,8 +32,9 @@ class Trained:
     digest: str
     weights_digest: str
     round: int
-    accuracy: float
-    """On held-out data, 0 to 1."""
+    metric: str
+    score: float
+    """On held-out data, in `metric`."""
 
 
 def register(
@@ -103,7 +104,8 @@ def register(
             git_commit=tracked.git_commit,
             run=run,
             champion=decision.passed,
-            accuracy=model.accuracy,
+            metric=model.metric,
+            score=model.score,
             shape=measured[0].shape,
             classes=measured[0].classes,
             variants=published,
@@ -130,7 +132,8 @@ def _create(task: FederatedTask, run: str, tracked: TrackedRun, model: Trained, 
         "task_digest": task.digest,
         "round": str(model.round),
         "git_commit": tracked.git_commit,
-        "accuracy": repr(model.accuracy),
+        "metric": model.metric,
+        "score": repr(model.score),
         "fededge.run": run,
     }
     with translated("register a model version in"):
@@ -212,7 +215,7 @@ def _publish(measured: Measurement, data: bytes) -> PublishedVariant:
         digest=measured.digest,
         bytes=measured.bytes,
         compressed_bytes=measured.compressed_bytes,
-        accuracy=measured.accuracy,
+        score=measured.score,
         latency_ms_1=measured.latency_ms_1,
         latency_ms_500=measured.latency_ms_500,
     )

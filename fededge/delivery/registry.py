@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fededge import settings, storage
 from fededge import task as tasks
 from fededge.documents import Champion, GateDecision, ModelVersion, Rollback
+from fededge.documents.base import ACCURACY
 from fededge.errors import ReleaseError
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, is_missing, public_uri, translated
@@ -54,14 +55,20 @@ class Entry:
         return int(self.tags.get("round", 0))
 
     @property
-    def accuracy(self) -> float | None:
-        """On held-out examples, 0 to 1; None where nobody measured it."""
-        return float(self.tags["accuracy"]) if "accuracy" in self.tags else None
+    def metric(self) -> str:
+        """Of its score; versions of FedEdge 0.1 knew accuracy alone."""
+        return self.tags.get("metric", ACCURACY)
+
+    @property
+    def score(self) -> float | None:
+        """On held-out examples; None where nobody measured it."""
+        value = self.tags.get("score", self.tags.get(ACCURACY))
+        return None if value is None else float(value)
 
     @property
     def champion(self) -> Champion:
         """This version as the one that others are held against."""
-        return Champion(version=self.version, accuracy=self.accuracy)
+        return Champion(version=self.version, score=self.score)
 
     @property
     def decision(self) -> GateDecision | None:

@@ -136,7 +136,7 @@ class Agent:
             digest=running.release.variant.digest if running else None,
             status="failed" if error else "running",
             error=error,
-            accuracy=running.performance.accuracy if running else None,
+            score=running.performance.score if running else None,
             latency_ms=running.performance.latency_ms if running else None,
             at=time.time(),
         )

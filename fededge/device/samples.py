@@ -25,9 +25,9 @@ class Samples:
 
 @dataclass(frozen=True)
 class Performance:
-    """`accuracy`: in [0, 1], None without samples; `latency_ms`: median for one example."""
+    """`score`: None without samples; `latency_ms`: median for one example."""
 
-    accuracy: float | None
+    score: float | None
     latency_ms: float
 
 
@@ -70,5 +70,5 @@ def _measure(model: LoadedModel, x: np.ndarray, y: np.ndarray | None) -> Perform
         raise ReleaseError(f"the model fails on this device: {error}. Release a working variant") from error
     if not np.isfinite(outputs).all():
         raise ReleaseError("the model's outputs are not finite. Release a working variant")
-    accuracy = None if y is None else float((outputs.argmax(axis=1) == y).mean())
-    return Performance(accuracy, round(1000 * median(seconds), 4))
+    score = None if y is None else float((outputs.argmax(axis=1) == y).mean())
+    return Performance(score, round(1000 * median(seconds), 4))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -15,6 +16,8 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+ACCURACY = "accuracy"
+"""The metric of documents that do not say which: there was no other one."""
 
 
 class Part(BaseModel):
@@ -151,6 +154,11 @@ def first_mistake(error: ValidationError) -> str:
     mistake = error.errors(include_url=False, include_input=False)[0]
     place = shown(".".join(map(str, mistake["loc"])), 200)
     return f"{place or 'document'}: {shown(mistake['msg'], 200)}"
+
+
+def renamed(content: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """`content` with the keys of `names` called what they are called today."""
+    return {names.get(name, name): value for name, value in content.items()}
 
 
 def _names(model: type[Part]) -> set[str]:

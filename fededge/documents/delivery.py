@@ -4,10 +4,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from fededge.documents.base import Count, Digest, Document, NotNegative, Part, Share
+from fededge.documents.base import ACCURACY, Count, Digest, Document, NotNegative, Part, renamed
 
 MODEL_LIMIT = 256 << 20
 """Bytes of the largest model file."""
+SCORE = {"accuracy": "score"}
+"""What scores were called in documents of version 1."""
 
 
 class Measurement(Document):
@@ -17,8 +19,8 @@ class Measurement(Document):
         kind: of variant.
         digest: of the file.
         bytes: its size; `compressed_bytes`: that of the gzipped file.
-        accuracy: on held-out examples.
-        accuracy_loss: by how much that is behind the model it was built from.
+        score: on held-out examples, in `metric`; higher is better.
+        score_loss: by how much that is behind the model it was built from.
         shape: of one example, without the batch dimension.
         classes: length of the output for one example.
         latency_ms_1: median milliseconds for one example on one thread; `latency_ms_500`: for 500 at once.
@@ -27,13 +29,15 @@ class Measurement(Document):
     """
 
     KIND: ClassVar = "measurement"
+    VERSION: ClassVar = 2
 
     kind: str
     digest: Digest
     bytes: int = Field(ge=1)
     compressed_bytes: int = Field(ge=1)
-    accuracy: Share
-    accuracy_loss: float
+    metric: str = ACCURACY
+    score: float
+    score_loss: float
     shape: list[Count]
     classes: int = Field(ge=1)
     latency_ms_1: NotNegative
@@ -43,15 +47,16 @@ class Measurement(Document):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Records of version 0 left out the shape at first."""
+        """Until version 1 scores were accuracies; records of version 0 left out the shape at first."""
+        content = renamed(content, {**SCORE, "accuracy_loss": "score_loss"})
         return {"shape": [], "classes": 1, **super().upgraded(content, version)}
 
 
 class Champion(Part):
-    """The version that held the alias champion when a decision was made, and its accuracy."""
+    """The version that held the alias champion when a decision was made, and its score in the same metric."""
 
     version: int = Field(ge=1)
-    accuracy: float | None = None
+    score: float | None = None
 
 
 class GateDecision(Document):
@@ -60,7 +65,8 @@ class GateDecision(Document):
     Attributes:
         decision: `pass` or `fail`.
         reasons: what speaks against the model.
-        accuracy: of the model on held-out examples.
+        metric: of all scores.
+        score: of the model on held-out examples.
         centralized: that of centralized training, where the task compares with it.
         champion: the champion at that moment, which the model was held against.
         weights_digest: of the weights that were judged.
@@ -68,11 +74,13 @@ class GateDecision(Document):
     """
 
     KIND: ClassVar = "gate-decision"
+    VERSION: ClassVar = 2
 
     decision: Literal["pass", "fail"]
     reasons: list[str]
-    accuracy: Share
-    centralized: Share | None = None
+    metric: str = ACCURACY
+    score: float
+    centralized: float | None = None
     champion: Champion | None = None
     weights_digest: Digest | None = None
     at: NotNegative = 0.0
@@ -84,9 +92,11 @@ class GateDecision(Document):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Version 0 wrote `centralised`."""
-        old = {"centralized": content["centralised"]} if "centralised" in content else {}
-        return super().upgraded(content, version) | old
+        """Until version 1 scores were accuracies; version 0 wrote `centralised`."""
+        content = renamed(content, {**SCORE, "centralised": "centralized"})
+        if champion := content.get("champion"):
+            content["champion"] = renamed(champion, SCORE)
+        return super().upgraded(content, version)
 
 
 class VariantFile(Part):
@@ -102,7 +112,7 @@ class PublishedVariant(VariantFile):
     """A variant of a model version, with what it was measured at."""
 
     compressed_bytes: int = Field(ge=1)
-    accuracy: Share
+    score: float
     latency_ms_1: NotNegative
     latency_ms_500: NotNegative
 
@@ -120,7 +130,8 @@ class ModelVersion(Document):
         git_commit: of the code that made them.
         run: id of the pipeline run.
         champion: whether its gate let it pass when it was registered.
-        accuracy: on held-out examples.
+        metric: of all scores.
+        score: on held-out examples.
         shape: of one example, without the batch dimension.
         classes: length of the output for one example.
         variants: those that passed their gates.
@@ -128,6 +139,7 @@ class ModelVersion(Document):
     """
 
     KIND: ClassVar = "model-version"
+    VERSION: ClassVar = 2
     REMEDY: ClassVar = "Register the model again (`fededge run --fresh`)"
     UNVERSIONED: ClassVar = True
 
@@ -140,11 +152,19 @@ class ModelVersion(Document):
     git_commit: str
     run: str
     champion: bool
-    accuracy: Share
+    metric: str = ACCURACY
+    score: float
     shape: list[Count]
     classes: int = Field(ge=1)
     variants: list[PublishedVariant]
     devices: dict[str, str]
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Until version 1 scores were accuracies."""
+        content = renamed(content, SCORE)
+        content["variants"] = [renamed(variant, SCORE) for variant in content["variants"]]
+        return super().upgraded(content, version)
 
     def variant(self, kind: str) -> PublishedVariant | None:
         """The published variant of `kind`, or None."""

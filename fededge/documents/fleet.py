@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from fededge import storage
-from fededge.documents.base import Digest, Document, NotNegative, Share
+from fededge.documents.base import ACCURACY, Digest, Document, NotNegative, renamed
 from fededge.documents.delivery import VariantFile
 from fededge.errors import DocumentError, IntegrityError, ReleaseError, StorageError
 from fededge.signing import TrustedKey
@@ -113,12 +113,13 @@ class DeviceReport(Document):
     Attributes:
         status: `failed` when its last attempt to follow the release failed; what it goes on running
             (if anything) is still in `version`, `kind` and `digest`.
-        accuracy: on the device's own samples, in [0, 1]; None where it has none.
+        score: on the device's own samples, in `metric`; None where it has none.
         latency_ms: median time for one example, in milliseconds.
         at: when, in seconds since the epoch.
     """
 
     KIND: ClassVar = "device-report"
+    VERSION: ClassVar = 2
     LIMIT: ClassVar = 1 << 14
     REMEDY: ClassVar = "Update the device's agent"
     UNVERSIONED: ClassVar = True
@@ -130,9 +131,15 @@ class DeviceReport(Document):
     digest: Digest | None
     status: Literal["running", "failed"]
     error: Annotated[str, Field(max_length=ERROR_LIMIT)] | None
-    accuracy: Share | None
+    metric: Annotated[str, Field(max_length=200)] = ACCURACY
+    score: float | None
     latency_ms: NotNegative | None
     at: NotNegative
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Until version 1 the score was an accuracy."""
+        return super().upgraded(renamed(content, {"accuracy": "score"}), version)
 
     def to_report(self) -> dict[str, Any]:
         """The report as plain values, by the names that it has in JSON."""
@@ -143,9 +150,15 @@ class DeviceReports(Document):
     """What the devices of a run reported: the last report of each."""
 
     KIND: ClassVar = "device-reports"
+    VERSION: ClassVar = 2
     BARE_LIST: ClassVar = "devices"
 
     devices: list[DeviceReport]
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Reports in it are of version 1, too."""
+        return {"devices": [DeviceReport.upgraded(report, version) for report in content["devices"]]}
 
 
 def reports_url(root: str, task: str) -> str:

@@ -1,11 +1,15 @@
-"""Documents about learning: rounds and evaluations."""
+"""Documents about learning: rounds and evaluations.
+
+A **score** is in the metric of the label's kind, the higher the better (fededge.metrics). Documents of version 1 knew
+accuracy alone, and called it so.
+"""
 
 from typing import Any, ClassVar
 
 from pydantic import Field
 
+from fededge.documents.base import ACCURACY, Count, Digest, Document, NotNegative, Part, Share, renamed
 from fededge.documents.data import Schema
-from fededge.documents.base import Count, Digest, Document, NotNegative, Part, Share
 
 
 class Variable(Part):
@@ -39,9 +43,9 @@ class Plan(Document):
 
 
 class Score(Part):
-    """How good a model is on held-out examples; `loss` is the mean in nats."""
+    """How good a model is on held-out examples; `loss` is their mean, of cross-entropy in nats."""
 
-    accuracy: Share
+    score: float
     loss: NotNegative
     examples: Count
 
@@ -55,11 +59,11 @@ class RoundRecord(Part):
         reported: ids of those whose update counts, sorted.
         failed: reason by id of those whose update does not.
         examples: sample passes of the reported updates.
-        loss: mean over them during training, in nats; `accuracy` likewise.
+        loss: mean over them during training; `score` likewise.
         seconds: how long the round took.
         at: when it was committed, in seconds since the epoch.
         bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
-        score: of the weights after the round, on held-out examples.
+        held_out: of the weights after the round, on held-out examples.
     """
 
     round: int = Field(ge=1)
@@ -68,21 +72,36 @@ class RoundRecord(Part):
     failed: dict[str, str] = {}
     examples: NotNegative
     loss: float
-    accuracy: float
+    score: float
     seconds: NotNegative
     at: NotNegative
     bytes_sent: Count = 0
     bytes_received: Count = 0
-    score: Score | None = None
+    held_out: Score | None = None
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """The fields of today in a record of version 1 of the document around it."""
+        held_out = content.get("score")
+        scored = {"held_out": renamed(held_out, {"accuracy": "score"})} if held_out else {}
+        rest = {name: value for name, value in content.items() if name != "score"}
+        return renamed(rest, {"accuracy": "score"}) | scored
 
 
 class Rounds(Document):
     """The rounds that one step committed."""
 
     KIND: ClassVar = "rounds"
+    VERSION: ClassVar = 2
     BARE_LIST: ClassVar = "rounds"
 
     rounds: list[RoundRecord]
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Until version 1 scores were accuracies."""
+        content = super().upgraded(content, version)
+        return {"rounds": [RoundRecord.upgraded(record) for record in content["rounds"]]}
 
 
 class ClassScore(Part):
@@ -99,7 +118,7 @@ class ClientScore(Part):
     """Scores of the global model on one client's own held-out examples."""
 
     id: str
-    accuracy: Share
+    score: float
     loss: NotNegative
     examples: Count
 
@@ -108,7 +127,7 @@ class Pass(Part):
     """Scores on held-out examples after one pass of centralized training."""
 
     round: Count
-    accuracy: Share
+    score: float
     loss: NotNegative
 
 
@@ -117,7 +136,8 @@ class Evaluation(Document):
 
     Attributes:
         round: after which it was evaluated.
-        accuracy: on the held-out examples; `loss`: their mean cross-entropy in nats.
+        metric: of all scores.
+        score: on the held-out examples; `loss`: their mean loss, of cross-entropy in nats.
         examples: how many were held out.
         samples: sample passes that training took until then.
         per_class: scores by class.
@@ -128,9 +148,11 @@ class Evaluation(Document):
     """
 
     KIND: ClassVar = "evaluation"
+    VERSION: ClassVar = 2
 
     round: Count
-    accuracy: Share
+    metric: str = ACCURACY
+    score: float
     loss: NotNegative
     examples: Count
     samples: NotNegative
@@ -143,6 +165,8 @@ class Evaluation(Document):
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
         """Version 0 had labels as numbers, and no round for centralized training in its first form."""
-        content = super().upgraded(content, version)
+        content = super().upgraded(renamed(content, {"accuracy": "score"}), version)
         content["per_class"] = [{**row, "label": str(row["label"])} for row in content.get("per_class", [])]
+        for name in ("clients", "passes"):
+            content[name] = [renamed(row, {"accuracy": "score"}) for row in content.get(name, [])]
         return {"round": 0, "samples": 0, "confusion": [], **content}

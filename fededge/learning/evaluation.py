@@ -10,6 +10,7 @@ from fededge.documents import ClassScore, ClientCounts, ClientScore, Evaluation,
 from fededge.errors import DivergedError, RoundError
 from fededge.learning.interfaces import ClientRuntime, EvaluationReport, ModelSpec
 from fededge.learning.state import State
+from fededge.metrics import METRIC
 from fededge.weights import Weights
 
 SMALLEST = 1e-7
@@ -37,7 +38,8 @@ def evaluate(
     hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     return Evaluation(
         round=round,
-        accuracy=float(hits.sum() / len(y)),
+        metric=METRIC[label.kind],
+        score=float(hits.sum() / len(y)),
         loss=loss,
         examples=len(y),
         samples=samples,
@@ -64,7 +66,7 @@ def scorer(model: ModelSpec, x: np.ndarray, y: np.ndarray) -> Callable[[Weights]
     def score(weights: Weights) -> Score:
         scores = model.predict(weights, x)
         loss = _loss(scores, y)
-        return Score(accuracy=float((scores.argmax(axis=1) == y).mean()), loss=loss, examples=len(y))
+        return Score(score=float((scores.argmax(axis=1) == y).mean()), loss=loss, examples=len(y))
 
     return score
 
@@ -118,8 +120,7 @@ def _screened(report: EvaluationReport, held: ClientCounts) -> ClientScore | str
     examples, correct, loss = (_number(report.counts, key) for key in ("examples", "correct", "loss_sum"))
     if not 0 < examples <= held.test or not 0 <= correct <= examples or not 0 <= loss < math.inf:
         return f"claims {examples:g} test examples of {held.test}, {correct:g} correct, loss {loss:g}"
-    accuracy, mean = correct / examples, loss / examples
-    return ClientScore(id=held.id, accuracy=accuracy, loss=mean, examples=int(examples))
+    return ClientScore(id=held.id, score=correct / examples, loss=loss / examples, examples=int(examples))
 
 
 def _number(counts: Mapping[str, Any], key: str) -> float:

@@ -70,12 +70,12 @@ def run_rounds(
     return state
 
 
-def line(record: RoundRecord, total: int) -> str:
-    """A committed round of `total` in one line for people."""
-    held_out = f", held out {record.score.accuracy:.4f}" if record.score else ""
+def line(record: RoundRecord, total: int, metric: str) -> str:
+    """A committed round of `total` in one line for people; its scores are in `metric`."""
+    held_out = f", held out {record.held_out.score:.4f}" if record.held_out else ""
     return (
         f"round {record.round}/{total}: {len(record.reported)} of {len(record.cohort)} clients, loss "
-        f"{record.loss:.4f}, accuracy {record.accuracy:.4f}{held_out}, {record.seconds:.1f} s"
+        f"{record.loss:.4f}, {metric} {record.score:.4f}{held_out}, {record.seconds:.1f} s"
     )
 
 
@@ -104,12 +104,12 @@ def _next(
         failed=result.failed,
         examples=result.examples,
         loss=result.loss,
-        accuracy=result.accuracy,
+        score=result.score,
         seconds=ended - started,
         at=ended,
         bytes_sent=result.bytes_sent,
         bytes_received=result.bytes_received,
-        score=score(result.weights) if score else None,
+        held_out=score(result.weights) if score else None,
     )
     history = [*state.history, record]
     return State(state.task, number, result.weights, result.server, history)

@@ -8,7 +8,7 @@ and the client. docs/formats.md describes the bytes.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,12 +31,19 @@ class StateHeader(Document):
     """
 
     KIND: ClassVar = "state"
+    VERSION: ClassVar = 2
     REMEDY: ClassVar = "Give a file that run_rounds or initialize_model wrote"
     UNVERSIONED: ClassVar = True
 
     task: str
     round: Count
     history: list[RoundRecord]
+
+    @classmethod
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """Until version 1 the records' scores were accuracies."""
+        content = super().upgraded(content, version)
+        return {**content, "history": [RoundRecord.upgraded(record) for record in content.get("history", [])]}
 
 
 @dataclass(frozen=True)

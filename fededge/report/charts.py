@@ -8,7 +8,7 @@ where it cannot be seen.
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from fededge.documents import Evaluation, Measurement, RoundRecord
+from fededge.report.formatting import PERCENTAGES, score, titled
 
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
@@ -63,15 +64,15 @@ MAX_MARKERS = 60
 
 
 def rounds_chart(
-    metric: Literal["accuracy", "loss"],
+    metric: str,
     rounds: Sequence[RoundRecord],
     evaluations: Sequence[Evaluation],
     centralized: Evaluation | None,
 ) -> str:
-    """Accuracy or loss by round, training and held-out, with centralized training as a level.
+    """The score or the loss by round, training and held-out, with centralized training as a level.
 
     Args:
-        metric: what to draw.
+        metric: of the scores that are drawn, or "loss".
         rounds: with their training metrics and, where it was measured, the score on held-out data.
         evaluations: the global model on held-out data after some rounds.
         centralized: the comparison, if it was trained: a line where each pass was scored, else a level.
@@ -79,10 +80,11 @@ def rounds_chart(
     Returns:
         An SVG element; "" where there is nothing to draw.
     """
-    training = [(record.round, getattr(record, metric)) for record in rounds]
-    tested = _held_out(metric, rounds, evaluations)
-    level = getattr(centralized, metric) if centralized else None
-    passes = [(found.round, getattr(found, metric)) for found in centralized.passes] if centralized else []
+    field = "loss" if metric == "loss" else "score"
+    training = [(record.round, getattr(record, field)) for record in rounds]
+    tested = _held_out(field, rounds, evaluations)
+    level = getattr(centralized, field) if centralized else None
+    passes = [(found.round, getattr(found, field)) for found in centralized.passes] if centralized else []
     if not training and not tested:
         return ""
     with matplotlib.rc_context(_STYLE):
@@ -105,9 +107,9 @@ def rounds_chart(
             color = _COLORS["federated"]
             axes.plot(*zip(*tested, strict=True), style, color=color, label="federated, held out")
             axes.annotate(
-                f"{tested[-1][1]:.2%}".replace("%", " %") if metric == "accuracy" else f"{tested[-1][1]:.4f}",
+                score(tested[-1][1], metric),
                 tested[-1],
-                xytext=(4, -11) if metric == "accuracy" else (4, 9),
+                xytext=(4, -11) if field == "score" else (4, 9),
                 textcoords="offset points",
                 ha="right",
                 va="center",
@@ -117,12 +119,12 @@ def rounds_chart(
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
-        if metric == "accuracy":
+        if metric in PERCENTAGES:
             _percent_axis(axes)
-        else:
+        elif metric == "loss":
             axes.set_ylim(bottom=0)
         _legend(figure)
-        described = [f"{metric.capitalize()} by round."]
+        described = [f"{titled(metric)} by round."]
         if training:
             described.append(f"Clients in training, round {training[-1][0]}: {training[-1][1]:.4f}.")
         if tested:
@@ -133,16 +135,16 @@ def rounds_chart(
             )
         if level is not None:
             described.append(f"Centralized: {level:.4f}.")
-        return _svg(figure, f"{metric}-by-round", f"{metric.capitalize()} by round", " ".join(described))
+        return _svg(figure, f"{field}-by-round", f"{titled(metric)} by round", " ".join(described))
 
 
-def runs_chart(accuracies: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Accuracy on held-out data by round of several runs: one line each, named after its run.
+def runs_chart(metric: str, scores: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Scores in `metric` on held-out data by round of several runs: one line each, named after its run.
 
     Returns:
         An SVG element; "" where there is nothing to draw.
     """
-    drawn = {run: points for run, points in accuracies.items() if points}
+    drawn = {run: points for run, points in scores.items() if points}
     if not drawn:
         return ""
     with matplotlib.rc_context(_STYLE):
@@ -154,25 +156,26 @@ def runs_chart(accuracies: Mapping[str, Sequence[tuple[int, float]]]) -> str:
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
-        _percent_axis(axes)
+        if metric in PERCENTAGES:
+            _percent_axis(axes)
         _legend(figure)
         ends = [f"{run}: {points[-1][1]:.4f} after round {points[-1][0]}" for run, points in drawn.items()]
-        return _svg(figure, "runs", "Accuracy on held-out data by round", "; ".join(ends) + ".")
+        return _svg(figure, "runs", f"{titled(metric)} on held-out data by round", "; ".join(ends) + ".")
 
 
 def size_chart(variants: Sequence[Measurement]) -> str:
-    """Accuracy of each variant over its size in bytes; "" where none was measured."""
+    """Score of each variant over its size in bytes; "" where none was measured."""
     if not variants:
         return ""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(5.2, 3.0)
-        heights = [found.accuracy for found in variants]
+        heights = [found.score for found in variants]
         room = max(max(heights) - min(heights), 0.002)
         axes.set_xlim(0, max(found.bytes for found in variants) * 1.15)
         axes.set_ylim(min(heights) - room * 0.4, max(heights) + room * 0.8)
         taken: list[tuple[float, float]] = []
         for found in sorted(variants, key=lambda found: (found.bytes, found.kind)):
-            place = (found.bytes, found.accuracy)
+            place = (found.bytes, found.score)
             axes.plot(
                 *place,
                 "o" if found.passed else "X",
@@ -182,7 +185,7 @@ def size_chart(variants: Sequence[Measurement]) -> str:
             )
             x, y = axes.transAxes.inverted().transform(axes.transData.transform(place))
             while any(abs(x - left) < 0.17 and abs(y - height) < 0.085 for left, height in taken):
-                y += 0.085  # labels of variants of one size and accuracy stand above each other
+                y += 0.085  # labels of variants of one size and score stand above each other
             taken.append((x, y))
             axes.annotate(
                 _label(found.kind),
@@ -196,15 +199,16 @@ def size_chart(variants: Sequence[Measurement]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1000:,.0f}"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=2, symbol=" %"))
+        if variants[0].metric in PERCENTAGES:
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=2, symbol=" %"))
         axes.set_xlabel("size in kB")
         axes.grid()
         described = "; ".join(
-            f"{_label(found.kind)} {found.bytes:,} bytes, {found.accuracy:.4f}"
+            f"{_label(found.kind)} {found.bytes:,} bytes, {found.score:.4f}"
             f"{'' if found.passed else ', gate not passed'}"
             for found in variants
         )
-        return _svg(figure, "size-accuracy", "Size and accuracy of the variants", described + ".")
+        return _svg(figure, "size-score", f"Size and {variants[0].metric} of the variants", described + ".")
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -235,11 +239,11 @@ def _legend(figure: Figure) -> None:
 
 
 def _held_out(
-    metric: str, rounds: Sequence[RoundRecord], evaluations: Sequence[Evaluation]
+    field: str, rounds: Sequence[RoundRecord], evaluations: Sequence[Evaluation]
 ) -> list[tuple[int, float]]:
     """Scores of the global model on held-out data by round: of each round that has one, else of evaluations."""
-    points = {found.round: getattr(found, metric) for found in evaluations}
-    points |= {record.round: getattr(record.score, metric) for record in rounds if record.score}
+    points = {found.round: getattr(found, field) for found in evaluations}
+    points |= {record.round: getattr(record.held_out, field) for record in rounds if record.held_out}
     trained = {number: value for number, value in points.items() if number > 0}
     return sorted((trained or points).items())  # the untrained model would set the scale
 

@@ -8,9 +8,9 @@ import jinja2
 from markupsafe import Markup
 
 from fededge.report import charts
+from fededge.report.formatting import titled
 from fededge.tracking.run import TrackedRun
 
-ACCURACY = "federated/accuracy"
 FOLDER = Path(__file__).parent
 
 
@@ -30,13 +30,15 @@ class Comparison:
         runs: their ids.
         parameters: those that are not the same in all of them.
         metrics: the last value of each, in every run that has it.
-        accuracies: by run, the accuracy on held-out data by round.
+        metric: of the scores, of the first run.
+        scores: by run with that metric, the score on held-out data by round.
     """
 
     runs: list[str]
     parameters: list[Row]
     metrics: list[Row]
-    accuracies: dict[str, list[tuple[int, float]]]
+    metric: str
+    scores: dict[str, list[tuple[int, float]]]
 
     @property
     def rows(self) -> list[Row]:
@@ -54,7 +56,8 @@ class Comparison:
         )
         text = environment.get_template("comparison.html").render(
             comparison=self,
-            chart=Markup(charts.runs_chart(self.accuracies)),
+            chart=Markup(charts.runs_chart(self.metric, self.scores)),
+            title=titled(self.metric),
             style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
         )
         return text.encode("utf-8", errors="replace")
@@ -67,12 +70,14 @@ def compare(runs: Sequence[str]) -> Comparison:
         TrackingError: MLflow cannot be reached, or does not know one of them.
     """
     tracked = [TrackedRun.find(run) for run in runs]
+    metric = tracked[0].metric
     parameters = _rows([each.parameters for each in tracked])
     return Comparison(
         runs=list(runs),
         parameters=[row for row in parameters if len(set(row.values)) > 1],
         metrics=_rows([each.metrics for each in tracked]),
-        accuracies={run: each.points(ACCURACY) for run, each in zip(runs, tracked, strict=True)},
+        metric=metric,
+        scores={run: each.held_out for run, each in zip(runs, tracked, strict=True) if each.metric == metric},
     )
 
 

@@ -10,6 +10,9 @@ from functools import cached_property
 import yaml
 
 from fededge.documents import Evaluation, Measurement, StepRecord
+from fededge.documents.base import ACCURACY
+from fededge.metrics import METRIC
+from fededge.report.formatting import PERCENTAGES, titled
 from fededge.report.records import Facts
 from fededge.report.rows import (
     ClientRow,
@@ -73,10 +76,19 @@ class Report:
         return self.facts.evaluations[-1] if self.facts.evaluations else None
 
     @property
+    def metric(self) -> str:
+        """In which scores are: the metric of the label's kind."""
+        facts = self.facts
+        for found in (self.evaluation, facts.centralized, facts.gate, *facts.variants, *facts.devices):
+            if found:
+                return found.metric
+        return METRIC[facts.population.example.label.kind] if facts.population else ACCURACY
+
+    @property
     def gap(self) -> float | None:
-        """Centralized accuracy minus federated accuracy; None without one of them."""
+        """Centralized score minus federated score; None without one of them."""
         federated, centralized = self.evaluation, self.facts.centralized
-        return centralized.accuracy - federated.accuracy if federated and centralized else None
+        return centralized.score - federated.score if federated and centralized else None
 
     def class_name(self, index: int) -> str:
         """Name of the class with this number; the number itself where the data names none."""
@@ -95,13 +107,13 @@ class Report:
         gate, asked = self.facts.gate, self.task.gate
         if gate is None:
             return []
-        rows = [Condition("Accuracy", gate.accuracy, asked.min_accuracy, difference=False)]
+        rows = [Condition(titled(gate.metric), gate.score, asked.min, difference=False)]
         if gate.centralized is not None:
-            gap = gate.centralized - gate.accuracy
+            gap = gate.centralized - gate.score
             rows.append(Condition("Behind centralized training", gap, asked.max_gap_to_centralized))
         if gate.champion:
-            before = gate.champion.accuracy
-            lost = None if before is None else before - gate.accuracy
+            before = gate.champion.score
+            lost = None if before is None else before - gate.score
             name = f"Behind the champion, version {gate.champion.version}"
             rows.append(Condition(name, lost, asked.max_loss_against_champion))
         return rows
@@ -178,7 +190,9 @@ class Report:
         for variant in self.task.variants:
             if variant.kind == kind:
                 most = f", {variant.max_bytes:,} bytes" if variant.max_bytes else ""
-                return f"at most {variant.max_accuracy_loss * 100:g} pp lost{most}"
+                lost = variant.max_score_loss
+                words = f"{lost * 100:g} pp" if self.metric in PERCENTAGES else f"{lost:g}"
+                return f"at most {words} lost{most}"
         return "not in the task"
 
     @cached_property

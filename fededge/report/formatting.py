@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 NONE = "–"
+PERCENTAGES = frozenset({"accuracy", "balanced_accuracy"})
+"""Metrics that are shown as percent."""
+INITIALS = frozenset({"r2", "auc", "mae", "mse", "rmse"})
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -17,6 +20,24 @@ def points(value: float | None, signed: bool = True) -> str:
     if value is None:
         return NONE
     return f"{value * 100:{'+' if signed else ''}z.2f} pp".replace("-", "−").replace("+0.00 ", "0.00 ")
+
+
+def score(value: float | None, metric: str) -> str:
+    """A value of `metric`: accuracies as percent, others with four digits."""
+    return percent(value) if metric in PERCENTAGES else number(value)
+
+
+def difference(value: float | None, metric: str, signed: bool = True) -> str:
+    """A difference of two values of `metric`: of accuracies in percentage points."""
+    if value is None or metric in PERCENTAGES:
+        return points(value, signed)
+    return f"{value:{'+' if signed else ''}z,.4f}".replace("-", "−").replace("+0.0000", "0.0000")
+
+
+def titled(metric: str) -> str:
+    """The name of a metric as a heading: balanced_accuracy -> Balanced accuracy, r2 -> R2."""
+    words = metric.replace("_", " ")
+    return words.upper() if metric in INITIALS else words[:1].upper() + words[1:]
 
 
 def number(value: float | None, digits: int = 4) -> str:

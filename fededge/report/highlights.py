@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fededge.report.content import Report
-from fededge.report.formatting import count, duration, percent, size
+from fededge.report.formatting import count, difference, duration, score, size, titled
 from fededge.report.rows import Severity
 
 
@@ -18,14 +18,20 @@ class Highlight:
 
 
 def highlights(report: Report) -> list[Highlight]:
-    """Accuracy, gap to centralized training, rounds, variants, devices and time."""
+    """Score, gap to centralized training, rounds, variants, devices and time."""
     facts, final, found = report.facts, report.evaluation, []
     if final:
         note = f"held out, {count(final.examples)} examples"
-        found.append(Highlight("Accuracy", percent(final.accuracy), note))
+        found.append(Highlight(titled(final.metric), score(final.score, final.metric), note))
     if report.gap is not None:
         side = "below" if report.gap >= 0 else "above"
-        found.append(Highlight("Gap", f"{abs(report.gap) * 100:.2f} pp", f"{side} centralized training"))
+        found.append(
+            Highlight(
+                "Gap",
+                difference(abs(report.gap), report.metric, signed=False),
+                f"{side} centralized training",
+            )
+        )
     if facts.rounds:
         failed = sum(len(record.failed) for record in facts.rounds)
         note = f"of {report.task.learning.rounds}"

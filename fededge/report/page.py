@@ -19,8 +19,9 @@ MAX_CLASSES = 30
 PALETTE = 10
 """Colors for labels; a data set with more classes uses them again."""
 FILTERS = (
-    formatting.percent,
-    formatting.points,
+    formatting.score,
+    formatting.difference,
+    formatting.titled,
     formatting.number,
     formatting.count,
     formatting.size,
@@ -44,7 +45,7 @@ def render(report: Report) -> bytes:
             facts=facts,
             highlights=highlights(report),
             style=Markup(_style()),
-            accuracy_chart=Markup(charts.rounds_chart("accuracy", *learned)),
+            score_chart=Markup(charts.rounds_chart(report.metric, *learned)),
             loss_chart=Markup(charts.rounds_chart("loss", *learned)),
             size_chart=Markup(charts.size_chart(report.variants)),
             label_counts=label_counts(report),

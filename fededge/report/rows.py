@@ -25,7 +25,7 @@ class ClientRow:
 
     Attributes:
         train: training examples; `test`: held-out ones.
-        accuracy: of the global model on its held-out examples; `loss` likewise.
+        score: of the global model on its held-out examples; `loss` likewise.
         selected: rounds it was selected for; `reported`: those in which its update arrived.
         rounds: number, part and reason for each round; empty when there are too many to show.
     """
@@ -33,7 +33,7 @@ class ClientRow:
     id: str
     train: int | None
     test: int | None
-    accuracy: float | None
+    score: float | None
     loss: float | None
     selected: int
     reported: int
@@ -64,7 +64,7 @@ class DeviceRow:
     digest: str
     status: str
     severity: Severity
-    accuracy: float | None
+    score: float | None
     latency_ms: float | None
     error: str | None
     at: float
@@ -97,7 +97,7 @@ def client_rows(facts: Facts, evaluation: Evaluation | None) -> list[ClientRow]:
                 name,
                 data.train if data else None,
                 score.examples if score else data.test if data else None,
-                score.accuracy if score else None,
+                score.score if score else None,
                 score.loss if score else None,
                 selected[name],
                 reported[name],
@@ -122,7 +122,7 @@ def device_rows(facts: Facts) -> list[DeviceRow]:
                 device.digest or "",
                 status,
                 severity,
-                device.accuracy,
+                device.score,
                 device.latency_ms,
                 shortened(device.error),
                 device.at,

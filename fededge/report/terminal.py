@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fededge.report.content import Report
-from fededge.report.formatting import milliseconds, percent, short, size
+from fededge.report.formatting import milliseconds, score, short, size, titled
 from fededge.report.highlights import highlights
 
 COLORS = {"good": "green", "warn": "yellow", "bad": "red", "plain": "default"}
@@ -42,12 +42,12 @@ def summary(report: Report) -> RenderableType:
 
 
 def _variants(report: Report) -> Table:
-    table = _table("Variant", "Size", "Accuracy", "1 example", "500", "Gate", right={1, 2, 3, 4})
+    table = _table("Variant", "Size", titled(report.metric), "1 example", "500", "Gate", right={1, 2, 3, 4})
     for found in report.variants:
         table.add_row(
             Text(_plain(found.kind)),
             size(found.bytes),
-            percent(found.accuracy),
+            score(found.score, found.metric),
             milliseconds(found.latency_ms_1),
             milliseconds(found.latency_ms_500),
             Text("passed", "green") if found.passed else Text("not passed", "red"),

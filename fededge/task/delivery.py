@@ -1,10 +1,13 @@
 """The sections about delivery: comparison, gate, variants, device classes and endpoint."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from fededge.task.base import Count, Name, Part, Positive, Seconds, Share
+from fededge.task.base import Count, Name, NotNegative, Part, Positive, Seconds
+
+Metric = Annotated[str, Field(min_length=1, max_length=200)]
+"""Name of a metric, or module:function."""
 
 Kind = Literal[
     "float32",
@@ -17,6 +20,11 @@ Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|
 """A Kubernetes quantity, such as 250m of CPU or 256Mi of memory."""
 
 
+def renamed(content: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """`content` with its key `old` called `new`."""
+    return {new if key == old else key: value for key, value in content.items()}
+
+
 class Compare(Part):
     """What the federated model is held against."""
 
@@ -26,21 +34,49 @@ class Compare(Part):
 
 
 class Gate(Part):
-    """What a trained model must reach before it is shipped."""
+    """What a trained model must reach before it is shipped.
 
-    min_accuracy: Share = 0.9
-    max_gap_to_centralized: Share | None = Field(
-        None, description="most accuracy lost against centralized training; needs compare.centralized"
+    Tasks of version 0.1 knew accuracy alone, and wrote `min_accuracy`.
+    """
+
+    metric: Metric | None = Field(None, description="default: accuracy, or r2 where numbers are predicted")
+    min: float | None = Field(
+        None, description="least value; default: 0.9 where neither another metric nor max is named"
     )
-    max_loss_against_champion: Share = 0.01
+    max: float | None = Field(None, description="largest value, for metrics of which less is better")
+    max_gap_to_centralized: NotNegative | None = Field(
+        None, description="how much worse than centralized training it may be; needs compare.centralized"
+    )
+    max_loss_against_champion: NotNegative = Field(0.01, description="how much worse it may be")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        content = renamed(content, "min_accuracy", "min")
+        if (
+            "min" not in content
+            and content.get("max") is None
+            and content.get("metric") in (None, "accuracy")
+        ):
+            return {**content, "min": 0.9}
+        return content
 
 
 class Variant(Part):
     """One build of the model and the gate it must pass."""
 
     kind: Kind
-    max_accuracy_loss: Share = 0.01
+    max_score_loss: NotNegative = Field(0.01, description="how far its score may be behind the model's")
     max_bytes: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_tasks(cls, content: Any) -> Any:
+        return (
+            renamed(content, "max_accuracy_loss", "max_score_loss") if isinstance(content, dict) else content
+        )
 
 
 class DeviceClass(Part):

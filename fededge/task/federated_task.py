@@ -40,7 +40,7 @@ class FederatedTask(Part):
         Variant(kind="float32"),
         Variant(kind="float16"),
         Variant(kind="dynamic-int8"),
-        Variant(kind="int8", max_accuracy_loss=0.02),
+        Variant(kind="int8", max_score_loss=0.02),
     ]
     devices: list[DeviceClass] = []
     endpoint: Endpoint | None = None

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from fededge.documents import Ending
 from fededge.tracking.connection import connect, is_missing, translated
 from fededge.tracking.run import ENDINGS, JOINED, RUN, TrackedRun
+from fededge.tracking.step import held_out
 
 MOST = 1000
 """How many of the latest tracked runs are looked at."""
 ROUND = "train/loss"
-SCORE = "federated/accuracy"
 
 
 @dataclass(frozen=True)
 class Glance:
-    """The last round of a tracked run, and the accuracy on held-out examples, as far as it got."""
+    """The last round of a tracked run, and the score on held-out examples, as far as it got."""
 
     round: int | None
     score: float | None
@@ -48,5 +48,5 @@ def reconcile(runs: Mapping[str, Ending | None]) -> dict[str, Glance]:
                 TrackedRun.find(name).end(ending)
             rounds = client.get_metric_history(run.info.run_id, ROUND) if ROUND in run.data.metrics else []
             last = max((point.step for point in rounds), default=None)
-            found[name] = Glance(last, run.data.metrics.get(SCORE))
+            found[name] = Glance(last, run.data.metrics.get(held_out(run.data.tags)))
     return found

@@ -21,7 +21,7 @@ from fededge.processes import ended_by_exception
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, public_uri, sqlite_file, translated
 from fededge.tracking.description import COMMIT, IDENTITY, TASK, describe
-from fededge.tracking.step import Step
+from fededge.tracking.step import METRIC, Step, held_out
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,6 +114,16 @@ class TrackedRun:
     def metrics(self) -> dict[str, float]:
         """The last value of each metric when the run was joined or found."""
         return dict(self._run.data.metrics)
+
+    @property
+    def metric(self) -> str:
+        """In which metric the run's scores are."""
+        return str(self._run.data.tags.get(METRIC, "accuracy"))
+
+    @property
+    def held_out(self) -> list[tuple[int, float]]:
+        """The scores on held-out examples by round; errors as for `points`."""
+        return self.points(held_out(self._run.data.tags))
 
     def points(self, metric: str) -> list[tuple[int, float]]:
         """The values of a metric by round, each round's last.

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+METRIC = "fededge.metric"
+"""Tag of a run: in which metric its scores are."""
+HELD_OUT = "held_out"
+"""Prefix of metrics of the global model on held-out examples."""
+MEASURED = ("score_loss", "bytes", "latency_ms_1", "latency_ms_500")
+
+
+def held_out(tags: Mapping[str, str]) -> str:
+    """Name of the metric with the scores on held-out examples, by the tags of a run; 0.1 set no such tag."""
+    return f"{HELD_OUT}/{tags[METRIC]}" if METRIC in tags else "federated/accuracy"
+
+
 class Step:
     """What a step may log."""
 
@@ -22,6 +34,7 @@ class Step:
         """Use `TrackedRun.step` instead."""
         self._client = client
         self._run_id = run_id
+        self._metric = ""
         self._points: dict[str, set[tuple[int, float]]] = {}
 
     def record(self, name: str, document: Document) -> None:
@@ -33,45 +46,57 @@ class Step:
         """Log metrics at round `step`; a point that is already there is not logged twice."""
         self._log(values, step, time.time())
 
-    def round(self, record: RoundRecord) -> None:
-        """Log the metrics of a round, at the time when it was committed."""
+    def metric(self, name: str) -> None:
+        """Say in which metric scores are, so that readers find them; repeated, it says nothing new."""
+        if self._metric != name:
+            with translated("tag a run of"):
+                self._client.set_tag(self._run_id, METRIC, name)
+            self._metric = name
+
+    def round(self, record: RoundRecord, metric: str) -> None:
+        """Log a round, whose scores are in `metric`, at the time when it was committed."""
+        self.metric(metric)
         values = {
             "train/loss": record.loss,
-            "train/accuracy": record.accuracy,
+            f"train/{metric}": record.score,
             "round/cohort": len(record.cohort),
             "round/reported": len(record.reported),
             "round/seconds": record.seconds,
             "round/bytes_sent": record.bytes_sent,
             "round/bytes_received": record.bytes_received,
         }
-        if record.score is not None:
-            values |= {"federated/accuracy": record.score.accuracy, "federated/loss": record.score.loss}
+        if record.held_out is not None:
+            values |= {
+                f"{HELD_OUT}/{metric}": record.held_out.score,
+                f"{HELD_OUT}/loss": record.held_out.loss,
+            }
         self._log(values, record.round, record.at)
 
     def clients(self, evaluation: Evaluation) -> None:
-        """Log how the model does at the clients: the lowest, middle and highest accuracy among them."""
-        accuracies = [client.accuracy for client in evaluation.clients if client.examples]
+        """Log how the model does at the clients: the lowest, middle and highest score among them."""
+        scores = [client.score for client in evaluation.clients if client.examples]
         values: dict[str, float] = {"clients/failed": len(evaluation.failed)}
-        if accuracies:
+        if scores:
             values |= {
-                "clients/accuracy_min": min(accuracies),
-                "clients/accuracy_median": statistics.median(accuracies),
-                "clients/accuracy_max": max(accuracies),
+                f"clients/{evaluation.metric}_min": min(scores),
+                f"clients/{evaluation.metric}_median": statistics.median(scores),
+                f"clients/{evaluation.metric}_max": max(scores),
             }
         self.metrics(values, evaluation.round)
 
     def variant(self, measured: Measurement) -> None:
         """Log what a variant was measured at, as `variant/KIND/...`."""
-        names = ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500")
-        self.metrics({f"variant/{measured.kind}/{name}": getattr(measured, name) for name in names}, 0)
+        values: dict[str, float] = {name: getattr(measured, name) for name in MEASURED}
+        values[measured.metric] = measured.score
+        self.metrics({f"variant/{measured.kind}/{name}": value for name, value in values.items()}, 0)
 
     def gate(self, decision: GateDecision, step: int) -> None:
-        """Log a decision after round `step`: whether it passed, and the accuracies that were held against it."""
-        values: dict[str, float] = {"gate/passed": decision.passed, "gate/accuracy": decision.accuracy}
+        """Log a decision after round `step`: whether it passed, and the scores that were held against it."""
+        values: dict[str, float] = {"gate/passed": decision.passed, f"gate/{decision.metric}": decision.score}
         if decision.centralized is not None:
             values["gate/centralized"] = decision.centralized
-        if decision.champion is not None and decision.champion.accuracy is not None:
-            values["gate/champion"] = decision.champion.accuracy
+        if decision.champion is not None and decision.champion.score is not None:
+            values["gate/champion"] = decision.champion.score
         self.metrics(values, step)
 
     def _log(self, values: Mapping[str, float], step: int, at: float) -> None:

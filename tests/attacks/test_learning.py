@@ -18,7 +18,7 @@ from fededge.learning.update import Update, UpdateFormat
 from tests.attacks.hostile import PIECES, cases, changed, mutants, read_or_refused
 
 RECORD = RoundRecord(
-    round=1, cohort=["a"], reported=["a"], examples=1.0, loss=1.0, accuracy=0.5, seconds=1.0, at=1.0
+    round=1, cohort=["a"], reported=["a"], examples=1.0, loss=1.0, score=0.5, seconds=1.0, at=1.0
 )
 TENSORS = {"dense/kernel:0": np.ones((2, 3), np.float32), "dense/bias:0": np.zeros(3, np.float32)}
 STATE = State("sha256:" + "a" * 64, 1, TENSORS, [np.ones(2, np.float32)], [RECORD])

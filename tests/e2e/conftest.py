@@ -25,10 +25,10 @@ learning:
   cohort: {size: 2}
 operation: {rounds_per_step: 1}
 compare: {centralized: true}
-gate: {min_accuracy: 0.05, max_gap_to_centralized: 1.0}
+gate: {min: 0.05, max_gap_to_centralized: 1.0}
 variants:
-  - {kind: float32, max_accuracy_loss: 1.0}
-  - {kind: int8, max_accuracy_loss: 1.0}
+  - {kind: float32, max_score_loss: 1.0}
+  - {kind: int8, max_score_loss: 1.0}
 devices:
   - {name: gateway}
   - {name: sensor-hub, kinds: [int8]}

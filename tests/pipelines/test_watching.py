@@ -60,7 +60,7 @@ def run(identity: str, state: str = "RUNNING", **tasks: str) -> dict[str, Any]:
 
 
 def record(number: int) -> RoundRecord:
-    score = Score(accuracy=0.5 + number / 10, loss=1.0, examples=10)
+    score = Score(score=0.5 + number / 10, loss=1.0, examples=10)
     return RoundRecord(
         round=number,
         cohort=["a"],
@@ -68,12 +68,12 @@ def record(number: int) -> RoundRecord:
         failed={},
         examples=5.0,
         loss=1.0 / number,
-        accuracy=0.5,
+        score=0.5,
         seconds=1.0,
         at=float(number),
         bytes_sent=1,
         bytes_received=1,
-        score=score,
+        held_out=score,
     )
 
 
@@ -138,8 +138,8 @@ def test_a_run_that_ended_without_telling_mlflow_is_ended_there_once(api: FakeKu
     for name, state in (("done", "SUCCEEDED"), ("ended", "CANCELED"), ("goes-on", "RUNNING")):
         api.runs[name] = run(name, state)
         with TrackedRun.join(name, TASK).step("run_rounds") as step:
-            step.round(record(1))
-            step.round(record(2))
+            step.round(record(1), "accuracy")
+            step.round(record(2), "accuracy")
     listed = listing.cluster_runs(Kubeflow(), 10)
     for _ in range(2):
         found = reconcile({each.run: each.ending for each in listed})
@@ -163,10 +163,10 @@ def test_a_watched_run_tells_steps_and_rounds_once_each_and_its_end(api: FakeKub
     thread.start()
     wait_for(lambda: "prepare-data started" in said)
     with TrackedRun.join("r", TASK).step("run_rounds") as step:
-        step.round(record(1))
+        step.round(record(1), "accuracy")
         api.runs["r"] = run("r", prepare_data="SUCCEEDED", run_rounds="RUNNING")
         wait_for(lambda: any("round 1/3" in line for line in said))
-        step.round(record(2))
+        step.round(record(2), "accuracy")
         wait_for(lambda: any("round 2/3" in line for line in said))
     api.refuse = (503, "away for a moment")
     time.sleep(0.2)

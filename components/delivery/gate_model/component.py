@@ -24,7 +24,7 @@ def gate_model(
         run: id of the pipeline run.
         evaluation: of the federated model on held-out examples.
         state: the evaluated model.
-        centralized: accuracy of the same model after training on all examples in one place; below 0 where the
+        centralized: score of the same model after training on all examples in one place; below 0 where the
             task compares with nothing.
         decision: the gate-decision document.
 
@@ -45,7 +45,8 @@ def gate_model(
         reached = Evaluation.read(evaluation.path)
         judged = gates.judge_model(
             spec.gate,
-            reached.accuracy,
+            reached.metric,
+            reached.score,
             None if centralized < 0 else centralized,
             champion.champion if champion else None,
             weights.digest_of(states.load(state.path).weights),

@@ -15,7 +15,7 @@ def measure_variants(
     evaluation: Input[Metrics],
     measurements: Output[Metrics],
 ) -> None:
-    """Measure each variant's size, accuracy and latency in LiteRT, and hold it against its gate.
+    """Measure each variant's size, score and latency in LiteRT, and hold it against its gate.
 
     A variant that fails its gate is recorded as such and does not fail the step. A retry measures
     the same but for latency.
@@ -40,15 +40,18 @@ def measure_variants(
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("measure_variants") as step:
         lineage.verify(variants, test, evaluation)
-        reference = Evaluation.read(evaluation.path).accuracy
+        reference = Evaluation.read(evaluation.path).score
         x, y = examples.read(test.path)
         for kind in variants.metadata["kinds"]:
             figures = measure(storage.read(str(Path(variants.path) / kind)), kind, x, y, reference)
             judged = gates.judge_variant(gates.variant_gate(spec, kind), figures)
             judged.write(Path(measurements.path) / f"{kind}.json")
-            for name in ("accuracy", "accuracy_loss", "bytes", "latency_ms_1", "latency_ms_500"):
+            measurements.log_metric(f"{kind}/{judged.metric}", judged.score)
+            for name in ("score_loss", "bytes", "latency_ms_1", "latency_ms_500"):
                 measurements.log_metric(f"{kind}/{name}", getattr(judged, name))
             step.variant(judged)
             step.record(f"variant-{kind}", judged)
-            print(f"fededge: {kind} has accuracy {judged.accuracy:.4f}, {judged.bytes:,} bytes", flush=True)
+            print(
+                f"fededge: {kind} has {judged.metric} {judged.score:.4f}, {judged.bytes:,} bytes", flush=True
+            )
         lineage.seal(measurements, parents=[variants, test, evaluation])

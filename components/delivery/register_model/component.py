@@ -54,6 +54,7 @@ def register_model(
         kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
+        reached = Evaluation.read(evaluation.path)
         registered, final = registration.register(
             spec,
             run,
@@ -63,7 +64,8 @@ def register_model(
                 digest=state.metadata["digest"],
                 weights_digest=weights.digest_of(trained.weights),
                 round=trained.round,
-                accuracy=Evaluation.read(evaluation.path).accuracy,
+                metric=reached.metric,
+                score=reached.score,
             ),
             {kind: storage.read(str(Path(variants.path) / kind)) for kind in kinds},
             [Measurement.read(Path(measurements.path) / f"{kind}.json") for kind in kinds],

@@ -68,7 +68,7 @@ def evaluate_model(
                 merged.write(ranges.path)
                 lineage.seal(ranges, parents=[state, population], round=current.round)
         result.write(evaluation.path)
-        evaluation.log_metric("accuracy", result.accuracy)
+        evaluation.log_metric(result.metric, result.score)
         evaluation.log_metric("loss", result.loss)
         lineage.seal(evaluation, parents=[state, population, data, test], round=current.round)
         labels = [row.label for row in result.per_class]
@@ -77,4 +77,6 @@ def evaluate_model(
         step.record(f"evaluation-{current.round:04d}", result)
         for client, reason in result.failed.items():
             print(f"fededge: {client} did not evaluate the model: {reason}")
-        print(f"fededge: after round {current.round}: accuracy {result.accuracy:.4f}, loss {result.loss:.4f}")
+        print(
+            f"fededge: after round {current.round}: {result.metric} {result.score:.4f}, loss {result.loss:.4f}"
+        )

@@ -46,6 +46,7 @@ def run_rounds(
     from fededge.learning.checkpoints import Checkpoints, run_key
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
+    from fededge.metrics import METRIC
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
@@ -54,18 +55,19 @@ def run_rounds(
     first = f"{begin.round + 1:04d}"
     with TrackedRun.join(run, spec).step(f"run_rounds-{first}") as step:
         lineage.verify(population, data, test, plan, state, selection)
+        schema = Population.read(population.path).example
+        metric = METRIC[schema.label.kind]
         done: list[RoundRecord] = []
 
         def report(record: RoundRecord) -> None:
             done.append(record)
-            step.round(record)
-            print(f"fededge: {rounds.line(record, spec.learning.rounds)}", flush=True)
+            step.round(record, metric)
+            print(f"fededge: {rounds.line(record, spec.learning.rounds, metric)}", flush=True)
 
         def arrived(client: str, failure: str | None) -> None:
             if failure is not None:
                 print(f"fededge: {client} has no usable report: {failure}", flush=True)
 
-        schema = Population.read(population.path).example
         x, y = examples.read(test.path, schema.shape, schema.label.classes)
         folder = storage.join(settings.storage(), "checkpoints", run)
         pool = Selection.read(selection.path)

@@ -29,7 +29,7 @@ def train_centralized(
         centralized: the evaluation document, with the scores after each pass.
 
     Returns:
-        Accuracy on the held-out examples.
+        Score on the held-out examples.
     """
     from pathlib import Path
 
@@ -44,10 +44,11 @@ def train_centralized(
         lineage.verify(population, data, test)
 
         def report(result: Evaluation) -> None:
-            metrics = {"centralized/accuracy": result.accuracy, "centralized/loss": result.loss}
+            metrics = {f"centralized/{result.metric}": result.score, "centralized/loss": result.loss}
             step.metrics(metrics, step=result.round)
             print(
-                f"fededge: centralized pass {result.round}/{spec.learning.rounds}: accuracy {result.accuracy:.4f}"
+                f"fededge: centralized pass {result.round}/{spec.learning.rounds}: "
+                f"{result.metric} {result.score:.4f}"
             )
 
         clients = Population.read(population.path)
@@ -55,8 +56,8 @@ def train_centralized(
             spec.model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
         )
         result.write(centralized.path)
-        centralized.log_metric("accuracy", result.accuracy)
+        centralized.log_metric(result.metric, result.score)
         centralized.log_metric("loss", result.loss)
         lineage.seal(centralized, parents=[population, data, test])
         step.record("centralized", result)
-    return result.accuracy
+    return result.score

@@ -1,4 +1,4 @@
-"""What a variant costs and what it is worth: size, accuracy and latency in LiteRT."""
+"""What a variant costs and what it is worth: size, score and latency in LiteRT."""
 
 import gzip
 import statistics
@@ -24,7 +24,7 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
         kind: of variant.
         x: float32 [n, height, width, channels] held-out examples.
         y: int64 [n] labels.
-        reference: accuracy of the model that the variant was built from, on the same examples.
+        reference: score of the model that the variant was built from, on the same examples.
 
     Returns:
         The measurement, not judged yet; a latency is the median of repeats after a warm-up.
@@ -40,14 +40,15 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
             f"variant {kind} answers {len(y)} examples with {scores.shape}, or with values that are not "
             "finite: build it again"
         )
-    accuracy = float(np.mean(scores.argmax(axis=1) == y))
+    score = float(np.mean(scores.argmax(axis=1) == y))
     return Measurement(
         kind=kind,
         digest=storage.digest(model),
         bytes=len(model),
         compressed_bytes=len(gzip.compress(model, mtime=0)),
-        accuracy=accuracy,
-        accuracy_loss=reference - accuracy,
+        metric="accuracy",
+        score=score,
+        score_loss=reference - score,
         shape=list(x.shape[1:]),
         classes=scores.shape[1],
         latency_ms_1=_latency(runtime, x, 1),

@@ -42,8 +42,8 @@ TASK = FederatedTask.from_json(
         {
             "name": "tiny",
             "data": {"source": "digits"},
-            "gate": {"min_accuracy": 0.5},
-            "variants": [{"kind": kind, "max_accuracy_loss": 1.0} for kind in KINDS],
+            "gate": {"min": 0.5},
+            "variants": [{"kind": kind, "max_score_loss": 1.0} for kind in KINDS],
             "devices": [{"name": "camera", "kinds": ["int8"]}],
         }
     )
@@ -58,7 +58,7 @@ def inputs(artifact: Any) -> dict[str, Any]:
     evaluation, ranges = artifact(Metrics, "evaluation"), artifact(Artifact, "ranges")
     tensors = {name: random.normal(0, 0.05, shape).astype(np.float32) for name, shape in SHAPES.items()}
     history = [
-        RoundRecord(round=n, cohort=[], reported=[], examples=9, loss=1, accuracy=0.5, seconds=1, at=0)
+        RoundRecord(round=n, cohort=[], reported=[], examples=9, loss=1, score=0.5, seconds=1, at=0)
         for n in range(1, 5)
     ]
     State(TASK.identity, 4, tensors, [], history).save(state.path)
@@ -68,7 +68,7 @@ def inputs(artifact: Any) -> dict[str, Any]:
     measured = [TensorRange(name=name, low=0.0, high=4.0) for name in ACTIVATIONS]
     CalibrationRanges(clients=3, examples=90, ranges=measured).write(ranges.path)
     lineage.seal(ranges)
-    Evaluation(round=4, accuracy=0.6, loss=1.0, examples=20, samples=36, per_class=[], confusion=[]).write(
+    Evaluation(round=4, score=0.6, loss=1.0, examples=20, samples=36, per_class=[], confusion=[]).write(
         evaluation.path
     )
     lineage.seal(evaluation)

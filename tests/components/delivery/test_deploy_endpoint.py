@@ -39,8 +39,8 @@ def _local(monkeypatch: pytest.MonkeyPatch, _home: None) -> Iterator[None]:
 def registered(artifact: Any) -> Callable[..., Any]:
     """Registers a model as pipeline run `run` would; the artifact of its version."""
 
-    def call(run: str, task: FederatedTask = TASK, accuracy: float = 0.98) -> Any:
-        version, _ = register_version(task, run, {"float32": TINY}, weights=run.encode(), accuracy=accuracy)
+    def call(run: str, task: FederatedTask = TASK, score: float = 0.98) -> Any:
+        version, _ = register_version(task, run, {"float32": TINY}, weights=run.encode(), score=score)
         made = artifact(Model, f"version-{run}")
         version.write(made.path)
         lineage.seal(made)
@@ -148,7 +148,7 @@ def test_a_version_without_the_variant_leaves_nothing(registered: Any, deploy: A
 
 
 def test_nothing_but_the_champion_is_served(registered: Any, deploy: Any) -> None:
-    version = registered("run-1", accuracy=0.5)
+    version = registered("run-1", score=0.5)
     with pytest.raises(ReleaseError, match="no version of tiny has the alias champion"):
         deploy("run-1", version)
     assert local_endpoint.running() == []

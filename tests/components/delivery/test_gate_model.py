@@ -15,7 +15,7 @@ from fededge.task import FederatedTask, parse
 from fededge.tracking.run import TrackedRun
 from tests.registered_models import register_version
 
-GATE = "{min_accuracy: 0.9, max_loss_against_champion: 0.01"
+GATE = "{min: 0.9, max_loss_against_champion: 0.01"
 ALONE = parse(f"name: tiny\ndata: {{source: digits}}\ngate: {GATE}}}\n")
 COMPARED = parse(
     f"name: tiny\ndata: {{source: digits}}\ncompare: {{centralized: true}}\n"
@@ -26,7 +26,7 @@ WEIGHTS = {"dense/kernel": np.arange(4, dtype=np.float32)}
 
 def evaluation(accuracy: float) -> Evaluation:
     return Evaluation(
-        round=1, accuracy=accuracy, loss=0.1, examples=10, samples=100.0, per_class=[], confusion=[]
+        round=1, score=accuracy, loss=0.1, examples=10, samples=100.0, per_class=[], confusion=[]
     )
 
 
@@ -50,7 +50,7 @@ def judge(plain: Any, artifact: Any) -> Any:
 def test_a_model_that_reaches_its_gate_passes_and_the_decision_says_what_was_compared(judge: Any) -> None:
     word, decided, made = judge(COMPARED, 0.95, 0.97)
     assert word == decided.decision == "pass"
-    assert (decided.accuracy, decided.centralized, decided.champion) == (0.95, 0.97, None)
+    assert (decided.score, decided.centralized, decided.champion) == (0.95, 0.97, None)
     assert decided.weights_digest == weights.digest_of(WEIGHTS)
     assert decided.at > 0
     lineage.verify(made)
@@ -75,10 +75,10 @@ def test_a_comparison_that_the_task_asks_for_cannot_be_left_out(judge: Any) -> N
 
 
 def test_a_model_worse_than_the_champion_fails(judge: Any) -> None:
-    register_version(ALONE, "run-0", accuracy=0.99)
+    register_version(ALONE, "run-0", score=0.99)
     word, decided, _ = judge(ALONE, 0.95, -1.0)
     assert word == "fail"
-    assert decided.champion == Champion(version=1, accuracy=0.99)
+    assert decided.champion == Champion(version=1, score=0.99)
 
 
 def test_a_tampered_evaluation_is_refused(plain: Any, artifact: Any) -> None:

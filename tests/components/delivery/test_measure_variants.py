@@ -16,7 +16,7 @@ from fededge.tracking.run import TrackedRun
 pytestmark = pytest.mark.environment("serving")
 
 BRIGHTEST = Path(__file__).parents[2] / "fededge" / "delivery" / "fixtures" / "brightest.tflite"
-TASK = parse("{name: tiny, data: {source: digits}, variants: [{kind: float32, max_accuracy_loss: 0.1}]}")
+TASK = parse("{name: tiny, data: {source: digits}, variants: [{kind: float32, max_score_loss: 0.1}]}")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def measure(plain: Any, artifact: Any, inputs: Any) -> Any:
     def call(reference: float) -> Any:
         evaluation, measurements = artifact(Metrics, "evaluation"), artifact(Metrics, "measurements")
         Evaluation(
-            round=12, accuracy=reference, loss=0.1, examples=4, samples=100.0, per_class=[], confusion=[]
+            round=12, score=reference, loss=0.1, examples=4, samples=100.0, per_class=[], confusion=[]
         ).write(evaluation.path)
         lineage.seal(evaluation)
         plain("delivery/measure_variants")(TASK.to_json(), "run-1", *inputs, evaluation, measurements)
@@ -54,7 +54,7 @@ def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
     figures = Measurement.read(Path(measurements.path) / "float32.json")
     assert (figures.kind, figures.passed, figures.reasons) == ("float32", True, [])
     assert figures.digest == storage.digest(BRIGHTEST.read_bytes())
-    assert figures.accuracy == measurements.metadata["float32/accuracy"] == 0.75
+    assert figures.score == measurements.metadata["float32/accuracy"] == 0.75
     assert Measurement.from_content(TrackedRun.join("run-1", TASK).records()["variant-float32"]) == figures
     assert len(measurements.metadata["parents"]) == 3
     lineage.verify(measurements)
@@ -63,7 +63,7 @@ def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
 def test_a_variant_that_loses_too_much_is_measured_and_fails_its_gate(measure: Any) -> None:
     figures = Measurement.read(Path(measure(0.9).path) / "float32.json")
     assert not figures.passed
-    assert "max_accuracy_loss" in figures.reasons[0]
+    assert "max_score_loss" in figures.reasons[0]
 
 
 def test_a_tampered_variant_is_not_loaded(measure: Any, inputs: Any) -> None:

@@ -38,13 +38,15 @@ def sealed(made: Any, content: bytes | Document, **facts: Any) -> Any:
 @pytest.fixture
 def inputs(artifact: Callable[..., Any]) -> dict[str, Any]:
     evaluation = Evaluation(
-        round=0, accuracy=0.95, loss=0.1, examples=10, samples=0.0, per_class=[], confusion=[]
+        round=0, score=0.95, loss=0.1, examples=10, samples=0.0, per_class=[], confusion=[]
     )
     state = State(task=TASK.identity, round=0, weights=WEIGHTS, server=[])
     return {
         "state": sealed(artifact(Model, "state"), state.to_bytes(), round=0.0),
         "evaluation": sealed(artifact(Metrics, "evaluation"), evaluation),
-        "decision": sealed(artifact(Artifact, "decision"), judge_model(TASK.gate, 0.95, None, None, DIGEST)),
+        "decision": sealed(
+            artifact(Artifact, "decision"), judge_model(TASK.gate, "accuracy", 0.95, None, None, DIGEST)
+        ),
         "variants": folder(artifact(Model, "variants"), {kind: kind.encode() for kind in KINDS}),
         "measurements": folder(
             artifact(Metrics, "measurements"),
@@ -71,7 +73,7 @@ def test_a_version_document_says_what_a_release_needs(plain: Any, artifact: Any,
     assert word == "pass"
     document = ModelVersion.read(version.path)
     assert (document.name, document.version, document.run) == ("tiny", 1, "run-1")
-    assert (document.champion, document.accuracy, document.round) == (True, 0.95, 0)
+    assert (document.champion, document.score, document.round) == (True, 0.95, 0)
     assert (document.shape, document.classes, document.devices) == ([28, 28, 1], 10, {"camera": "int8"})
     assert (document.task_digest, document.weights_digest) == (TASK.digest, DIGEST)
     assert document.state_digest == inputs["state"].metadata["digest"]
@@ -106,7 +108,7 @@ def test_a_retry_gives_the_same_version(plain: Any, artifact: Any, inputs: Any) 
 def test_a_stale_decision_is_taken_again_recorded_and_counts(
     plain: Any, artifact: Any, inputs: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    register_version(TASK, "run-0", accuracy=0.99)  # after the gate of run-1, when there was no champion
+    register_version(TASK, "run-0", score=0.99)  # after the gate of run-1, when there was no champion
     version = artifact(Model, "version")
     word = plain("delivery/register_model")(TASK.to_json(), "run-1", **inputs, version=version)
     assert word == version.metadata["decision"] == "fail"

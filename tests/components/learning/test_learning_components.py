@@ -83,20 +83,20 @@ def test_from_a_task_to_an_evaluated_model(
     assert after.metadata["parents"][0] == state.metadata["digest"]
     found = Evaluation.read(evaluation.path)
     assert found.round == 2
-    assert evaluation.metadata["accuracy"] == found.accuracy
+    assert evaluation.metadata["accuracy"] == found.score
     assert [client.id for client in found.clients] == ["site-0", "site-1", "site-2"]
     assert sum(map(sum, found.confusion)) == found.examples == 898
     assert CalibrationRanges.read(ranges.path).clients == 3
     compared = Evaluation.read(centralized.path)
     assert len(compared.passes) == 2
-    assert accuracy == compared.accuracy
+    assert accuracy == compared.score
     assert "fededge: round 1/2: 2 of 2 clients" in capfd.readouterr().out
     records = TrackedRun.join("run-1", TASK).records()
     rounds = records["rounds-0001"]["rounds"]
     assert [len(record["cohort"]) for record in rounds] == [2, 2]
-    assert rounds[-1]["score"]["accuracy"] == found.accuracy
+    assert rounds[-1]["held_out"]["score"] == found.score
     assert records["data"]["data_digest"] == clients["data"].metadata["digest"]
-    assert records["evaluation-0002"]["accuracy"] == found.accuracy
+    assert records["evaluation-0002"]["accuracy"] == found.score
     assert records["steps/run_rounds-0001"]["status"] == "succeeded"
 
     image = Path(clients["data"].path) / "site-0" / "train" / "x.npy"

@@ -28,12 +28,12 @@ def said(number: int, seconds: float, score: Score | None = None) -> str:
         reported=["a"],
         examples=1,
         loss=0.5,
-        accuracy=0.25,
+        score=0.25,
         seconds=seconds,
         at=0.0,
-        score=score,
+        held_out=score,
     )
-    return f"run-rounds-2: {rounds.line(record, 20)}"
+    return f"run-rounds-2: {rounds.line(record, 20, 'accuracy')}"
 
 
 def in_a_terminal(*lines: str) -> str:
@@ -51,7 +51,7 @@ def in_a_terminal(*lines: str) -> str:
 
 
 def test_a_terminal_shows_round_score_and_time_left() -> None:
-    score = Score(accuracy=0.8125, loss=0.4, examples=10)
+    score = Score(score=0.8125, loss=0.4, examples=10)
     shown = in_a_terminal("prepare-data started", said(9, 3.0, score), said(10, 5.0, score))
     assert "prepare-data started" in shown
     assert re.search(r"round +10/20 .*held out 0\.8125, 0:00:40 left", shown)

@@ -151,7 +151,7 @@ def test_compares_runs_by_what_differs(capsys: Captured, tmp_path: Path) -> None
     for shift, (run, task) in enumerate(tasks.items()):
         with TrackedRun.join(run, task).step("run_rounds-0001") as step:
             for number in (1, 2):
-                score = Score(accuracy=0.5 + number / 10 + shift / 100, loss=0.3, examples=10)
+                score = Score(score=0.5 + number / 10 + shift / 100, loss=0.3, examples=10)
                 step.round(
                     RoundRecord(
                         round=number,
@@ -159,18 +159,19 @@ def test_compares_runs_by_what_differs(capsys: Captured, tmp_path: Path) -> None
                         reported=["a"],
                         examples=1,
                         loss=0.5,
-                        accuracy=0.5,
+                        score=0.5,
                         seconds=1.0,
                         at=1_700_000_000.0,
-                        score=score,
-                    )
+                        held_out=score,
+                    ),
+                    "accuracy",
                 )
     page = tmp_path / "page.html"
     assert main(["runs", "compare", "run-a", "run-b", "--html", str(page), "--json"]) == 0
     rows = {row[""]: (row["run-a"], row["run-b"]) for row in json.loads(capsys.readouterr().out)}
     assert rows["seed"] == ("0", "5")
     assert "learning.rounds" not in rows
-    assert rows["federated/accuracy"] == (pytest.approx(0.7), pytest.approx(0.71))
+    assert rows["held_out/accuracy"] == (pytest.approx(0.7), pytest.approx(0.71))
     text = page.read_text()
     assert "<svg" in text
     assert "run-a: 0.7000 after round 2; run-b: 0.7100 after round 2" in text

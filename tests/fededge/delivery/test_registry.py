@@ -38,7 +38,7 @@ def test_a_version_knows_where_it_comes_from(register: Register, task: Federated
     assert version.digest == document.weights_digest == storage.digest(b"weights")
     assert version.tags["task_digest"] == document.task_digest == task.digest
     assert version.tags["git_commit"] == document.git_commit
-    assert (version.round, version.accuracy) == (12, 0.98)
+    assert (version.round, version.score) == (12, 0.98)
     run = connect().get_run(version.run_id)
     assert run.data.tags["fededge.run"] == document.run == "run-1"
     assert registry.task_of(document) == task
@@ -78,7 +78,7 @@ def test_the_source_of_a_version_is_a_folder_of_the_run_with_all_its_files(regis
 
 
 def test_device_classes_get_the_variants_that_fit(register: Register) -> None:
-    found = register(results=[measured("float32"), measured("int8", accuracy=0.96)])
+    found = register(results=[measured("float32"), measured("int8", score=0.96)])
     assert found.devices == {"gateway": "float32", "hub": "int8"}
 
 
@@ -90,7 +90,7 @@ def test_a_version_that_passed_is_candidate_and_champion(register: Register) -> 
 
 def test_a_version_that_failed_stays_candidate_and_the_champion_stays(register: Register) -> None:
     register()
-    assert not register("run-2", b"worse", accuracy=0.5).champion
+    assert not register("run-2", b"worse", score=0.5).champion
     newest, oldest = registry.versions("digits")
     assert (newest.version, newest.aliases) == (2, ("candidate",))
     assert (oldest.version, oldest.aliases) == (1, ("champion",))
@@ -114,20 +114,18 @@ class TestStaleDecisions:
     def test_a_model_is_held_against_the_champion_of_the_moment_when_it_is_registered(
         self, task: FederatedTask
     ) -> None:
-        register_version(task, "run-1", weights=b"best", accuracy=0.99)
-        version, decision = register_version(
-            task, "run-2", accuracy=0.95
-        )  # judged when there was no champion
+        register_version(task, "run-1", weights=b"best", score=0.99)
+        version, decision = register_version(task, "run-2", score=0.95)  # judged when there was no champion
         assert not decision.passed
-        assert decision.champion == Champion(version=1, accuracy=0.99)
+        assert decision.champion == Champion(version=1, score=0.99)
         assert not version.champion
         assert champion() == 1
         assert registry.versions("digits")[0].decision == decision
 
     def test_a_decision_that_still_stands_is_not_taken_again(self, task: FederatedTask) -> None:
         register_version(task, "run-1")
-        decision = register_version(task, "run-2", against=Champion(version=1, accuracy=0.5))[1]
-        assert decision.champion == Champion(version=1, accuracy=0.5)
+        decision = register_version(task, "run-2", against=Champion(version=1, score=0.5))[1]
+        assert decision.champion == Champion(version=1, score=0.5)
 
     def test_a_registration_that_is_cut_off_after_the_alias_goes_on_to_the_same_end(
         self, task: FederatedTask, monkeypatch: pytest.MonkeyPatch
@@ -157,7 +155,9 @@ class TestStaleDecisions:
                 task,
                 "run-2",
                 None,  # type: ignore[arg-type]
-                registration.Trained(Path("state"), "sha256:1", "sha256:1", round=1, accuracy=0.98),
+                registration.Trained(
+                    Path("state"), "sha256:1", "sha256:1", round=1, metric="accuracy", score=0.98
+                ),
                 FILES,
                 [measured("float32"), measured("int8")],
                 judged,
@@ -195,7 +195,7 @@ class TestFollowingTheChampion:
         assert acted == [1, 2]
 
     def test_without_a_champion_there_is_nothing_to_follow(self, register: Register) -> None:
-        register(accuracy=0.5)
+        register(score=0.5)
         with pytest.raises(ReleaseError, match="no version of digits has the alias champion"):
             registry.champion_document("digits")
 
@@ -225,7 +225,7 @@ def test_models_lists_the_newest_version_of_each(register: Register) -> None:
 
 
 def test_a_model_that_failed_is_a_candidate_whatever_its_variants_are(register: Register) -> None:
-    document = register(results=[failed("float32"), failed("int8")], accuracy=0.5)
+    document = register(results=[failed("float32"), failed("int8")], score=0.5)
     assert (document.devices, document.variants) == ({}, [])
     assert registry.versions("digits")[0].aliases == ("candidate",)
 

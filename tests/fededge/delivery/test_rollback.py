@@ -71,10 +71,10 @@ def test_a_resumed_run_of_the_version_that_was_rolled_back_does_not_bring_it_bac
 
 
 def test_a_new_run_is_held_against_the_version_that_is_champion_again(task: FederatedTask) -> None:
-    register_version(task, "run-1", weights=b"1", accuracy=0.95)
-    register_version(task, "run-2", weights=b"2", accuracy=0.99)
+    register_version(task, "run-1", weights=b"1", score=0.95)
+    register_version(task, "run-2", weights=b"2", score=0.99)
     roll_back("digits", None, "worse in the field")
-    version, decision = register_version(task, "run-3", weights=b"3", accuracy=0.95)
+    version, decision = register_version(task, "run-3", weights=b"3", score=0.95)
     assert decision.champion
     assert decision.champion.version == 1
     assert decision.passed
@@ -91,7 +91,7 @@ def test_a_version_that_is_not_there_is_named(three: Register, version: int, mes
 
 
 def test_a_version_that_never_passed_its_gate_cannot_become_champion(three: Register) -> None:
-    three("run-4", b"bad", accuracy=0.5)
+    three("run-4", b"bad", score=0.5)
     with pytest.raises(ReleaseError, match="version 4 of digits never passed its gate"):
         roll_back("digits", 4, "bold")
     assert champion() == 3

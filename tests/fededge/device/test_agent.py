@@ -70,7 +70,7 @@ def test_a_release_is_followed_and_reported(fleet: Any, device: Device) -> None:
     assert collect(fleet.root, "tiny") == [report]
     assert (report.device, report.device_class, report.version) == ("camera-0", "camera", 1)
     assert (report.kind, report.digest) == ("float32", manifest.variant_for("camera").digest)
-    assert (report.status, report.error, report.accuracy) == ("running", None, 1.0)
+    assert (report.status, report.error, report.score) == ("running", None, 1.0)
     assert report.latency_ms is not None
 
 
@@ -78,7 +78,7 @@ def test_accuracy_is_measured_on_the_devices_own_samples(fleet: Any, device: Dev
     x, y = examples
     device.samples = Samples(x, np.where(np.arange(40) < 10, (y + 1) % 3, y))
     fleet.publish(1)
-    assert device.start().poll().accuracy == 0.75
+    assert device.start().poll().score == 0.75
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_device_without_samples_runs_the_release_without_accuracy(
     device.samples = samples
     fleet.publish(1)
     report = device.start().poll()
-    assert (report.status, report.accuracy) == ("running", None)
+    assert (report.status, report.score) == ("running", None)
 
 
 def test_before_any_release_the_device_says_that_it_runs_nothing(device: Device) -> None:
     report = device.start().poll()
-    assert (report.status, report.version, report.digest, report.accuracy) == ("failed", None, None, None)
+    assert (report.status, report.version, report.digest, report.score) == ("failed", None, None, None)
     assert report.error is not None
     assert "no release for task tiny" in report.error
 
@@ -128,13 +128,13 @@ def test_a_restarted_agent_runs_what_was_installed_without_the_store(
     device.start().poll()
     shutil.rmtree(tmp_path / "storage")
     report = device.restart().poll()
-    assert (report.version, report.accuracy, report.status) == (1, 1.0, "failed")
+    assert (report.version, report.score, report.status) == (1, 1.0, "failed")
 
 
 def keeps_the_first(device: Device, agent: Agent, message: str) -> None:
     """The agent refuses what is published now, says so, and goes on with release 1, also after a restart."""
     for refused in (agent.poll(), device.restart().poll()):
-        assert (refused.version, refused.status, refused.accuracy) == (1, "failed", 1.0)
+        assert (refused.version, refused.status, refused.score) == (1, "failed", 1.0)
         assert message in str(refused.error)
     assert collect(device.fleet.root, "tiny")[0].status == "failed"
     assert [name.split("-")[0] for name in device.installation.names()] == ["1"]

@@ -72,12 +72,12 @@ def test_samples_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
     outcome = try_out(Constant([0.9, 0.1]), Samples(X, Y), [2, 2, 1], 2)
-    assert outcome.accuracy == 0.75
+    assert outcome.score == 0.75
     assert outcome.latency_ms >= 0
 
 
 def test_without_samples_the_model_still_has_to_answer() -> None:
-    assert try_out(Constant([0.9, 0.1]), None, [2, 2, 1], 2).accuracy is None
+    assert try_out(Constant([0.9, 0.1]), None, [2, 2, 1], 2).score is None
     with pytest.raises(ReleaseError, match="not finite"):
         try_out(Constant([0.9, float("nan")]), None, [2, 2, 1], 2)
 

@@ -22,7 +22,7 @@ CONTENT: dict[str, Any] = {
     "digest": "sha256:" + "a" * 64,
     "status": "running",
     "error": None,
-    "accuracy": 0.5,
+    "score": 0.5,
     "latency_ms": 0.1,
     "at": 1.0,
 }

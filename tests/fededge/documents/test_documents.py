@@ -49,14 +49,14 @@ OLD_VERSION = {
 
 
 def population(**changes: Any) -> dict[str, Any]:
-    return {"format": "fededge-population-1", **POPULATION, **changes}
+    return {"format": "fededge-population-2", **POPULATION, **changes}
 
 
 def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = Population.from_content(population())
     written.write(tmp_path / "population.json")
     assert Population.read(tmp_path / "population.json") == written
-    assert json.loads((tmp_path / "population.json").read_bytes())["format"] == "fededge-population-1"
+    assert json.loads((tmp_path / "population.json").read_bytes())["format"] == "fededge-population-2"
 
 
 def test_every_kind_has_a_name_of_its_own() -> None:
@@ -88,7 +88,8 @@ def test_documents_that_users_keep_are_read_without_a_format() -> None:
 
 def test_records_of_the_first_version_are_read_where_they_are_asked_for() -> None:
     old = {"decision": "pass", "reasons": [], "accuracy": 0.9, "centralised": 0.95, "champion": None}
-    assert GateDecision.from_content(old, unversioned=True).centralized == 0.95
+    decision = GateDecision.from_content(old, unversioned=True)
+    assert (decision.score, decision.centralized) == (0.9, 0.95)
     data = {"clients": POPULATION["clients"], "shape": [2, 2, 1], "classes": 2, "examples": 10}
     assert Population.from_content(data, unversioned=True).example.shape == (2, 2, 1)
     evaluation = {

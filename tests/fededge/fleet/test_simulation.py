@@ -49,7 +49,7 @@ def test_devices_spread_over_classes_follow_a_release_and_the_next(fleet: Any, d
             ("gateway-1", "gateway"),
             ("sensor-hub-0", "sensor-hub"),
         ]
-        assert {report.accuracy for report in reports} == {1.0}
+        assert {report.score for report in reports} == {1.0}
         fleet.publish(2, "second")
         later = devices.wait(version=2, deadline=90)
         assert {report.digest for report in later} != {report.digest for report in reports}

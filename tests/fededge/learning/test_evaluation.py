@@ -29,7 +29,7 @@ def test_evaluation_counts_by_class() -> None:
     scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
     result = evaluate(scores, y, THREE, round=4, samples=80)
     assert (result.round, result.samples, result.examples) == (4, 80, 4)
-    assert result.accuracy == 0.75
+    assert result.score == 0.75
     assert result.loss == pytest.approx(-np.log([0.7, 0.2, 0.8, 0.4]).mean())
     assert result.confusion == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
     first, second, _ = result.per_class
@@ -65,7 +65,7 @@ def test_sites_and_simulation_evaluate_alike(prepared: Any, make_task: Callable[
     first, second = (evaluated(prepared, make_task(engine=engine)) for engine in ("simulation", "federated"))
     for one, other in zip(first.clients, second.clients, strict=True):
         assert (one.id, one.examples) == (other.id, other.examples)
-        assert one.accuracy == pytest.approx(other.accuracy)
+        assert one.score == pytest.approx(other.score)
         assert one.loss == pytest.approx(other.loss, rel=1e-4)
 
 
@@ -75,7 +75,7 @@ def test_the_score_of_a_round_is_that_of_its_evaluation(
     task = make_task(engine="simulation")
     score = scorer(model_spec(task.model), *examples.read(prepared.test))(at_start(task).weights)
     whole = evaluated(prepared, task)
-    assert (score.accuracy, score.loss, score.examples) == (whole.accuracy, whole.loss, whole.examples)
+    assert (score.score, score.loss, score.examples) == (whole.score, whole.loss, whole.examples)
 
 
 def test_a_site_that_cannot_evaluate_is_left_out_with_its_reason(
@@ -138,11 +138,11 @@ def test_centralized_training_learns_with_as_many_samples(
     curve: list[float] = []
     where = (prepared.population, prepared.clients, prepared.test)
     result = centralized.train(
-        task.model, task.learning, task.seed, *where, lambda found: curve.append(found.accuracy)
+        task.model, task.learning, task.seed, *where, lambda found: curve.append(found.score)
     )
     assert len(curve) == 2
-    assert [row.accuracy for row in result.passes] == curve
-    assert result.accuracy == curve[-1] > 0.5
+    assert [row.score for row in result.passes] == curve
+    assert result.score == curve[-1] > 0.5
     trained = sum(client.train for client in prepared.population.clients)
     assert result.samples == pytest.approx(2 * trained, abs=40)
 

@@ -126,8 +126,8 @@ def test_a_resumed_run_replays_the_recorded_cohorts_whoever_is_there_now(tmp_pat
 def test_each_round_is_scored(tmp_path: Path) -> None:
     from fededge.documents import Score
 
-    state = run(tmp_path, score=lambda w: Score(accuracy=0.5, loss=float(w["w"][0]), examples=4))
-    assert [record.score.loss for record in state.history if record.score] == pytest.approx(
+    state = run(tmp_path, score=lambda w: Score(score=0.5, loss=float(w["w"][0]), examples=4))
+    assert [record.held_out.loss for record in state.history if record.held_out] == pytest.approx(
         [1.9, 9.32, 22.337]
     )
 

@@ -57,12 +57,12 @@ def ended(state: str, error: str | None = None) -> dict[str, Any]:
 
 def refused(*reasons: str) -> dict[str, Any]:
     """Record of a gate that did not let the model pass."""
-    return {"gate": GateDecision(decision="fail", reasons=list(reasons), accuracy=0.5)}
+    return {"gate": GateDecision(decision="fail", reasons=list(reasons), score=0.5)}
 
 
 def round_record(number: int, cohort: list[str], reported: list[str], **more: Any) -> RoundRecord:
     """A round in which some of the cohort reported."""
-    figures = {"examples": 10, "loss": 1.0, "accuracy": 0.5, "seconds": 2.0, "at": 0.0}
+    figures = {"examples": 10, "loss": 1.0, "score": 0.5, "seconds": 2.0, "at": 0.0}
     return RoundRecord(round=number, cohort=cohort, reported=reported, **(figures | more))
 
 

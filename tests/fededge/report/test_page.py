@@ -123,7 +123,7 @@ def test_the_same_records_give_the_same_page() -> None:
 def evaluation(number: int, accuracy: float, passes: list[Pass] | None = None) -> Evaluation:
     return Evaluation(
         round=number,
-        accuracy=accuracy,
+        score=accuracy,
         loss=0.5,
         examples=10,
         samples=0,
@@ -135,7 +135,7 @@ def evaluation(number: int, accuracy: float, passes: list[Pass] | None = None) -
 
 def test_centralized_training_is_a_line_where_its_passes_were_scored_else_a_level() -> None:
     learned = [round_record(number, [], []) for number in (1, 2)]
-    passes = [Pass(round=number, accuracy=0.7, loss=0.5) for number in (1, 2)]
+    passes = [Pass(round=number, score=0.7, loss=0.5) for number in (1, 2)]
     alone, level, line = (
         charts.rounds_chart("accuracy", learned, [], found)
         for found in (None, evaluation(0, 0.9), evaluation(0, 0.9, passes))
@@ -153,7 +153,7 @@ def described(svg: str) -> str:
 def test_the_held_out_curve_takes_the_scores_of_the_rounds_else_the_evaluations() -> None:
     plain = [round_record(number, [], []) for number in (1, 2, 3)]
     scored = [
-        record.model_copy(update={"score": Score(accuracy=0.2 * record.round, loss=0.1, examples=10)})
+        record.model_copy(update={"held_out": Score(score=0.2 * record.round, loss=0.1, examples=10)})
         for record in plain
     ]
     evaluations = [evaluation(0, 0.1), evaluation(2, 0.4)]

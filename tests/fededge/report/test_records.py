@@ -32,6 +32,16 @@ SHIPPED = {"kind": "float32", "url": "file:///m", "digest": DIGEST, "bytes": 9}
 MEASURED = {"compressed_bytes": 8, "accuracy": 0.9, "latency_ms_1": 0.1, "latency_ms_500": 9}
 DEVICE = {"device": "gate-1", "class": "gateway", "version": 1, "kind": "float32", "digest": DIGEST}
 RUNS = {"status": "running", "error": None, "accuracy": 0.9, "latency_ms": 0.1, "at": 1.5}
+SCORED = {
+    "rounds-0001": "rounds",
+    "evaluation-0001": "evaluation",
+    "centralised": "evaluation",
+    "gate": "gate-decision",
+    "variant-float32": "measurement",
+    "version": "model-version",
+    "devices": "device-reports",
+}
+"""The kinds of the records in which a score was an accuracy."""
 FIRST_VERSION: dict[str, Any] = {
     "data": {
         "clients": [{"id": "site-0", "train": 9, "test": 1, "labels": [4, 5]}],
@@ -111,6 +121,17 @@ FIRST_VERSION: dict[str, Any] = {
 }
 
 
+def first_format() -> dict[str, Any]:
+    """The records as the first versions that had formats wrote them."""
+    records = {name: content for name, content in FIRST_VERSION.items() if name in SCORED}
+    records["rounds-0001"] = {"rounds": [{"round": 1, "seconds": 2.5, "at": 1.0, **ROUND, "score": SCORES}]}
+    records["devices"] = {"devices": records["devices"]}
+    return {
+        **FIRST_VERSION,
+        **{name: {**content, "format": f"fededge-{SCORED[name]}-1"} for name, content in records.items()},
+    }
+
+
 def test_a_whole_run_is_read_in_order() -> None:
     facts = read(RECORDS, DEVICES)
     assert facts.unreadable == {}
@@ -127,11 +148,17 @@ def test_a_whole_run_is_read_in_order() -> None:
     assert {device.device_class for device in facts.devices} == {"gateway", "camera", "sensor-hub"}
 
 
-def test_records_that_version_0_1_wrote_without_a_format_are_read() -> None:
-    facts = read(FIRST_VERSION)
+@pytest.mark.parametrize("numbered", [False, True])
+def test_records_of_accuracies_without_a_format_and_with_the_first_are_read(numbered: bool) -> None:
+    facts = read(first_format() if numbered else FIRST_VERSION)
     assert facts.unreadable == {}
     assert all(facts.counts[name] for name in facts.counts.keys() - {"endpoint_check"})
-    assert [record.loss for record in facts.rounds] == [1.0]
+    assert [(record.loss, record.score) for record in facts.rounds] == [(1.0, 0.5)]
+    assert [bool(record.held_out) for record in facts.rounds] == [numbered]
+    assert facts.version
+    assert facts.version.variants[0].score == facts.version.score == 0.9
+    assert [facts.evaluations[0].clients[0].score, facts.devices[0].score] == [0.9, 0.9]
+    assert {facts.gate.metric if facts.gate else "", facts.version.metric} == {"accuracy"}
     assert facts.centralized
     assert facts.gate
     assert facts.gate.centralized == 0.95
@@ -159,9 +186,9 @@ def test_no_records_are_no_facts() -> None:
         (None, "not JSON"),
         ([1, 2], "JSON list"),
         ({"kind": "int8", "bytes": "many"}, "no measurement"),
-        ({"format": "fededge-measurement-2"}, "newer than fededge-measurement-1"),
-        ({"format": "fededge-rounds-1"}, "fededge-measurement-1 is expected"),
-        ({**RECORDS["variant-int8"], "accuracy": float("nan")}, "accuracy"),
+        ({"format": "fededge-measurement-3"}, "newer than fededge-measurement-2"),
+        ({"format": "fededge-rounds-1"}, "fededge-measurement-2 is expected"),
+        ({**RECORDS["variant-int8"], "score": float("nan")}, "score"),
     ],
 )
 def test_a_record_that_cannot_be_read_is_named_and_the_rest_is_read(content: Any, reason: str) -> None:
@@ -212,7 +239,7 @@ def test_no_change_of_a_record_raises(changes: dict[str, Any], name: str) -> Non
         b'{"status": "running"}',
         b" " * (DeviceReport.LIMIT + 1),
         device("good").to_bytes(),
-        device("odd").to_bytes().replace(b"device-report-1", b"device-report-2"),
+        device("odd").to_bytes().replace(b"device-report-2", b"device-report-3"),
     ],
 )
 def test_a_device_that_reports_nonsense_is_named_and_the_others_count(blob: bytes) -> None:

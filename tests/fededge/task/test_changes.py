@@ -37,9 +37,9 @@ def test_changes_are_made_in_their_order_and_typed_by_the_schema() -> None:
 
 
 def test_a_list_that_the_file_leaves_out_is_the_default_one() -> None:
-    found = task.parse("name: t\ndata: {source: digits}\n", changes=["variants.3.max_accuracy_loss=0.5"])
+    found = task.parse("name: t\ndata: {source: digits}\n", changes=["variants.3.max_score_loss=0.5"])
     assert [variant.kind for variant in found.variants] == ["float32", "float16", "dynamic-int8", "int8"]
-    assert found.variants[3].max_accuracy_loss == 0.5
+    assert found.variants[3].max_score_loss == 0.5
 
 
 def test_a_changed_data_path_is_relative_to_the_task_file_too(tmp_path: Path) -> None:

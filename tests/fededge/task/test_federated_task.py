@@ -62,7 +62,7 @@ def test_tasks_that_say_the_same_have_one_digest() -> None:
     ("change", "same"),
     [
         ({"operation": {"quorum": 2, "round_deadline_seconds": 5.0, "rounds_per_step": 1}}, True),
-        ({"gate": {"min_accuracy": 0.1}}, True),
+        ({"gate": {"min": 0.1}}, True),
         ({"variants": [{"kind": "float32"}]}, True),
         ({"learning": {"rounds": 11}}, False),
         ({"seed": 1}, False),

@@ -143,3 +143,19 @@ def test_bytes_that_are_no_utf_8_are_named(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\n")
     with pytest.raises(TaskError, match="UTF-8"):
         task.load(tmp_path / "task.yaml")
+
+
+def test_a_task_that_knew_accuracy_alone_is_read() -> None:
+    old = "gate: {min_accuracy: 0.8}\nvariants: [{kind: int8, max_accuracy_loss: 0.1}]\n"
+    found = task.parse("name: t\ndata: {source: digits}\n" + old)
+    assert (found.gate.metric, found.gate.min, found.variants[0].max_score_loss) == (None, 0.8, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("gate", "least"),
+    [("{}", 0.9), ("{metric: accuracy}", 0.9), ("{min: null}", None), ("{metric: mae, max: 2.0}", None)],
+)
+def test_the_usual_gate_is_for_metrics_of_which_the_most_is_1(gate: str, least: float | None) -> None:
+    found = task.parse(f"name: t\ndata: {{source: digits}}\ngate: {gate}\n")
+    assert found.gate.min == least
+    assert task.parse(found.to_json()) == found

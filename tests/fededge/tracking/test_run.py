@@ -37,10 +37,10 @@ ROUND = RoundRecord(
     failed={"site-1": "late"},
     examples=10,
     loss=0.25,
-    accuracy=0.9,
+    score=0.9,
     seconds=1.5,
     at=1_700_000_000.5,
-    score=Score(accuracy=0.8, loss=0.5, examples=20),
+    held_out=Score(score=0.8, loss=0.5, examples=20),
 )
 
 
@@ -175,7 +175,7 @@ class TestStep:
     ) -> None:
         tracked = TrackedRun.join("run-1", task)
         with tracked.step("run_rounds-0001") as step:
-            step.round(ROUND)
+            step.round(ROUND, "accuracy")
         assert points(tracked, "train/loss") == [(3, 0.25, 1_700_000_000_500)]
         assert points(tracked, "train/accuracy") == [(3, 0.9, 1_700_000_000_500)]
 
@@ -184,26 +184,24 @@ class TestStep:
             tracked = TrackedRun.join("run-1", task)
             with tracked.step("run_rounds-0001") as step:
                 for _ in range(2):
-                    step.round(ROUND.model_copy(update={"at": ROUND.at + later}))
+                    step.round(ROUND.model_copy(update={"at": ROUND.at + later}), "accuracy")
         assert len(points(tracked, "train/loss")) == 1
 
     def test_the_held_out_score_has_a_point_for_each_round(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
         with tracked.step("run_rounds-0001") as step:
             for number in (1, 2, 3):
-                step.round(ROUND.model_copy(update={"round": number}))
-            step.round(ROUND.model_copy(update={"round": 4, "score": None}))
-        assert [point[:2] for point in points(tracked, "federated/accuracy")] == [(n, 0.8) for n in (1, 2, 3)]
+                step.round(ROUND.model_copy(update={"round": number}), "accuracy")
+            step.round(ROUND.model_copy(update={"round": 4, "held_out": None}), "accuracy")
+        assert [point[:2] for point in points(tracked, "held_out/accuracy")] == [(n, 0.8) for n in (1, 2, 3)]
         assert [point[0] for point in points(tracked, "train/accuracy")] == [1, 2, 3, 4]
 
     def test_variants_gate_and_clients_have_metrics(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)
-        clients = [
-            ClientScore(id=f"c{n}", accuracy=n / 10, loss=0.1, examples=n and 10) for n in (0, 5, 6, 9)
-        ]
+        clients = [ClientScore(id=f"c{n}", score=n / 10, loss=0.1, examples=n and 10) for n in (0, 5, 6, 9)]
         evaluation = Evaluation(
             round=3,
-            accuracy=0.8,
+            score=0.8,
             loss=0.5,
             examples=20,
             samples=30,
@@ -217,15 +215,15 @@ class TestStep:
             digest=storage.digest(b"x"),
             bytes=100,
             compressed_bytes=90,
-            accuracy=0.79,
-            accuracy_loss=0.01,
+            score=0.79,
+            score_loss=0.01,
             shape=[2],
             classes=2,
             latency_ms_1=0.5,
             latency_ms_500=20.0,
         )
         decision = GateDecision(
-            decision="pass", reasons=[], accuracy=0.8, champion=Champion(version=1, accuracy=0.7)
+            decision="pass", reasons=[], score=0.8, champion=Champion(version=1, score=0.7)
         )
         with tracked.step("all") as step:
             step.clients(evaluation)
@@ -237,7 +235,7 @@ class TestStep:
             "clients/accuracy_median": 0.6,
             "clients/accuracy_max": 0.9,
             "variant/int8/accuracy": 0.79,
-            "variant/int8/accuracy_loss": 0.01,
+            "variant/int8/score_loss": 0.01,
             "variant/int8/bytes": 100,
             "variant/int8/latency_ms_1": 0.5,
             "variant/int8/latency_ms_500": 20,
@@ -251,8 +249,8 @@ class TestStep:
         for value in (0.5, 0.5, 0.75):
             tracked = TrackedRun.join("run-1", task)
             with tracked.step("evaluate_model-0003") as step:
-                step.metrics({"federated/accuracy": value}, step=3)
-        assert [point[:2] for point in points(tracked, "federated/accuracy")] == [(3, 0.5), (3, 0.75)]
+                step.metrics({"held_out/accuracy": value}, step=3)
+        assert [point[:2] for point in points(tracked, "held_out/accuracy")] == [(3, 0.5), (3, 0.75)]
 
     def test_records_read_back_by_name_and_the_last_wins(self, task: FederatedTask) -> None:
         tracked = TrackedRun.join("run-1", task)

@@ -13,7 +13,7 @@ from fededge.tracking.run import TrackedRun
 pytestmark = pytest.mark.environment("worker", "serving")
 
 ROUND = RoundRecord(
-    round=1, cohort=["a"], reported=["a"], examples=1, loss=0.5, accuracy=0.8, seconds=1.0, at=1_700_000_000.0
+    round=1, cohort=["a"], reported=["a"], examples=1, loss=0.5, score=0.8, seconds=1.0, at=1_700_000_000.0
 )
 
 
@@ -27,7 +27,7 @@ def test_a_step_logs_parameters_metrics_records_and_its_outcome_in_any_home(
     monkeypatch.setenv("FEDEDGE_HOME", str(home))
     tracked = TrackedRun.join("run-1", task)
     with tracked.step("run_rounds-0001") as step:
-        step.round(ROUND)
+        step.round(ROUND, "accuracy")
         step.record("rounds-0001", Rounds(rounds=[ROUND]))
     run = connect().get_run(tracked.run_id)
     assert (run.data.metrics["train/loss"], run.data.metrics["train/accuracy"]) == (0.5, 0.8)

@@ -48,14 +48,14 @@ def server(
 
 
 ROUND = RoundRecord(
-    round=1, cohort=["a"], reported=["a"], examples=9, loss=0.5, accuracy=0.8, seconds=1.0, at=1_700_000_000.0
+    round=1, cohort=["a"], reported=["a"], examples=9, loss=0.5, score=0.8, seconds=1.0, at=1_700_000_000.0
 )
 
 
 def test_a_run_is_tracked_and_registered_over_http(server: str, task: FederatedTask) -> None:
     tracked = TrackedRun.join("run-1", task)
     with tracked.step("run_rounds-0001") as step:
-        step.round(ROUND)
+        step.round(ROUND, "accuracy")
         step.record("rounds-0001", Rounds(rounds=[ROUND]))
     again = TrackedRun.join("run-1", task)
     assert again.run_id == tracked.run_id

@@ -26,15 +26,15 @@ def test_size_accuracy_and_identity_are_those_of_the_file() -> None:
     assert figures.digest == storage.digest(MODEL)
     assert figures.bytes == len(MODEL)
     assert figures.compressed_bytes == len(gzip.compress(MODEL))
-    assert figures.accuracy == 0.75
-    assert figures.accuracy_loss == 0.25
+    assert figures.score == 0.75
+    assert figures.score_loss == 0.25
     assert (figures.shape, figures.classes) == ([2, 2, 1], 4)
 
 
 def test_all_examples_count_where_they_are_more_than_a_batch() -> None:
     x, y = pixels([0, 1, 2, 3] * 300)
     y[-300:] = (y[-300:] + 1) % 4
-    assert measure(MODEL, "float32", x, y, reference=1.0).accuracy == 0.75
+    assert measure(MODEL, "float32", x, y, reference=1.0).score == 0.75
 
 
 def test_latency_is_measured_for_1_and_for_500_examples() -> None:
