@@ -11,7 +11,8 @@ column. Each .npy header is HEADER bytes long, as numpy.save writes it, so that 
 
 import os
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from fededge.errors import DataError, StorageError
 HEADER = 128
 BLOCK = 4 << 20
 """Bytes that are looked at together."""
+STEP = 4096
+"""Examples that are copied together."""
 MALFORMED = (
     OSError,
     EOFError,
@@ -54,6 +57,38 @@ def write(folder: Path, x: np.ndarray, y: np.ndarray, schema: Schema | None = No
         ) from error
     if schema:
         schema.write(folder / "schema.json")
+
+
+def copy(
+    folder: Path, sources: Sequence[tuple[np.ndarray, np.ndarray]], places: np.ndarray, schema: Schema
+) -> None:
+    """Write examples of `sources` into `folder`, block by block.
+
+    Args:
+        folder: made where it is missing.
+        sources: pairs of x and y, as `read` gives them.
+        places: int64 [n, 2], for each example the number of its source and its place there; n > 0.
+        schema: of the examples.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, column in (("x", 0), ("y", 1)):
+            like = sources[0][column]
+            path = folder / f"{name}.npy"
+            target = np.lib.format.open_memmap(path, "w+", like.dtype, (len(places), *like.shape[1:]))
+            for start, block in zip(count(0, STEP), np.array_split(places, range(STEP, len(places), STEP)), strict=False):
+                for number in np.unique(block[:, 0]):
+                    mine = block[:, 0] == number
+                    target[start : start + len(block)][mine] = sources[number][column][block[mine, 1]]
+            target.flush()
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {folder}: {error}. Free space or fix permissions, then run again"
+        ) from error
+    schema.write(folder / "schema.json")
 
 
 def floats(x: np.ndarray) -> np.ndarray:

@@ -6,69 +6,86 @@ from typing import Any
 
 import numpy as np
 
-from fededge.documents import ClassScore, ClientCounts, ClientScore, Evaluation, Label, Population, Score
+from fededge import metrics
+from fededge.documents import ClassScore, ClientCounts, ClientScore, Evaluation, Label, Population, Schema, Score
 from fededge.errors import DivergedError, RoundError
+from fededge.examples import floats
+from fededge.learning.counting import counts
 from fededge.learning.interfaces import ClientRuntime, EvaluationReport, ModelSpec
 from fededge.learning.state import State
 from fededge.metrics import METRIC
 from fededge.weights import Weights
 
-SMALLEST = 1e-7
-"""Probability below which the loss of an example is not followed."""
-
 
 def evaluate(
-    scores: np.ndarray, y: np.ndarray, label: Label, *, round: int = 0, samples: float = 0
+    outputs: np.ndarray, x: np.ndarray, y: np.ndarray, schema: Schema, *, round: int = 0, samples: float = 0
 ) -> Evaluation:
-    """What `scores` float32 [n, classes] are worth for labels y int64 [n].
+    """What a model's answers `outputs` float32 [n, schema.outputs] to examples x are worth for stored labels y.
 
     Args:
-        scores: probabilities.
-        y: labels.
-        label: what is predicted.
+        outputs: of an inference model.
+        x: stored examples [n, *schema.shape].
+        y: stored labels.
+        schema: of the examples.
         round: after which the model was taken.
         samples: sample passes that training took until then.
 
     Raises:
-        DivergedError: the scores are not finite.
+        DivergedError: the answers are not finite.
     """
-    loss = _loss(scores, y)
-    confusion = np.zeros((label.classes, label.classes), np.int64)
-    np.add.at(confusion, (y, scores.argmax(axis=1)), 1)
-    hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    label = schema.label
+    scored = _score(outputs, x, y, schema)
+    per_class, confusion = _by_class(outputs, y, label) if label.kind == "class" else ([], [])
     return Evaluation(
         round=round,
         metric=METRIC[label.kind],
-        score=float(hits.sum() / len(y)),
-        loss=loss,
-        examples=len(y),
+        score=scored.score,
+        loss=scored.loss,
+        examples=len(x),
         samples=samples,
-        per_class=[
-            ClassScore(
-                label=label.names[index] if label.names else str(index),
-                examples=int(actual[index]),
-                precision=float(hits[index] / max(claimed[index], 1)),
-                recall=float(hits[index] / max(actual[index], 1)),
-                f1=float(2 * hits[index] / max(actual[index] + claimed[index], 1)),
-            )
-            for index in range(label.classes)
-        ],
-        confusion=confusion.tolist(),
+        per_class=per_class,
+        confusion=confusion,
     )
 
 
-def scorer(model: ModelSpec, x: np.ndarray, y: np.ndarray) -> Callable[[Weights], Score]:
-    """A function from weights to their score on examples x float32 [n, ...] with labels y int64 [n].
+def scorer(model: ModelSpec, schema: Schema, x: np.ndarray, y: np.ndarray) -> Callable[[Weights], Score]:
+    """A function from weights to their score on stored examples x with labels y.
 
     It raises DivergedError where the model's answers are not finite.
     """
+    return lambda weights: _score(model.predict(weights, x), x, y, schema)
 
-    def score(weights: Weights) -> Score:
-        scores = model.predict(weights, x)
-        loss = _loss(scores, y)
-        return Score(score=float((scores.argmax(axis=1) == y).mean()), loss=loss, examples=len(y))
 
-    return score
+def _score(outputs: np.ndarray, x: np.ndarray, y: np.ndarray, schema: Schema) -> Score:
+    if not np.isfinite(outputs).all():
+        raise DivergedError(
+            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
+        )
+    told = counts(schema, outputs, floats(x) if schema.label.kind == "none" else x, y)
+    examples = told["examples"]
+    return Score(
+        score=metrics.score(schema.label.kind, examples, told),
+        loss=told["loss_sum"] / examples,
+        examples=int(examples),
+    )
+
+
+def _by_class(outputs: np.ndarray, y: np.ndarray, label: Label) -> tuple[list[ClassScore], list[list[int]]]:
+    """Scores of each class, and counts by true and predicted class."""
+    confusion = np.zeros((label.classes, label.classes), np.int64)
+    np.add.at(confusion, (y, outputs.argmax(axis=1)), 1)
+    hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    rows = [
+        ClassScore(
+            label=label.names[index] if label.names else str(index),
+            examples=int(actual[index]),
+            precision=float(hits[index] / max(claimed[index], 1)),
+            recall=float(hits[index] / max(actual[index], 1)),
+            f1=float(2 * hits[index] / max(actual[index] + claimed[index], 1)),
+        )
+        for index in range(label.classes)
+    ]
+    return rows, confusion.tolist()
 
 
 def evaluate_state(
@@ -85,8 +102,8 @@ def evaluate_state(
     Args:
         model: what is trained.
         state: whose weights are evaluated.
-        x: held-out examples, float32 [n, ...].
-        y: their labels, int64 [n].
+        x: held-out examples, as they are stored.
+        y: their labels.
         population: the clients.
         runtime: reaches them.
         deadline_seconds: how long clients may take.
@@ -96,12 +113,12 @@ def evaluate_state(
         RoundError: no client could evaluate the model.
     """
     held_out = evaluate(
-        model.predict(state.weights, x), y, population.example.label, round=state.round, samples=state.samples
+        model.predict(state.weights, x), x, y, population.example, round=state.round, samples=state.samples
     )
-    counts = {client.id: client for client in population.clients}
+    held = {client.id: client for client in population.clients}
     clients, failed = [], {}
-    for report in runtime.evaluate(state.weights, sorted(counts), deadline_seconds):
-        score = _screened(report, counts[report.client])
+    for report in runtime.evaluate(state.weights, sorted(held), deadline_seconds):
+        score = _screened(report, held[report.client], population.example.label.kind)
         if isinstance(score, ClientScore):
             clients.append(score)
         else:
@@ -113,25 +130,19 @@ def evaluate_state(
     return held_out.model_copy(update={"clients": clients, "failed": failed})
 
 
-def _screened(report: EvaluationReport, held: ClientCounts) -> ClientScore | str:
+def _screened(report: EvaluationReport, held: ClientCounts, kind: str) -> ClientScore | str:
     """The score in an untrusted report, or why it is not used."""
     if report.counts is None:
         return report.failure or "no report"
-    examples, correct, loss = (_number(report.counts, key) for key in ("examples", "correct", "loss_sum"))
-    if not 0 < examples <= held.test or not 0 <= correct <= examples or not 0 <= loss < math.inf:
-        return f"claims {examples:g} test examples of {held.test}, {correct:g} correct, loss {loss:g}"
-    return ClientScore(id=held.id, score=correct / examples, loss=loss / examples, examples=int(examples))
+    examples, loss = (_number(report.counts, key) for key in ("examples", "loss_sum"))
+    sums = {name: _number(report.counts, name) for name in metrics.SUMS[kind]}
+    if not 0 < examples <= held.test or not 0 <= loss < math.inf or metrics.mistake(kind, examples, sums):
+        told = ", ".join(f"{name} {value:g}" for name, value in sums.items())
+        return f"claims {examples:g} test examples of {held.test}, loss {loss:g}, {told}"
+    score = metrics.score(kind, examples, sums)
+    return ClientScore(id=held.id, score=score, loss=loss / examples, examples=int(examples))
 
 
 def _number(counts: Mapping[str, Any], key: str) -> float:
     value = counts.get(key)
     return float(value) if isinstance(value, int | float) else math.nan
-
-
-def _loss(scores: np.ndarray, y: np.ndarray) -> float:
-    """Mean cross-entropy in nats of probabilities float32 [n, classes]."""
-    if not np.isfinite(scores).all():
-        raise DivergedError(
-            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
-        )
-    return float(-np.log(np.clip(scores[np.arange(len(y)), y], SMALLEST, 1.0)).mean(dtype=np.float64))

@@ -109,7 +109,7 @@ def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     prepared = _step(prepare_data(task=task, compiled=spec.to_json(), run=RUN), images.WORKER)
     population, data, test = (prepared.outputs[name] for name in ("population", "data", "test"))
     clients = {"population": population, "data": data, "test": test}
-    initial = _step(initialize_model(task=task, run=RUN).after(prepared), images.WORKER)
+    initial = _step(initialize_model(task=task, run=RUN, population=population), images.WORKER)
     state, evaluations = _learn(spec, task, clients, initial.outputs["plan"], initial.outputs["state"])
     evaluated = evaluations[-1].outputs
     compared: Any = NOT_COMPARED
@@ -119,7 +119,7 @@ def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
         gate_model(task=task, run=RUN, evaluation=evaluated["evaluation"], state=state, centralized=compared),
         images.PLATFORM,
     ).after(*evaluations)
-    registered = _register(spec, task, test, state, evaluated, gate.outputs["decision"])
+    registered = _register(spec, task, clients, state, evaluated, gate.outputs["decision"])
     if spec.endpoint or spec.devices:
         with dsl.If(registered.outputs["Output"] == "pass", name="passes the gate"):
             _deliver(spec, task, test, registered.outputs["version"])
@@ -155,13 +155,13 @@ def _learn(
 
 
 def _register(
-    spec: FederatedTask, task: Any, test: Any, state: Any, evaluated: Mapping[str, Any], decision: Any
+    spec: FederatedTask, task: Any, clients: Mapping[str, Any], state: Any, evaluated: Mapping[str, Any], decision: Any
 ) -> dsl.PipelineTask:
     """All variants, built and measured, and the registration of the model version."""
     evaluation, ranges = evaluated["evaluation"], evaluated["ranges"]
-    built = _step(build_variants(task=task, run=RUN, state=state, ranges=ranges), images.WORKER).output
+    built = _step(build_variants(task=task, run=RUN, population=clients["population"], state=state, ranges=ranges), images.WORKER).output
     measured = _step(
-        measure_variants(task=task, run=RUN, variants=built, test=test, evaluation=evaluation), images.SERVING
+        measure_variants(task=task, run=RUN, variants=built, test=clients["test"], evaluation=evaluation), images.SERVING
     ).output
     return _step(
         register_model(

@@ -10,11 +10,12 @@ from components.images import WORKER
 def build_variants(
     task: str,
     run: str,
+    population: Input[Artifact],
     state: Input[Model],
     ranges: Input[Artifact],
     variants: Output[Model],
 ) -> None:
-    """Convert the global model to a LiteRT file of each kind that the task lists.
+    """Convert the global model to a LiteRT file of each kind that the task lists and that can be made of it.
 
     int8 is calibrated with ranges that clients measured and that were merged over many of them: no example
     is needed. The same inputs give the same bytes.
@@ -22,16 +23,18 @@ def build_variants(
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
+        population: says what an example looks like.
         state: the global model's weights.
-        ranges: calibration ranges; read for int8 only.
+        ranges: calibration ranges, where clients measured them; read for int8 only.
         variants: a folder with a LiteRT file for each kind, by its name; metadata kinds, digest, parents, round.
     """
     from pathlib import Path
 
     from fededge import lineage, storage
     from fededge.delivery.variants import conversion
-    from fededge.documents import CalibrationRanges
-    from fededge.learning.frameworks.keras.models import activations, inference_model
+    from fededge.documents import CalibrationRanges, Population
+    from fededge.errors import VariantError
+    from fededge.learning.frameworks import model_spec
     from fededge.learning.state import load
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -39,12 +42,23 @@ def build_variants(
     spec = FederatedTask.from_json(task)
     kinds = [variant.kind for variant in spec.variants]
     with TrackedRun.join(run, spec).step("build_variants"):
-        parents = [state, ranges] if conversion.CALIBRATED in kinds else [state]
+        calibrated = conversion.CALIBRATED in kinds and "digest" in ranges.metadata
+        parents = [population, state, ranges] if calibrated else [population, state]
         lineage.verify(*parents)
-        measured = CalibrationRanges.read(ranges.path) if ranges in parents else None
-        model = inference_model(spec.model, load(state.path).weights)
+        measured = CalibrationRanges.read(ranges.path) if calibrated else None
+        model = model_spec(spec.model, Population.read(population.path).example, spec.seed)
+        answering = model.inference(load(state.path).weights)
+        refused: dict[str, str] = {}
         for kind in kinds:
-            built = conversion.build(model, kind, activations(model), measured)
+            try:
+                built = conversion.build(answering, kind, measured)
+            except VariantError as error:
+                refused[kind] = str(error)
+                print(f"fededge: {error}", flush=True)
+                continue
             storage.write(str(Path(variants.path) / kind), built)
             print(f"fededge: {kind} has {len(built):,} bytes", flush=True)
+        kinds = [kind for kind in kinds if kind not in refused]
+        if not kinds:
+            raise VariantError(f"no variant can be built: {'; '.join(refused.values())}")
         lineage.seal(variants, parents=parents, round=int(state.metadata["round"]), kinds=kinds)

@@ -35,7 +35,8 @@ def evaluate_model(
         state: the global model.
         evaluation: the evaluation document.
         classification: the confusion matrix, for the Kubeflow UI.
-        ranges: with `calibrate`, the calibration ranges, merged over clients; else nothing.
+        ranges: with `calibrate` and a model that has an int8 variant, the calibration ranges, merged over clients;
+            else nothing.
     """
     from contextlib import closing
     from pathlib import Path
@@ -55,14 +56,14 @@ def evaluate_model(
     with TrackedRun.join(run, spec).step(f"evaluate_model-{current.round:04d}") as step:
         lineage.verify(population, data, test, plan, state)
         clients = Population.read(population.path)
-        x, y = examples.read(test.path, clients.example.shape, clients.example.label.classes)
+        x, y = examples.read(test.path, clients.example)
         deadline = spec.operation.evaluation_deadline_seconds
-        model = model_spec(spec.model)
+        model = model_spec(spec.model, clients.example, spec.seed)
         with closing(open_runtime(spec.learning.engine, Path(plan.path), Path(data.path))) as runtime:
             result = measures.evaluate_state(model, current, x, y, clients, runtime, deadline)
-            if calibrate:
+            names = Plan.read(Path(plan.path) / "plan.json").activations
+            if calibrate and names:
                 everybody = sorted(client.id for client in clients.clients)
-                names = Plan.read(Path(plan.path) / "plan.json").activations
                 reports = runtime.ranges(current.weights, everybody, deadline)
                 merged = calibration.merge(reports, names, clients, spec.privacy)
                 merged.write(ranges.path)

@@ -1,13 +1,15 @@
 """Make a task's first global weights and the plan that its clients execute."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Model, Output
+from kfp.dsl import Artifact, Input, Model, Output
 
 from components.images import WORKER
 
 
 @dsl.component(base_image=WORKER, install_kfp_package=False)
-def initialize_model(task: str, run: str, plan: Output[Artifact], state: Output[Model]) -> None:
+def initialize_model(
+    task: str, run: str, population: Input[Artifact], plan: Output[Artifact], state: Output[Model]
+) -> None:
     """Make the state before the first round, and export the client work as a plan.
 
     The same task gives the same weights.
@@ -15,12 +17,14 @@ def initialize_model(task: str, run: str, plan: Output[Artifact], state: Output[
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        plan: SavedModel that a client runs with plain TensorFlow, and plan.json.
+        population: says what an example looks like.
+        plan: what clients execute (for Keras a SavedModel that plain TensorFlow runs), and plan.json.
         state: safetensors file with the initial global weights.
     """
     from pathlib import Path
 
     from fededge import lineage
+    from fededge.documents import Population
     from fededge.learning.frameworks import model_spec
     from fededge.learning.state import State
     from fededge.task import FederatedTask
@@ -28,8 +32,9 @@ def initialize_model(task: str, run: str, plan: Output[Artifact], state: Output[
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("initialize_model"):
-        model = model_spec(spec.model)
-        State(spec.identity, round=0, weights=model.initial_weights(spec.seed), server=[]).save(state.path)
-        lineage.seal(state, round=0)
+        lineage.verify(population)
+        model = model_spec(spec.model, Population.read(population.path).example, spec.seed)
+        State(spec.identity, round=0, weights=model.initial_weights(), server=[]).save(state.path)
+        lineage.seal(state, parents=[population], round=0)
         model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
-        lineage.seal(plan)
+        lineage.seal(plan, parents=[population])

@@ -68,7 +68,7 @@ def run_rounds(
             if failure is not None:
                 print(f"fededge: {client} has no usable report: {failure}", flush=True)
 
-        x, y = examples.read(test.path, schema.shape, schema.label.classes)
+        x, y = examples.read(test.path, schema)
         folder = storage.join(settings.storage(), "checkpoints", run)
         pool = Selection.read(selection.path)
         with open_engine(
@@ -87,7 +87,7 @@ def run_rounds(
                 begin,
                 until,
                 Checkpoints(folder, run, run_key(run)),
-                score=evaluation.scorer(model_spec(spec.model), x, y),
+                score=evaluation.scorer(model_spec(spec.model, schema, spec.seed), schema, x, y),
                 on_round=report,
                 on_passed_over=lambda line: print(f"fededge: {line}", flush=True),
             )

@@ -35,7 +35,8 @@ def train_centralized(
 
     from fededge import lineage
     from fededge.documents import Evaluation, Population
-    from fededge.learning.frameworks.keras import centralized as training
+    from fededge.learning import centralized as training
+    from fededge.learning.frameworks import model_spec
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
@@ -52,8 +53,9 @@ def train_centralized(
             )
 
         clients = Population.read(population.path)
+        model = model_spec(spec.model, clients.example, spec.seed)
         result = training.train(
-            spec.model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
+            model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
         )
         result.write(centralized.path)
         centralized.log_metric(result.metric, result.score)

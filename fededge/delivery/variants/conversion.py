@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, get_args
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -37,29 +37,31 @@ CALIBRATED = "int8"
 NARROWEST = 1e-6
 """Width of the narrowest range that can be quantized."""
 
-Layers = Mapping[str, tf.keras.layers.Layer]
 
 
-def build(
-    model: tf.keras.Model, kind: str, layers: Layers | None = None, ranges: CalibrationRanges | None = None
-) -> bytes:
+def build(model: tf.keras.Model, kind: str, ranges: CalibrationRanges | None = None) -> bytes:
     """`model` converted to a LiteRT file of `kind`.
 
     Args:
-        model: Keras model, float32 [b, ...] to float32 [b, classes].
+        model: float32 [b, ...] to float32 [b, outputs]. For int8 it is a line of an encoding, a graph of layers
+            (the model's second last layer, itself a model) and the meaning of its outputs.
         kind: one of KINDS.
-        layers: of the model, by the names that `ranges` has for their outputs; needed for int8 only.
-        ranges: of the input and of each layer's output; needed for int8 only.
+        ranges: of what that graph is given and of each of its layers' outputs; needed for int8 only.
 
     Raises:
-        DataError: the ranges are missing, or those of another model.
-        VariantError: an unknown kind, a model that the converter refuses, or a result that takes
-            only one example at a time.
+        DataError: the ranges are those of another model.
+        VariantError: an unknown kind, int8 without ranges, a model that the converter refuses, or a result
+            that takes only one example at a time.
     """
     if kind not in KINDS:
         raise VariantError(f"unknown variant kind {kind!r}: use {', '.join(KINDS)}")
+    if kind == CALIBRATED and ranges is None:
+        raise VariantError(
+            f"no ranges were measured for {kind}: the model is no graph of layers with float32 outputs, each used once. "
+            "Remove this kind from the task's variants"
+        )
     converter = tf.lite.TFLiteConverter.from_keras_model(
-        _with_ranges(model, layers or {}, ranges) if kind == CALIBRATED else model
+        _with_ranges(model, ranges) if kind == CALIBRATED else model
     )
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -89,29 +91,32 @@ class _Ranged(tf.keras.layers.Wrapper):
         return tf.quantization.fake_quant_with_min_max_args(self.layer(*inputs, **options), **self._range)
 
 
-def _with_ranges(model: tf.keras.Model, layers: Layers, ranges: CalibrationRanges | None) -> tf.keras.Model:
-    """`model` with its input and each layer's output quantized within `ranges`, holding the same weights."""
+def _with_ranges(model: tf.keras.Model, ranges: CalibrationRanges) -> tf.keras.Model:
+    """`model` with what its graph is given and each layer's output quantized within `ranges`; of the same weights."""
+    _, encode, body, finish = model.layers
     found = {
-        r.name: (min(r.low, 0.0), max(r.high, 0.0, NARROWEST)) for r in (ranges.ranges if ranges else [])
+        r.name: (min(r.low, 0.0), max(r.high, 0.0, NARROWEST)) for r in ranges.ranges
     }
-    if sorted(found) != sorted(["input", *layers]):
+    layers = [layer for layer in body.layers if not isinstance(layer, tf.keras.layers.InputLayer)]
+    names = [f"{number}/{type(layer).__name__}" for number, layer in enumerate(layers, 1)]
+    if sorted(found) != sorted(["input", *names]):
         raise DataError(
-            f"calibration ranges of {sorted(found)} where the model has input, {', '.join(layers)}: run "
+            f"calibration ranges of {sorted(found)} where the model has input, {', '.join(names)}: run "
             "evaluate_model again (`fededge run --fresh`)"
         )
 
     def ranged(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
-        (name,) = (name for name, each in layers.items() if each is layer)
+        (name,) = (name for name, each in zip(names, layers, strict=True) if each is layer)
         return _Ranged(layer.__class__.from_config(layer.get_config()), *found[name])
 
-    inside = tf.keras.models.clone_model(model, clone_function=ranged)
-    inside.set_weights(model.get_weights())
-    image = tf.keras.Input(model.input_shape[1:], name="image")
+    inside = tf.keras.models.clone_model(body, clone_function=ranged)
+    inside.set_weights(body.get_weights())
+    examples = tf.keras.Input(model.input_shape[1:], name="examples")
     low, high = found["input"]
     quantized = tf.keras.layers.Lambda(
         lambda x: tf.quantization.fake_quant_with_min_max_args(x, min=low, max=high)
     )
-    return tf.keras.Model(image, inside(quantized(image)))
+    return tf.keras.Model(examples, finish(inside(quantized(encode(examples)))))
 
 
 def _check_signature(built: bytes, kind: str) -> None:

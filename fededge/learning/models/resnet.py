@@ -12,6 +12,37 @@ from fededge.documents import Schema
 from fededge.learning.models.shapes import images, outputs
 
 layers = tf.keras.layers
+EPSILON = 1e-3
+
+
+class GroupNormalization(layers.Layer):
+    """Group normalization of [b, h, w, c] by operations that LiteRT executes for any batch size.
+
+    Args:
+        groups: of channels; they divide c.
+    """
+
+    def __init__(self, groups: int, **options: object) -> None:
+        super().__init__(**options)
+        self.groups = groups
+
+    def build(self, shape: tf.TensorShape) -> None:
+        """A factor and an offset for each channel."""
+        self.gamma = self.add_weight("gamma", (shape[-1],), initializer="ones")
+        self.beta = self.add_weight("beta", (shape[-1],), initializer="zeros")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Each group less its mean and by its standard deviation."""
+        _, height, width, channels = inputs.shape
+        grouped = tf.reshape(inputs, [-1, height * width, self.groups, channels // self.groups])
+        centered = grouped - tf.reduce_mean(grouped, [1, 3], keepdims=True)
+        variance = tf.reduce_mean(tf.square(centered), [1, 3], keepdims=True)
+        normal = tf.reshape(centered * tf.math.rsqrt(variance + EPSILON), [-1, height, width, channels])
+        return normal * self.gamma + self.beta
+
+    def get_config(self) -> dict[str, object]:
+        """See Keras."""
+        return {**super().get_config(), "groups": self.groups}
 
 
 def build(schema: Schema, filters: int = 16, blocks: int = 1, groups: int = 4) -> tf.keras.Model:
@@ -33,7 +64,7 @@ def build(schema: Schema, filters: int = 16, blocks: int = 1, groups: int = 4) -
 
 def _block(x: tf.Tensor, filters: int, stride: int, groups: int) -> tf.Tensor:
     inside = layers.Conv2D(filters, 3, padding="same", use_bias=False)(_convolution(x, filters, stride, groups))
-    inside = layers.GroupNormalization(groups)(inside)
+    inside = GroupNormalization(groups)(inside)
     if stride != 1 or x.shape[-1] != filters:
         x = layers.Conv2D(filters, 1, strides=stride, use_bias=False)(x)
     return layers.ReLU()(layers.Add()([x, inside]))
@@ -41,4 +72,4 @@ def _block(x: tf.Tensor, filters: int, stride: int, groups: int) -> tf.Tensor:
 
 def _convolution(x: tf.Tensor, filters: int, stride: int, groups: int) -> tf.Tensor:
     x = layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False)(x)
-    return layers.ReLU()(layers.GroupNormalization(groups)(x))
+    return layers.ReLU()(GroupNormalization(groups)(x))
