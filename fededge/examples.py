@@ -79,7 +79,9 @@ def copy(
             like = sources[0][column]
             path = folder / f"{name}.npy"
             target = np.lib.format.open_memmap(path, "w+", like.dtype, (len(places), *like.shape[1:]))
-            for start, block in zip(count(0, STEP), np.array_split(places, range(STEP, len(places), STEP)), strict=False):
+            for start, block in zip(
+                count(0, STEP), np.array_split(places, range(STEP, len(places), STEP)), strict=False
+            ):
                 for number in np.unique(block[:, 0]):
                     mine = block[:, 0] == number
                     target[start : start + len(block)][mine] = sources[number][column][block[mine, 1]]
@@ -115,7 +117,9 @@ def read(
     folder = Path(folder)
     own = Schema.read(folder / "schema.json") if (folder / "schema.json").exists() else None
     if schema and own and own != schema:
-        raise DataError(f"{folder}/schema.json is not the schema of the other clients' data: {_difference(own, schema)}")
+        raise DataError(
+            f"{folder}/schema.json is not the schema of the other clients' data: {_difference(own, schema)}"
+        )
     schema = schema or own
     x, y = (_open(folder / f"{name}.npy", limit) for name in "xy")
     shape = schema.shape if schema else x.shape[1:]

@@ -50,4 +50,3 @@ def mistake(kind: str, examples: float, sums: Mapping[str, float]) -> str | None
         good = 0 <= sums["squared_error"] < LARGEST and 0 <= sums["target_squared"] < LARGEST
         good = good and sums["target"] ** 2 <= examples * sums["target_squared"] * (1 + ROUNDING) + ROUNDING
     return None if good else ", ".join(f"{name} {value:g}" for name, value in sums.items())
-

@@ -7,7 +7,6 @@ from pydantic import Field, model_validator
 
 from fededge.documents.base import Count, Digest, Document, Part
 
-
 Numbers = list[float]
 Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(max_length=8)]
 
@@ -75,7 +74,9 @@ class Label(Part):
     def _consistent(self) -> Self:
         fewest = {"class": 2, "multi-label": 1, "sequence": 2}.get(self.kind, 0)
         if self.classes < fewest or (self.classes and not fewest):
-            raise ValueError(f"a label of kind {self.kind} has {self.classes} classes: {fewest or 'none'} at least")
+            raise ValueError(
+                f"a label of kind {self.kind} has {self.classes} classes: {fewest or 'none'} at least"
+            )
         if self.names and len(self.names) != self.classes:
             raise ValueError(f"{len(self.names)} names for {self.classes} classes")
         if self.kind == "sequence" and len(self.shape) != 1:

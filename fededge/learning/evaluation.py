@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from fededge import metrics
-from fededge.documents import ClassScore, ClientCounts, ClientScore, Evaluation, Label, Population, Schema, Score
+from fededge.documents import (
+    ClassScore,
+    ClientCounts,
+    ClientScore,
+    Evaluation,
+    Label,
+    Population,
+    Schema,
+    Score,
+)
 from fededge.errors import DivergedError, RoundError
 from fededge.examples import floats
 from fededge.learning.counting import counts

@@ -55,9 +55,7 @@ class FederatedEngine:
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
         self._worker.__enter__()
-        self._aggregator = MeanAggregator(
-            self._format, self._statistics, self._learning.server, self._worker
-        )
+        self._aggregator = MeanAggregator(self._format, self._statistics, self._learning.server, self._worker)
         return self
 
     def __exit__(

@@ -6,9 +6,7 @@ from pydantic import Field, model_validator
 
 from fededge.task.base import Part
 
-ImportPath = Annotated[
-    str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)
-]
+ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)]
 """Where a function lies: module:name."""
 
 

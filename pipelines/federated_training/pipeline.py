@@ -155,13 +155,22 @@ def _learn(
 
 
 def _register(
-    spec: FederatedTask, task: Any, clients: Mapping[str, Any], state: Any, evaluated: Mapping[str, Any], decision: Any
+    spec: FederatedTask,
+    task: Any,
+    clients: Mapping[str, Any],
+    state: Any,
+    evaluated: Mapping[str, Any],
+    decision: Any,
 ) -> dsl.PipelineTask:
     """All variants, built and measured, and the registration of the model version."""
     evaluation, ranges = evaluated["evaluation"], evaluated["ranges"]
-    built = _step(build_variants(task=task, run=RUN, population=clients["population"], state=state, ranges=ranges), images.WORKER).output
+    built = _step(
+        build_variants(task=task, run=RUN, population=clients["population"], state=state, ranges=ranges),
+        images.WORKER,
+    ).output
     measured = _step(
-        measure_variants(task=task, run=RUN, variants=built, test=clients["test"], evaluation=evaluation), images.SERVING
+        measure_variants(task=task, run=RUN, variants=built, test=clients["test"], evaluation=evaluation),
+        images.SERVING,
     ).output
     return _step(
         register_model(

@@ -38,7 +38,6 @@ NARROWEST = 1e-6
 """Width of the narrowest range that can be quantized."""
 
 
-
 def build(model: tf.keras.Model, kind: str, ranges: CalibrationRanges | None = None) -> bytes:
     """`model` converted to a LiteRT file of `kind`.
 
@@ -94,9 +93,7 @@ class _Ranged(tf.keras.layers.Wrapper):
 def _with_ranges(model: tf.keras.Model, ranges: CalibrationRanges) -> tf.keras.Model:
     """`model` with what its graph is given and each layer's output quantized within `ranges`; of the same weights."""
     _, encode, body, finish = model.layers
-    found = {
-        r.name: (min(r.low, 0.0), max(r.high, 0.0, NARROWEST)) for r in ranges.ranges
-    }
+    found = {r.name: (min(r.low, 0.0), max(r.high, 0.0, NARROWEST)) for r in ranges.ranges}
     layers = [layer for layer in body.layers if not isinstance(layer, tf.keras.layers.InputLayer)]
     names = [f"{number}/{type(layer).__name__}" for number, layer in enumerate(layers, 1)]
     if sorted(found) != sorted(["input", *names]):

@@ -63,7 +63,9 @@ def build(schema: Schema, filters: int = 16, blocks: int = 1, groups: int = 4) -
 
 
 def _block(x: tf.Tensor, filters: int, stride: int, groups: int) -> tf.Tensor:
-    inside = layers.Conv2D(filters, 3, padding="same", use_bias=False)(_convolution(x, filters, stride, groups))
+    inside = layers.Conv2D(filters, 3, padding="same", use_bias=False)(
+        _convolution(x, filters, stride, groups)
+    )
     inside = GroupNormalization(groups)(inside)
     if stride != 1 or x.shape[-1] != filters:
         x = layers.Conv2D(filters, 1, strides=stride, use_bias=False)(x)

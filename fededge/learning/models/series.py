@@ -20,7 +20,9 @@ def convolutional(schema: Schema, filters: int = 32, kernel: int = 5, blocks: in
     examples = tf.keras.Input(series(schema, "cnn1d"))
     x = examples
     for number in range(blocks):
-        x = layers.Conv1D(filters * 2**number, kernel, padding="same", activation="relu", name=f"conv{number + 1}")(x)
+        x = layers.Conv1D(
+            filters * 2**number, kernel, padding="same", activation="relu", name=f"conv{number + 1}"
+        )(x)
         x = layers.MaxPool1D(2, padding="same")(x)
     return tf.keras.Model(examples, outputs(schema, layers.GlobalAveragePooling1D()(x)))
 

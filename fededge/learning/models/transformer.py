@@ -19,7 +19,9 @@ class Positions(layers.Layer):
 
     def build(self, shape: tf.TensorShape) -> None:
         """One vector for each step."""
-        self.places = self.add_weight("places", shape[1:], initializer=tf.keras.initializers.RandomNormal(stddev=0.02))
+        self.places = self.add_weight(
+            "places", shape[1:], initializer=tf.keras.initializers.RandomNormal(stddev=0.02)
+        )
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Inputs plus places."""
@@ -43,7 +45,12 @@ class Tokens(layers.Layer):
 
 
 def build(
-    schema: Schema, vocabulary: int = 256, width: int = 32, heads: int = 2, blocks: int = 1, dropout: float = 0.0
+    schema: Schema,
+    vocabulary: int = 256,
+    width: int = 32,
+    heads: int = 2,
+    blocks: int = 1,
+    dropout: float = 0.0,
 ) -> tf.keras.Model:
     """An encoder over tokens [steps]: the next step's token for each step, or one answer for all.
 

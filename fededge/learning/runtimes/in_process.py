@@ -43,7 +43,9 @@ class InProcessClients:
         form = UpdateFormat.of(Plan.read(self._plan / "plan.json"))
 
         def work(client: str) -> Path:
-            update = open_client(self._plan, self._clients / client).train(weights, seed_for(seed, round_number, client))
+            update = open_client(self._plan, self._clients / client).train(
+                weights, seed_for(seed, round_number, client)
+            )
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
             storage.write(str(file), form.encode(update))
             return file

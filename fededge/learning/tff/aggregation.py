@@ -55,7 +55,6 @@ class MeanAggregator:
         self._worker = worker
         specs = [tff.TensorType(np.float32, shape) for shape in form.shapes.values()]
         moved = [index for index, name in enumerate(self._names) if name not in statistics]
-        averaged = [index for index, name in enumerate(self._names) if name in statistics]
         tensors = tff.to_type(specs)
         parameters = tff.to_type(tff.learning.models.ModelWeights([specs[index] for index in moved], []))
         mean = tff.aggregators.MeanFactory().create(tensors, tff.TensorType(np.float32))

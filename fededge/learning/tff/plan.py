@@ -71,9 +71,7 @@ class LocalTraining:
         trainable = list(weights[: len(weights) - len(network.statistics)])
         others = [variable.read_value() for variable in self.tff_model.non_trainable_variables]
         initial = tff.learning.models.ModelWeights(trainable, others)
-        data = batches.training_batches(
-            self._schema, folder, seed, self._work.batch_size, self._work.epochs
-        )
+        data = batches.training_batches(self._schema, folder, seed, self._work.batch_size, self._work.epochs)
         result, metrics = self._update(self._optimizer, initial, data)
         before = weights[len(trainable) :]
         moved = [value - variable for value, variable in zip(before, network.statistics, strict=True)]

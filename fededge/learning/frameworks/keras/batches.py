@@ -26,7 +26,9 @@ def spec(schema: Schema) -> collections.OrderedDict:
         examples=tf.TensorSpec([None, *schema.shape], tf.float32),
         seed=tf.TensorSpec([None, SEED_SIZE], tf.int64),
     )
-    return collections.OrderedDict(x=x, y=tf.TensorSpec([None, *_target_shape(schema)], _target_dtype(schema)))
+    return collections.OrderedDict(
+        x=x, y=tf.TensorSpec([None, *_target_shape(schema)], _target_dtype(schema))
+    )
 
 
 def training_batches(
@@ -76,9 +78,7 @@ def _target_shape(schema: Schema) -> tuple[int, ...]:
     return (schema.outputs,)
 
 
-def _batches(
-    schema: Schema, records: tf.data.Dataset, seed: tf.Tensor, batch_size: int
-) -> tf.data.Dataset:
+def _batches(schema: Schema, records: tf.data.Dataset, seed: tf.Tensor, batch_size: int) -> tf.data.Dataset:
     encode, label = Encode(schema), schema.label
 
     def decode(step: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, object]:

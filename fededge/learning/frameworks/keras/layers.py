@@ -94,7 +94,12 @@ class SeededGenerator:
         """None: no stateful operation has a seed here."""
 
     def random_uniform(
-        self, shape: Any, minval: float = 0.0, maxval: float | None = None, dtype: Any = None, nonce: Any = None
+        self,
+        shape: Any,
+        minval: float = 0.0,
+        maxval: float | None = None,
+        dtype: Any = None,
+        nonce: Any = None,
     ) -> tf.Tensor:
         """As Keras's."""
         return tf.random.stateless_uniform(

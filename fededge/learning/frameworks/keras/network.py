@@ -96,9 +96,7 @@ class Network:
 
     def weights(self) -> Weights:
         """A copy of what the variables hold."""
-        return {
-            name: variable.numpy() for name, variable in zip(self.names, self.variables, strict=True)
-        }
+        return {name: variable.numpy() for name, variable in zip(self.names, self.variables, strict=True)}
 
     def assign(self, weights: Weights) -> None:
         """Put named `weights` into the variables."""
