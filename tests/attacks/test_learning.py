@@ -22,8 +22,8 @@ RECORD = RoundRecord(
 )
 TENSORS = {"dense/kernel:0": np.ones((2, 3), np.float32), "dense/bias:0": np.zeros(3, np.float32)}
 STATE = State("sha256:" + "a" * 64, 1, TENSORS, [np.ones(2, np.float32)], [RECORD])
-FORMAT = UpdateFormat(weights.shapes(TENSORS))
-UPDATE = FORMAT.encode(Update(TENSORS, 5.0, 3.0, 2.5))
+FORMAT = UpdateFormat(weights.shapes(TENSORS), "class")
+UPDATE = FORMAT.encode(Update(TENSORS, 5.0, 2.5, {"correct": 3.0}))
 FEW = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 

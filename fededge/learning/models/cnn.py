@@ -1,4 +1,4 @@
-"""A CNN for images: two 5x5 convolutions with pooling and one hidden layer; 317,066 parameters for 28x28x1 and 10 classes.
+"""A CNN for images: two 5x5 convolutions with pooling, one hidden layer; 317,066 parameters for 28x28x1, 10 classes.
 
 Ta Phuong Bac, Minh Ngoc Tran and YoungHan Kim 2022, Serverless Computing Approach for Deploying Machine
 Learning Applications in Edge Layer, Table 1.

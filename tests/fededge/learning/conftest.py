@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from fededge.documents import Population
 from fededge.task import FederatedTask
+
+if TYPE_CHECKING:
+    from fededge.learning.interfaces import ModelSpec
 
 
 def small_task(**changes: Any) -> FederatedTask:
@@ -18,7 +21,7 @@ def small_task(**changes: Any) -> FederatedTask:
         "name": "small",
         "seed": 3,
         "data": {"source": "digits", "holdout": 0.5},
-        "model": {"name": "cnn", "dropout": changes.pop("dropout", 0.25)},
+        "model": {"name": "cnn", "arguments": {"dropout": changes.pop("dropout", 0.25)}},
         "operation": changes.pop("operation", {}),
         "learning": {"rounds": 3, "client": {"batch_size": 100}} | changes,
     }
@@ -41,12 +44,16 @@ class Prepared:
 
     def plan(self, task: FederatedTask) -> Path:
         """The exported plan of `task`."""
-        from fededge.learning.frameworks import model_spec
-
         folder = self.plans / task.identity.removeprefix("sha256:")[:16]
         if not (folder / "plan.json").exists():
-            model_spec(task.model).export_plan(task.learning.client, task.identity, folder)
+            self.spec(task).export_plan(task.learning.client, task.identity, folder)
         return folder
+
+    def spec(self, task: FederatedTask) -> "ModelSpec":
+        """The model of `task`."""
+        from fededge.learning.frameworks import model_spec
+
+        return model_spec(task.model, self.population.example, task.seed)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from fededge.documents import ClientCounts, Feature, Label, Plan, Population, Sc
 from fededge.errors import DataError
 from fededge.learning.calibration import merge
 from fededge.learning.engines import open_runtime
-from fededge.learning.frameworks import model_spec
 from fededge.learning.interfaces import RangesReport
 from fededge.task import FederatedTask, Privacy
 
@@ -80,18 +79,19 @@ def test_sites_and_simulation_measure_what_the_model_computes_on_their_training_
 ) -> None:
     import tensorflow as tf
 
-    from fededge.learning.frameworks.keras import models
+    from fededge.learning.frameworks.keras.network import Network
 
     found = {}
     for engine in ("simulation", "federated"):
         task = make_task(engine=engine)
-        weights = model_spec(task.model).initial_weights(task.seed)
+        weights = prepared.spec(task).initial_weights()
         with closing(open_runtime(engine, prepared.plan(task), prepared.clients)) as runtime:
             found[engine] = {each.client: each.ranges for each in runtime.ranges(weights, prepared.ids, 120)}
     assert found["federated"] == found["simulation"]
     document = Plan.read(prepared.plan(task) / "plan.json")
-    model = models.inference_model(task.model, weights)
-    layers = models.activations(model)
+    network = Network(task.model, prepared.population.example, task.seed)
+    network.assign(weights)
+    model, layers = network.body, network.activations
     assert document.activations == ["input", *layers]
     x, _ = examples.read(prepared.clients / "site-0" / "train")
     outputs = tf.keras.Model(model.inputs, [*model.inputs, *(each.output for each in layers.values())])(x)
@@ -108,7 +108,7 @@ def test_a_report_holds_two_numbers_a_tensor_and_a_count_whatever_the_examples_a
     prepared: Any, make_task: Callable[..., FederatedTask]
 ) -> None:
     task = make_task(engine="simulation")
-    weights = model_spec(task.model).initial_weights(task.seed)
+    weights = prepared.spec(task).initial_weights()
     with closing(open_runtime("simulation", prepared.plan(task), prepared.clients)) as runtime:
         (measured,) = runtime.ranges(weights, ["site-0"], 120)
     assert measured.ranges

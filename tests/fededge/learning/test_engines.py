@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fededge.documents import Plan
 from fededge.errors import DivergedError, QuorumError
 from fededge.fleet.selection import Selector, select
 from fededge.learning.checkpoints import Checkpoints
 from fededge.learning.engines import open_engine
 from fededge.learning.federated import FederatedEngine
-from fededge.learning.frameworks import model_spec
 from fededge.learning.interfaces import TrainingReport
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State
 from fededge.learning.update import Update, UpdateFormat
 from fededge.task import FederatedTask
-from fededge.weights import Weights, shapes
+from fededge.weights import Weights
 
 pytestmark = pytest.mark.environment("worker")
 KEY = bytes(32)
@@ -31,7 +31,7 @@ KEY = bytes(32)
 def run(
     prepared: Any, task: FederatedTask, folder: Path, rounds: int = 2, on_round: Any = lambda record: None
 ) -> State:
-    state = State(task.identity, 0, model_spec(task.model).initial_weights(task.seed), [])
+    state = State(task.identity, 0, prepared.spec(task).initial_weights(), [])
     selection = select(task.learning.cohort, task.seed, prepared.population)
     with open_engine(
         task.model,
@@ -66,7 +66,7 @@ def assert_engines_agree(
     for name, value in states[0].weights.items():
         np.testing.assert_allclose(value, states[1].weights[name], rtol=0, atol=1e-5)
     for first, second in zip(states[0].history, states[1].history, strict=True):
-        for key in ("examples", "loss", "accuracy"):
+        for key in ("examples", "loss", "score"):
             assert getattr(first, key) == pytest.approx(getattr(second, key), rel=1e-4)
     assert states[1].history[0].bytes_received > 3 * 4 * 317_066
 
@@ -116,10 +116,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from fededge.documents import Population
+from fededge.learning.frameworks import model_spec
 from fededge.task import FederatedTask
 from tests.fededge.learning.test_engines import run
 task, population = FederatedTask.from_json(sys.argv[1]), Population.read(sys.argv[2])
-prepared = SimpleNamespace(population=population, clients=Path(sys.argv[3]), plan=lambda task: Path(sys.argv[4]))
+prepared = SimpleNamespace(population=population, clients=Path(sys.argv[3]), plan=lambda task: Path(sys.argv[4]),
+    spec=lambda task: model_spec(task.model, population.example, task.seed))
 run(prepared, task, Path(sys.argv[5]), 3, lambda record: print(record.round, flush=True))
 """
 
@@ -185,26 +187,25 @@ COHORT = ["site-0", "site-1", "site-2"]
 
 
 @pytest.fixture
-def scripted(make_task: Callable[..., FederatedTask], tmp_path: Path) -> Callable[..., Any]:
+def scripted(prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path) -> Callable[..., Any]:
     """`scripted({"quorum": 1}, {client: (examples, spoil)})` runs one round over such updates."""
 
     def one_round(
         operation: dict[str, object], handed_in: dict[str, dict[str, Any]], heard: Any = print
     ) -> Any:
         task = make_task(operation=operation)
-        weights = model_spec(task.model).initial_weights(task.seed)
-        form = UpdateFormat(shapes(weights))
+        weights = prepared.spec(task).initial_weights()
+        plan = Plan.read(prepared.plan(task) / "plan.json")
+        form = UpdateFormat.of(plan)
         updates = {}
         for client, how in handed_in.items():
             delta = {name: np.full_like(v, how.get("value", 0.5)) for name, v in weights.items()}
             if how.get("spoilt"):
                 delta["logits/bias"] = np.full(10, np.nan, np.float32)
-            updates[client] = form.encode(Update(delta, how.get("examples", 10), 5, 2.0))
+            updates[client] = form.encode(Update(delta, how.get("examples", 10), 2.0, {"correct": 5}))
         held = dict.fromkeys(COHORT, 100)
         runtime = Scripted(tmp_path, updates)
-        with FederatedEngine(
-            shapes(weights), task.learning, task.operation, task.seed, runtime, held, heard
-        ) as engine:
+        with FederatedEngine(plan, task.learning, task.operation, task.seed, runtime, held, heard) as engine:
             return weights, engine.next(weights, engine.initialize(), 1, COHORT)
 
     return one_round
@@ -236,12 +237,13 @@ def test_no_client_owns_the_mean_by_claiming_more_examples_than_it_holds(
 
 
 def test_fewer_clients_than_the_quorum_do_not_start_a_round(
-    make_task: Callable[..., FederatedTask], tmp_path: Path
+    prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path
 ) -> None:
     task = make_task()
-    weights = model_spec(task.model).initial_weights(task.seed)
+    plan = Plan.read(prepared.plan(task) / "plan.json")
+    weights = prepared.spec(task).initial_weights()
     with FederatedEngine(
-        shapes(weights), task.learning, task.operation, task.seed, Scripted(tmp_path, {}), {}
+        plan, task.learning, task.operation, task.seed, Scripted(tmp_path, {}), {}
     ) as engine:
         with pytest.raises(QuorumError, match="only 2 clients where the quorum is 3"):
             engine.next(weights, engine.initialize(), 1, COHORT[:2])

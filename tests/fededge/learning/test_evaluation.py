@@ -10,24 +10,26 @@ import numpy as np
 import pytest
 
 from fededge import examples
-from fededge.documents import Evaluation, Label
+from fededge.documents import Evaluation, Feature, Label, Schema
 from fededge.errors import DataError, DivergedError, RoundError
+from fededge.learning import centralized
 from fededge.learning.engines import open_runtime
 from fededge.learning.evaluation import evaluate, evaluate_state, scorer
-from fededge.learning.frameworks import model_spec
-from fededge.learning.frameworks.keras import centralized
 from fededge.learning.interfaces import EvaluationReport
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("worker")
-THREE = Label(classes=3, names=["cat", "dog", "fish"])
+PETS = Schema(
+    features=[Feature(name="x", dtype="float32", shape=[2])],
+    label=Label(classes=3, names=["cat", "dog", "fish"]),
+)
 
 
 def test_evaluation_counts_by_class() -> None:
     y = np.array([0, 0, 1, 2])
     scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
-    result = evaluate(scores, y, THREE, round=4, samples=80)
+    result = evaluate(scores, np.zeros((4, 2)), y, PETS, round=4, samples=80)
     assert (result.round, result.samples, result.examples) == (4, 80, 4)
     assert result.score == 0.75
     assert result.loss == pytest.approx(-np.log([0.7, 0.2, 0.8, 0.4]).mean())
@@ -39,18 +41,18 @@ def test_evaluation_counts_by_class() -> None:
 
 
 def test_a_class_that_never_occurs_has_zeros_not_nan() -> None:
-    result = evaluate(np.array([[1.0, 0.0, 0.0]], np.float32), np.array([0]), Label(classes=3))
+    result = evaluate(np.array([[1.0, 0.0, 0.0]], np.float32), np.zeros((1, 2)), np.array([0]), PETS)
     last = result.per_class[2]
-    assert (last.label, last.examples, last.precision, last.recall, last.f1) == ("2", 0, 0.0, 0.0, 0.0)
+    assert (last.label, last.examples, last.precision, last.recall, last.f1) == ("fish", 0, 0.0, 0.0, 0.0)
 
 
 def test_a_model_that_answers_nan_is_named() -> None:
     with pytest.raises(DivergedError, match="learning_rate"):
-        evaluate(np.full((1, 3), np.nan, np.float32), np.array([0]), THREE)
+        evaluate(np.full((1, 3), np.nan, np.float32), np.zeros((1, 2)), np.array([0]), PETS)
 
 
-def at_start(task: FederatedTask) -> State:
-    return State(task.identity, 0, model_spec(task.model).initial_weights(task.seed), [])
+def at_start(prepared: Any, task: FederatedTask) -> State:
+    return State(task.identity, 0, prepared.spec(task).initial_weights(), [])
 
 
 def evaluated(prepared: Any, task: FederatedTask, clients: Path | None = None) -> Evaluation:
@@ -58,7 +60,9 @@ def evaluated(prepared: Any, task: FederatedTask, clients: Path | None = None) -
     with closing(
         open_runtime(task.learning.engine, prepared.plan(task), clients or prepared.clients)
     ) as runtime:
-        return evaluate_state(model_spec(task.model), at_start(task), x, y, prepared.population, runtime, 120)
+        return evaluate_state(
+            prepared.spec(task), at_start(prepared, task), x, y, prepared.population, runtime, 120
+        )
 
 
 def test_sites_and_simulation_evaluate_alike(prepared: Any, make_task: Callable[..., FederatedTask]) -> None:
@@ -73,7 +77,9 @@ def test_the_score_of_a_round_is_that_of_its_evaluation(
     prepared: Any, make_task: Callable[..., FederatedTask]
 ) -> None:
     task = make_task(engine="simulation")
-    score = scorer(model_spec(task.model), *examples.read(prepared.test))(at_start(task).weights)
+    score = scorer(prepared.spec(task), prepared.population.example, *examples.read(prepared.test))(
+        at_start(prepared, task).weights
+    )
     whole = evaluated(prepared, task)
     assert (score.score, score.loss, score.examples) == (whole.score, whole.loss, whole.examples)
 
@@ -125,7 +131,7 @@ def test_counts_that_cannot_be_are_left_out(
     x, y = examples.read(prepared.test)
     runtime: Any = Claiming(claim)
     result = evaluate_state(
-        model_spec(task.model), at_start(task), x[:5], y[:5], prepared.population, runtime, 1
+        prepared.spec(task), at_start(prepared, task), x[:5], y[:5], prepared.population, runtime, 1
     )
     assert [client.id for client in result.clients] == ["site-1", "site-2"]
     assert "claims" in result.failed["site-0"]
@@ -138,7 +144,7 @@ def test_centralized_training_learns_with_as_many_samples(
     curve: list[float] = []
     where = (prepared.population, prepared.clients, prepared.test)
     result = centralized.train(
-        task.model, task.learning, task.seed, *where, lambda found: curve.append(found.score)
+        prepared.spec(task), task.learning, task.seed, *where, lambda found: curve.append(found.score)
     )
     assert len(curve) == 2
     assert [row.score for row in result.passes] == curve
@@ -154,5 +160,11 @@ def test_examples_of_clients_that_are_elsewhere_are_never_pooled(
     real = prepared.population.model_copy(update={"simulated": False})
     with pytest.raises(DataError, match=r"remove compare\.centralized"):
         centralized.train(
-            task.model, task.learning, task.seed, real, prepared.clients, prepared.test, lambda found: None
+            prepared.spec(task),
+            task.learning,
+            task.seed,
+            real,
+            prepared.clients,
+            prepared.test,
+            lambda found: None,
         )

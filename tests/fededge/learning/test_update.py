@@ -14,12 +14,15 @@ from fededge.weights import to_bytes
 
 pytestmark = pytest.mark.environment("worker")
 SHAPES = {"b/kernel": (3, 2), "a/bias": (2,)}
-FORM = UpdateFormat(SHAPES)
+FORM = UpdateFormat(SHAPES, "class")
 
 
 def update(scale: float = 1.0, examples: float = 5.0) -> Update:
     return Update(
-        {name: np.full(shape, scale, np.float32) for name, shape in SHAPES.items()}, examples, 3.0, 2.5
+        {name: np.full(shape, scale, np.float32) for name, shape in SHAPES.items()},
+        examples,
+        2.5,
+        {"correct": 3.0},
     )
 
 
@@ -27,7 +30,7 @@ def update(scale: float = 1.0, examples: float = 5.0) -> Update:
 def test_an_update_survives_its_bytes(scale: float, examples: int) -> None:
     back = FORM.screen(FORM.encode(update(scale, examples)), examples)
     assert back.examples == examples
-    assert (back.correct, back.loss_sum) == (3.0, 2.5)
+    assert (back.loss_sum, back.sums) == (2.5, {"correct": 3.0})
     assert all((back.delta[name] == np.float32(scale)).all() for name in SHAPES)
 
 
@@ -45,7 +48,7 @@ def test_an_update_has_exactly_the_models_tensors_and_three_numbers_and_no_room_
     """
     example = np.zeros((28, 28, 1), np.float32)
     with pytest.raises(UpdateError):
-        FORM.encode(Update(update().delta | {"x": example}, 5, 3, 2.5))
+        FORM.encode(Update(update().delta | {"x": example}, 5, 2.5, {"correct": 3}))
     honest = FORM.encode(update())
     tensors = {f"delta/{n}": v for n, v in update().delta.items()} | {
         "examples": np.array(5, np.float32),
@@ -90,15 +93,27 @@ def test_one_value_that_is_not_finite_refuses_the_update(bad: float) -> None:
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
-    for examples, correct in ((0.0, 0.0), (-1.0, 0.0), (2.0, 3.0), (2.0, -1.0), (5.5, 1.0), (1e30, 1.0)):
+    for examples in (0.0, -1.0, 5.5, 1e30):
         with pytest.raises(UpdateError, match="can have made at most 5"):
-            FORM.screen(FORM.encode(Update(update().delta, examples, correct, 1.0)), 5)
+            FORM.screen(FORM.encode(Update(update().delta, examples, 1.0, {"correct": 0.0})), 5)
+    for correct in (3.0, -1.0):
+        with pytest.raises(UpdateError, match="what cannot be: correct"):
+            FORM.screen(FORM.encode(Update(update().delta, 2.0, 1.0, {"correct": correct})), 5)
+
+
+def test_errors_of_numbers_that_cannot_be_are_refused() -> None:
+    form = UpdateFormat(SHAPES, "number")
+    good = {"squared_error": 2.0, "target": 5.0, "target_squared": 9.0}
+    assert form.screen(form.encode(Update(update().delta, 5.0, 1.0, good)), 5).sums == good
+    for bad in ({"squared_error": -1.0}, {"target_squared": -1.0}, {"target": 50.0}, {"squared_error": 2e30}):
+        with pytest.raises(UpdateError, match="what cannot be"):
+            form.screen(form.encode(Update(update().delta, 5.0, 1.0, good | bad)), 5)
 
 
 def test_a_loss_that_cannot_be_is_refused() -> None:
     for loss_sum in (-1.0, 6e6):
         with pytest.raises(UpdateError, match="claims a loss"):
-            FORM.screen(FORM.encode(Update(update().delta, 5.0, 1.0, loss_sum)), 5)
+            FORM.screen(FORM.encode(Update(update().delta, 5.0, loss_sum, {"correct": 1.0})), 5)
 
 
 def test_too_large_a_norm_is_refused() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fededge.learning.frameworks import model_spec
+from fededge.documents import Plan
 from fededge.learning.interfaces import TrainingReport
 from fededge.learning.runtimes.local import LocalSites
 from fededge.learning.update import UpdateFormat
 from fededge.task import FederatedTask
-from fededge.weights import Weights, shapes, to_bytes
+from fededge.weights import Weights, to_bytes
 
 pytestmark = pytest.mark.environment("worker")
 
@@ -28,8 +28,8 @@ def task(make_task: Callable[..., FederatedTask]) -> FederatedTask:
 
 
 @pytest.fixture(scope="module")
-def weights(task: FederatedTask) -> Weights:
-    return model_spec(task.model).initial_weights(task.seed)
+def weights(prepared: Any, task: FederatedTask) -> Weights:
+    return prepared.spec(task).initial_weights()
 
 
 def test_the_models_weights_are_the_papers(weights: Weights) -> None:
@@ -87,7 +87,7 @@ def test_a_site_needs_no_tff_and_the_same_request_gives_the_same_bytes(
     first, second = ((tmp_path / f"u{i}").read_bytes() for i in range(2))
     assert first == second
     held = prepared.population.clients[0].train
-    assert UpdateFormat(shapes(weights)).screen(first, held).examples == held
+    assert UpdateFormat.of(Plan.read(prepared.plan(task) / "plan.json")).screen(first, held).examples == held
 
 
 def test_bad_data_at_one_site_fails_that_site_only(

@@ -14,7 +14,7 @@ from fededge.task import ServerOptimizer
 
 pytestmark = pytest.mark.environment("worker")
 SHAPES = {"dense/bias": (3,), "dense/kernel": (4, 3)}
-FORM = UpdateFormat(SHAPES)
+FORM = UpdateFormat(SHAPES, "class")
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +23,20 @@ def worker() -> Iterator[Worker]:
         yield running
 
 
-def made(count: int, folder: Path) -> tuple[list[Update], list[Path]]:
+def made(count: int, folder: Path) -> tuple[list[Update], list[str]]:
     rng = np.random.default_rng(count)
     updates = [
-        Update({n: rng.normal(size=s).astype(np.float32) for n, s in SHAPES.items()}, float(i % 7 + 1), 0, 0)
+        Update(
+            {n: rng.normal(size=s).astype(np.float32) for n, s in SHAPES.items()},
+            float(i % 7 + 1),
+            0.0,
+            {"correct": 1.0},
+        )
         for i in range(count)
     ]
-    files = [folder / f"{i}" for i in range(count)]
+    files = [str(folder / f"{i}") for i in range(count)]
     for update, file in zip(updates, files, strict=True):
-        file.write_bytes(FORM.encode(update))
+        Path(file).write_bytes(FORM.encode(update))
     return updates, files
 
 
@@ -42,8 +47,8 @@ def zeros() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("count", [1, 5])
 def test_sgd_with_rate_one_takes_the_weighted_mean(worker: Worker, tmp_path: Path, count: int) -> None:
     updates, files = made(count, tmp_path)
-    aggregator = MeanAggregator(FORM, ServerOptimizer(), worker)
-    _, weights = aggregator.next(aggregator.initialize(), zeros(), files)
+    aggregator = MeanAggregator(FORM, (), ServerOptimizer(), worker)
+    _, weights, _ = aggregator.next(aggregator.initialize(), zeros(), files)
     for name, expected in mean(updates).items():
         np.testing.assert_allclose(weights[name], -expected, atol=1e-6)
 
@@ -53,17 +58,17 @@ def test_groups_of_clients_give_the_same_mean(
 ) -> None:
     monkeypatch.setattr(engine_worker, "SUBROUND_CLIENTS", 4)
     updates, files = made(11, tmp_path)
-    aggregator = MeanAggregator(FORM, ServerOptimizer(), worker)
-    _, weights = aggregator.next(aggregator.initialize(), zeros(), files)
+    aggregator = MeanAggregator(FORM, (), ServerOptimizer(), worker)
+    _, weights, _ = aggregator.next(aggregator.initialize(), zeros(), files)
     for name, expected in mean(updates).items():
         np.testing.assert_allclose(weights[name], -expected, atol=1e-6)
 
 
 def test_momentum_is_carried_in_the_state(worker: Worker, tmp_path: Path) -> None:
     updates, files = made(3, tmp_path)
-    aggregator = MeanAggregator(FORM, ServerOptimizer(learning_rate=0.5, momentum=0.9), worker)
-    state, weights = aggregator.next(aggregator.initialize(), zeros(), files)
-    _, weights = aggregator.next(state, weights, files)
+    aggregator = MeanAggregator(FORM, (), ServerOptimizer(learning_rate=0.5, momentum=0.9), worker)
+    state, weights, _ = aggregator.next(aggregator.initialize(), zeros(), files)
+    _, weights, _ = aggregator.next(state, weights, files)
     for name, step in mean(updates).items():
         np.testing.assert_allclose(weights[name], -0.5 * (step + (1.9 * step)), atol=1e-5)
 
@@ -96,13 +101,13 @@ def test_adaptive_server_optimizers_follow_the_published_rule(
     worker: Worker, tmp_path: Path, optimizer: str
 ) -> None:
     server = ServerOptimizer(optimizer=optimizer, learning_rate=0.1)  # type: ignore[arg-type]
-    aggregator = MeanAggregator(FORM, server, worker)
+    aggregator = MeanAggregator(FORM, (), server, worker)
     state, weights = aggregator.initialize(), zeros()
     gradients: list[dict[str, np.ndarray]] = []
     for count in (3, 2, 4):
         (tmp_path / str(count)).mkdir()
         updates, files = made(count, tmp_path / str(count))
-        state, weights = aggregator.next(state, weights, files)
+        state, weights, _ = aggregator.next(state, weights, files)
         gradients.append(mean(updates))
     for name in SHAPES:
         expected = adaptive(optimizer, [each[name].astype(np.float64) for each in gradients], 0.1)
@@ -112,9 +117,20 @@ def test_adaptive_server_optimizers_follow_the_published_rule(
 def test_a_restored_state_goes_on_bit_for_bit(worker: Worker, tmp_path: Path) -> None:
     _, files = made(3, tmp_path)
     server = ServerOptimizer(optimizer="yogi", learning_rate=0.1)
-    first = MeanAggregator(FORM, server, worker)
-    state, weights = first.next(first.initialize(), zeros(), files)
-    _, whole = first.next(state, weights, files)
-    restored = MeanAggregator(FORM, server, worker)
-    _, again = restored.next([np.array(leaf) for leaf in state], dict(weights), files)
+    first = MeanAggregator(FORM, (), server, worker)
+    state, weights, _ = first.next(first.initialize(), zeros(), files)
+    _, whole, _ = first.next(state, weights, files)
+    restored = MeanAggregator(FORM, (), server, worker)
+    _, again, _ = restored.next([np.array(leaf) for leaf in state], dict(weights), files)
     assert all(whole[name].tobytes() == again[name].tobytes() for name in SHAPES)
+
+
+def test_moving_statistics_are_averaged_whatever_the_server_optimizer(worker: Worker, tmp_path: Path) -> None:
+    updates, files = made(4, tmp_path)
+    server = ServerOptimizer(optimizer="adam", learning_rate=0.1)
+    aggregator = MeanAggregator(FORM, ["dense/bias"], server, worker)
+    _, weights, told = aggregator.next(aggregator.initialize(), zeros(), files)
+    expected = mean(updates)
+    np.testing.assert_allclose(weights["dense/bias"], -expected["dense/bias"], atol=1e-6)
+    np.testing.assert_allclose(np.abs(weights["dense/kernel"]), 0.1, atol=1e-3)
+    assert told == {"examples": 10.0, "metrics/correct": 4.0, "metrics/loss_sum": 0.0}
