@@ -1,7 +1,7 @@
 """A client's examples as a tf.data pipeline over its own files: streamed, seeded, one thread.
 
 A batch is {"x": {"examples": float32 [b, *shape], "seed": int64 [b, 2]}, "y": targets}; see
-`fededge.learning.encoding.targets`. The seed is (the client's seed of this round, the step), from which random layers
+`fededge.encoding.targets`. The seed is (the client's seed of this round, the step), from which random layers
 draw; the same seed shuffles.
 """
 

@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.learning.encoding import Columns, columns
+from fededge.encoding import Columns, columns
 
 SEED_SIZE = 2
 
 
 class Encode(tf.keras.layers.Layer):
-    """Examples float32 [b, *schema.shape] as the model sees them: see `fededge.learning.encoding`."""
+    """Examples float32 [b, *schema.shape] as the model sees them: see `fededge.encoding`."""
 
     def __init__(self, schema: Schema, **options: object) -> None:
         super().__init__(**options)

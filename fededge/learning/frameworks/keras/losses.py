@@ -1,7 +1,7 @@
 """Losses by the kind of label or by name, and the sums that a score follows from, in TensorFlow.
 
 They take a model's raw outputs (logits for classes, standardized numbers) and the targets of
-`fededge.learning.encoding.targets`.
+`fededge.encoding.targets`.
 """
 
 from collections.abc import Callable

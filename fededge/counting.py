@@ -3,7 +3,7 @@
 import numpy as np
 
 from fededge.documents import Schema
-from fededge.learning.encoding import standardized, targets
+from fededge.encoding import standardized, targets
 
 SMALLEST = 1e-7
 """Probability below which the loss of an example is not followed."""
@@ -18,7 +18,7 @@ def losses(schema: Schema, outputs: np.ndarray, wanted: np.ndarray) -> np.ndarra
     Args:
         schema: of the examples.
         outputs: of an inference model, float32 [n, schema.outputs].
-        wanted: see `fededge.learning.encoding.targets`.
+        wanted: see `fededge.encoding.targets`.
     """
     kind = schema.label.kind
     if kind in ("class", "sequence"):
