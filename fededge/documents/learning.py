@@ -4,7 +4,7 @@ A **score** is in the metric of the label's kind, the higher the better (fededge
 accuracy alone, and called it so.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -131,6 +131,27 @@ class Pass(Part):
     loss: NotNegative
 
 
+class Quantile(Part):
+    """A value, and the share of values that lie at or below it."""
+
+    share: Share
+    value: float
+
+
+class ExampleErrors(Part):
+    """How wrong a model was on each held-out example, in their order (fededge.paired).
+
+    Attributes:
+        kind: wrong is one bit an example; size is a float16 each, 0 where it was right.
+        count: of examples.
+        data: base64.
+    """
+
+    kind: Literal["wrong", "size"]
+    count: Count
+    data: str
+
+
 class Evaluation(Document):
     """A model on held-out examples, and at each client.
 
@@ -138,11 +159,19 @@ class Evaluation(Document):
         round: after which it was evaluated.
         metric: of all scores.
         score: on the held-out examples; `loss`: their mean loss, of cross-entropy in nats.
+        metrics: by name, on the held-out examples: those of the label's kind, and those that the task names.
         examples: how many were held out.
+        test_digest: of the held-out examples.
+        errors: of each held-out example; kept with a model version, not with a run's records.
         samples: sample passes that training took until then.
         per_class: scores by class.
         confusion: counts by true class and predicted class.
+        roc: points of false and true positive rate and threshold, where there are two classes.
+        quantiles: of output minus target for numbers, of the reconstruction error of an example where the label is none.
+        residuals: pairs of output and output minus target, of some of the held-out examples, for a plot.
         clients: scores at the clients, on their own test examples.
+        worst_tenth: mean score of the worst tenth of the clients, of one at least.
+        spread: standard deviation of the clients' scores.
         failed: reason by id of a client that could not evaluate.
         passes: of centralized training: the scores after each pass, which takes as many samples as a round.
     """
@@ -154,19 +183,34 @@ class Evaluation(Document):
     metric: str = ACCURACY
     score: float
     loss: NotNegative
+    metrics: dict[str, float] = {}
     examples: Count
+    test_digest: Digest | None = None
+    errors: ExampleErrors | None = None
     samples: NotNegative
-    per_class: list[ClassScore]
-    confusion: list[list[Count]]
+    per_class: list[ClassScore] = []
+    confusion: list[list[Count]] = []
+    roc: list[list[float]] = []
+    quantiles: list[Quantile] = []
+    residuals: list[list[float]] = []
     clients: list[ClientScore] = []
+    worst_tenth: float | None = None
+    spread: float | None = None
     failed: dict[str, str] = {}
     passes: list[Pass] = []
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Version 0 had labels as numbers, and no round for centralized training in its first form."""
+        """Until version 1 scores were accuracies; version 0 had labels as numbers, and at first no round of
+        centralized training.
+        """
         content = super().upgraded(renamed(content, {"accuracy": "score"}), version)
         content["per_class"] = [{**row, "label": str(row["label"])} for row in content.get("per_class", [])]
         for name in ("clients", "passes"):
             content[name] = [renamed(row, {"accuracy": "score"}) for row in content.get(name, [])]
-        return {"round": 0, "samples": 0, "confusion": [], **content}
+        return {"round": 0, "samples": 0, **content}
+
+    def value(self, metric: str) -> float | None:
+        """The model in `metric`; None where it was not evaluated in it."""
+        own = {self.metric: self.score, "loss": self.loss, "worst_tenth": self.worst_tenth}
+        return own[metric] if metric in own else self.metrics.get(metric)

@@ -1,100 +1,89 @@
-"""How good a model is on held-out examples: accuracy, loss, per class, confusion, and at each client."""
+"""How good a model is: on held-out examples, and at each client, which hands in sums alone."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fededge import metrics
-from fededge.documents import (
-    ClassScore,
-    ClientCounts,
-    ClientScore,
-    Evaluation,
-    Label,
-    Population,
-    Schema,
-    Score,
-)
+from fededge import counting, metrics, paired
+from fededge.documents import ClientCounts, ClientScore, Evaluation, Population, Schema, Score
+from fededge.encoding import targets
 from fededge.errors import DivergedError, RoundError
 from fededge.examples import floats
-from fededge.learning.counting import counts
+from fededge.learning import figures, named_metrics
+from fededge.learning.figures import Answers
 from fededge.learning.interfaces import ClientRuntime, EvaluationReport, ModelSpec
 from fededge.learning.state import State
-from fededge.metrics import METRIC
 from fededge.weights import Weights
 
 
 def evaluate(
-    outputs: np.ndarray, x: np.ndarray, y: np.ndarray, schema: Schema, *, round: int = 0, samples: float = 0
+    outputs: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    schema: Schema,
+    *,
+    round: int = 0,
+    samples: float = 0,
+    named: Sequence[str] = (),
+    code: str | None = None,
 ) -> Evaluation:
-    """What a model's answers `outputs` float32 [n, schema.outputs] to examples x are worth for stored labels y.
+    """What `outputs` float32 [n, schema.outputs] of an inference model are worth.
 
     Args:
-        outputs: of an inference model.
-        x: stored examples [n, *schema.shape].
-        y: stored labels.
+        outputs: of the model, for the examples.
+        x: examples as stored.
+        y: their labels as stored.
         schema: of the examples.
         round: after which the model was taken.
         samples: sample passes that training took until then.
+        named: metrics beyond the usual ones of the label's kind; see fededge.learning.named_metrics.
+        code: folder with the modules of the user's own metrics.
 
     Raises:
-        DivergedError: the answers are not finite.
+        DivergedError: the outputs are not finite.
+        TaskError: a named metric is unknown or does not score such labels.
     """
-    label = schema.label
-    scored = _score(outputs, x, y, schema)
-    per_class, confusion = _by_class(outputs, y, label) if label.kind == "class" else ([], [])
+    _check_finite(outputs)
+    answers, kind = Answers(schema, outputs, x, y), schema.label.kind
+    values = figures.figures(answers)
+    values |= {name: named_metrics.evaluate(name, answers, code) for name in named if name not in values}
     return Evaluation(
         round=round,
-        metric=METRIC[label.kind],
-        score=scored.score,
-        loss=scored.loss,
-        examples=len(x),
+        metric=metrics.METRIC[kind],
+        score=answers.score,
+        loss=values["loss"],
+        metrics=values,
+        examples=len(outputs),
+        errors=paired.pack(answers.errors),
         samples=samples,
-        per_class=per_class,
-        confusion=confusion,
+        per_class=figures.per_class(answers) if kind in ("class", "multi-label") else [],
+        confusion=figures.confusion(answers).tolist() if kind == "class" else [],
+        roc=figures.roc(answers),
+        quantiles=figures.quantiles(answers),
+        residuals=figures.residuals(answers),
     )
 
 
 def scorer(model: ModelSpec, schema: Schema, x: np.ndarray, y: np.ndarray) -> Callable[[Weights], Score]:
-    """A function from weights to their score on stored examples x with labels y.
+    """A function from weights to their score on stored examples x with labels y of `schema`.
 
     It raises DivergedError where the model's answers are not finite.
     """
-    return lambda weights: _score(model.predict(weights, x), x, y, schema)
+    wanted = targets(schema, floats(x) if schema.label.kind == "none" else x, y)
 
-
-def _score(outputs: np.ndarray, x: np.ndarray, y: np.ndarray, schema: Schema) -> Score:
-    if not np.isfinite(outputs).all():
-        raise DivergedError(
-            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
+    def score(weights: Weights) -> Score:
+        outputs = model.predict(weights, x)
+        _check_finite(outputs)
+        sums = counting.sums(schema, outputs, wanted)
+        return Score(
+            score=metrics.score(schema.label.kind, len(y), sums),
+            loss=float(counting.losses(schema, outputs, wanted).mean()),
+            examples=len(y),
         )
-    told = counts(schema, outputs, floats(x) if schema.label.kind == "none" else x, y)
-    examples = told["examples"]
-    return Score(
-        score=metrics.score(schema.label.kind, examples, told),
-        loss=told["loss_sum"] / examples,
-        examples=int(examples),
-    )
 
-
-def _by_class(outputs: np.ndarray, y: np.ndarray, label: Label) -> tuple[list[ClassScore], list[list[int]]]:
-    """Scores of each class, and counts by true and predicted class."""
-    confusion = np.zeros((label.classes, label.classes), np.int64)
-    np.add.at(confusion, (y, outputs.argmax(axis=1)), 1)
-    hits, actual, claimed = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    rows = [
-        ClassScore(
-            label=label.names[index] if label.names else str(index),
-            examples=int(actual[index]),
-            precision=float(hits[index] / max(claimed[index], 1)),
-            recall=float(hits[index] / max(actual[index], 1)),
-            f1=float(2 * hits[index] / max(actual[index] + claimed[index], 1)),
-        )
-        for index in range(label.classes)
-    ]
-    return rows, confusion.tolist()
+    return score
 
 
 def evaluate_state(
@@ -105,29 +94,42 @@ def evaluate_state(
     population: Population,
     runtime: ClientRuntime,
     deadline_seconds: float,
+    named: Sequence[str] = (),
+    code: str | None = None,
 ) -> Evaluation:
     """Evaluate the global weights of `state` on held-out examples, and at each client on its own.
 
     Args:
         model: what is trained.
         state: whose weights are evaluated.
-        x: held-out examples, as they are stored.
+        x: held-out examples as stored.
         y: their labels.
         population: the clients.
         runtime: reaches them.
         deadline_seconds: how long clients may take.
+        named: metrics beyond the usual ones, on the held-out examples; `code` as for `evaluate`.
+        code: folder with the modules of the user's own metrics.
 
     Raises:
         DivergedError: the model's answers are not finite.
         RoundError: no client could evaluate the model.
+        TaskError: a named metric is unknown or does not score such labels.
     """
+    schema = population.example
     held_out = evaluate(
-        model.predict(state.weights, x), x, y, population.example, round=state.round, samples=state.samples
+        model.predict(state.weights, x),
+        x,
+        y,
+        schema,
+        round=state.round,
+        samples=state.samples,
+        named=named,
+        code=code,
     )
-    held = {client.id: client for client in population.clients}
+    counts = {client.id: client for client in population.clients}
     clients, failed = [], {}
-    for report in runtime.evaluate(state.weights, sorted(held), deadline_seconds):
-        score = _screened(report, held[report.client], population.example.label.kind)
+    for report in runtime.evaluate(state.weights, sorted(counts), deadline_seconds):
+        score = _screened(report, counts[report.client], schema.label.kind)
         if isinstance(score, ClientScore):
             clients.append(score)
         else:
@@ -136,7 +138,15 @@ def evaluate_state(
         reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
         raise RoundError(f"no client can evaluate the model ({reasons}). Fix them, then run again")
     clients.sort(key=lambda client: client.id)
-    return held_out.model_copy(update={"clients": clients, "failed": failed})
+    scores = np.sort([client.score for client in clients])
+    found = {
+        "clients": clients,
+        "failed": failed,
+        "worst_tenth": float(scores[: max(1, len(scores) // 10)].mean()),
+        "spread": float(scores.std()),
+        "test_digest": population.test_digest,
+    }
+    return held_out.model_copy(update=found)
 
 
 def _screened(report: EvaluationReport, held: ClientCounts, kind: str) -> ClientScore | str:
@@ -145,13 +155,22 @@ def _screened(report: EvaluationReport, held: ClientCounts, kind: str) -> Client
         return report.failure or "no report"
     examples, loss = (_number(report.counts, key) for key in ("examples", "loss_sum"))
     sums = {name: _number(report.counts, name) for name in metrics.SUMS[kind]}
-    if not 0 < examples <= held.test or not 0 <= loss < math.inf or metrics.mistake(kind, examples, sums):
+    wrong = metrics.mistake(kind, examples, sums)
+    if not 0 < examples <= held.test or wrong or not 0 <= loss < math.inf:
         told = ", ".join(f"{name} {value:g}" for name, value in sums.items())
-        return f"claims {examples:g} test examples of {held.test}, loss {loss:g}, {told}"
-    score = metrics.score(kind, examples, sums)
-    return ClientScore(id=held.id, score=score, loss=loss / examples, examples=int(examples))
+        return f"claims {examples:g} test examples of {held.test}, {told}, loss {loss:g}"
+    return ClientScore(
+        id=held.id, score=metrics.score(kind, examples, sums), loss=loss / examples, examples=int(examples)
+    )
 
 
 def _number(counts: Mapping[str, Any], key: str) -> float:
     value = counts.get(key)
     return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _check_finite(outputs: np.ndarray) -> None:
+    if not np.isfinite(outputs).all():
+        raise DivergedError(
+            "the model answers NaN: its training diverged; lower learning.client.learning_rate"
+        )

@@ -6,50 +6,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from fededge import examples
-from fededge.documents import Evaluation, Feature, Label, Schema
-from fededge.errors import DataError, DivergedError, RoundError
+from fededge.documents import Evaluation
+from fededge.errors import DataError, RoundError
 from fededge.learning import centralized
 from fededge.learning.engines import open_runtime
-from fededge.learning.evaluation import evaluate, evaluate_state, scorer
+from fededge.learning.evaluation import evaluate_state, scorer
 from fededge.learning.interfaces import EvaluationReport
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("worker")
-PETS = Schema(
-    features=[Feature(name="x", dtype="float32", shape=[2])],
-    label=Label(classes=3, names=["cat", "dog", "fish"]),
-)
-
-
-def test_evaluation_counts_by_class() -> None:
-    y = np.array([0, 0, 1, 2])
-    scores = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
-    result = evaluate(scores, np.zeros((4, 2)), y, PETS, round=4, samples=80)
-    assert (result.round, result.samples, result.examples) == (4, 80, 4)
-    assert result.score == 0.75
-    assert result.loss == pytest.approx(-np.log([0.7, 0.2, 0.8, 0.4]).mean())
-    assert result.confusion == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
-    first, second, _ = result.per_class
-    assert (first.label, first.examples, first.precision, first.recall) == ("cat", 2, 1.0, 0.5)
-    assert first.f1 == pytest.approx(2 / 3)
-    assert second.precision == 0.5
-
-
-def test_a_class_that_never_occurs_has_zeros_not_nan() -> None:
-    result = evaluate(np.array([[1.0, 0.0, 0.0]], np.float32), np.zeros((1, 2)), np.array([0]), PETS)
-    last = result.per_class[2]
-    assert (last.label, last.examples, last.precision, last.recall, last.f1) == ("fish", 0, 0.0, 0.0, 0.0)
-
-
-def test_a_model_that_answers_nan_is_named() -> None:
-    with pytest.raises(DivergedError, match="learning_rate"):
-        evaluate(np.full((1, 3), np.nan, np.float32), np.zeros((1, 2)), np.array([0]), PETS)
-
 
 def at_start(prepared: Any, task: FederatedTask) -> State:
     return State(task.identity, 0, prepared.spec(task).initial_weights(), [])
