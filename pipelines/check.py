@@ -11,7 +11,7 @@ from fededge import errors, settings
 from fededge.errors import DataError, EnvironmentMissing
 from fededge.host.layout import VENVS
 from fededge.learning.data.checking import Finding, Report
-from fededge.task import FederatedTask, FileData
+from fededge.task import FederatedTask
 from pipelines.environments import interpreter_folder
 from pipelines.runs import all_runs
 
@@ -80,7 +80,7 @@ def check_before_submitting(task: FederatedTask, environments: Path = VENVS) -> 
     Raises:
         DataError, TaskError, StorageError: as `check`.
     """
-    if isinstance(task.data, FileData) and "://" in task.data.path:
+    if "://" in str(getattr(task.data, "path", "")):
         return
     try:
         check(task, environments)

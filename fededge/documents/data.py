@@ -160,6 +160,23 @@ class ClientCounts(Part):
     labels: list[Count] = []
 
 
+class HeldOut(Part):
+    """Which examples nobody learns from.
+
+    Attributes:
+        by: what was held out whole: example, client, owner or time; source: the test set that the source has.
+        seed: that it was drawn with.
+        test: how many examples judge the model; `validation`: how many are kept beside them.
+        clients: that were held out, where `by` is client.
+    """
+
+    by: Literal["example", "client", "owner", "time", "source"]
+    seed: Count
+    test: Count
+    validation: Count = 0
+    clients: list[str] = []
+
+
 class Population(Document):
     """The clients of a task and their counts: never their examples.
 
@@ -170,6 +187,7 @@ class Population(Document):
         simulated: whether one machine holds all clients' examples and only plays them apart.
         data_digest: of the folder with the simulated clients' examples.
         test_digest: of the held-out examples.
+        held_out: how they were held out.
     """
 
     KIND: ClassVar = "population"
@@ -182,6 +200,7 @@ class Population(Document):
     simulated: bool
     data_digest: Digest | None = None
     test_digest: Digest | None = None
+    held_out: HeldOut | None = None
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:

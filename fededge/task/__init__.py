@@ -4,7 +4,25 @@ A task is a YAML file. `load` reads and validates it; every mistake names its pa
 its line. `json_schema` is what editors use to complete it.
 """
 
-from fededge.task.data import Data, DigitsData, FileData, KerasMnist, Partition, SyntheticData
+from fededge.task.data import (
+    Column,
+    CsvData,
+    Data,
+    DigitsData,
+    FileData,
+    FoldersData,
+    FunctionData,
+    HuggingFaceData,
+    ImagesData,
+    KerasData,
+    KerasMnist,
+    NpyData,
+    ParquetData,
+    SklearnData,
+    Split,
+    SyntheticData,
+    Table,
+)
 from fededge.task.delivery import (
     Autoscale,
     Compare,
@@ -20,6 +38,7 @@ from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer
 from fededge.task.model import Model
 from fededge.task.operation import Operation
+from fededge.task.partition import Partition
 from fededge.task.reading import load, load_cluster_settings, parse
 from fededge.task.steps import ClusterSettings
 
@@ -28,25 +47,37 @@ __all__ = [
     "ClientOptimizer",
     "ClusterSettings",
     "Cohort",
+    "Column",
     "Compare",
+    "CsvData",
     "Data",
     "DeviceClass",
     "DigitsData",
     "Endpoint",
     "FederatedTask",
     "FileData",
+    "FoldersData",
+    "FunctionData",
     "Gate",
+    "HuggingFaceData",
+    "ImagesData",
+    "KerasData",
     "KerasMnist",
     "Kind",
     "Learning",
     "Model",
+    "NpyData",
     "Operation",
+    "ParquetData",
     "Partition",
     "Privacy",
     "Prometheus",
     "Resources",
     "ServerOptimizer",
+    "SklearnData",
+    "Split",
     "SyntheticData",
+    "Table",
     "Variant",
     "json_schema",
     "load",

@@ -9,11 +9,12 @@ from pydantic import Field, ValidationError, model_validator
 from fededge.errors import TaskError, shown
 from fededge.storage import digest
 from fededge.task.base import Name, Part
-from fededge.task.data import Data, FileData, Partition
+from fededge.task.data import Data, FoldersData, Table
 from fededge.task.delivery import Compare, DeviceClass, Endpoint, Gate, Variant
 from fededge.task.learning import Learning, Privacy
 from fededge.task.model import Model
 from fededge.task.operation import Operation
+from fededge.task.partition import BY_OWNER, Partition
 
 IDENTITY = ("name", "seed", "data", "partition", "model", "learning", "privacy")
 """The sections that say what is learned and how."""
@@ -45,6 +46,16 @@ class FederatedTask(Part):
     devices: list[DeviceClass] = []
     endpoint: Endpoint | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _folders_are_clients(cls, content: Any) -> Any:
+        """Where each folder is a client already, nobody needs to say so again."""
+        data = content.get("data") if isinstance(content, dict) else None
+        partition = content.get("partition", {}) if isinstance(content, dict) else None
+        if isinstance(data, dict) and data.get("source") == "folders" and isinstance(partition, dict):
+            return {**content, "partition": {"kind": "natural", **partition}}
+        return content
+
     @model_validator(mode="after")
     def _consistent(self) -> "FederatedTask":
         self._check_clients()
@@ -53,10 +64,8 @@ class FederatedTask(Part):
 
     def _check_clients(self) -> None:
         cohort, partition = self.learning.cohort, self.partition
-        if partition.kind == "natural":
-            if not isinstance(self.data, FileData) or self.data.key is None:
-                raise ValueError("partition.kind natural needs data.source npz with data.key")
-        elif cohort.size > partition.clients:
+        self._check_owners()
+        if partition.kind not in BY_OWNER and cohort.size > partition.clients:
             raise ValueError(
                 f"learning.cohort.size is {cohort.size} but the population has only "
                 f"{partition.clients} clients (partition.clients): lower the one or raise the other"
@@ -75,6 +84,30 @@ class FederatedTask(Part):
                         "reports, and TFF takes updates as they are"
                     )
 
+    def _check_owners(self) -> None:
+        data, kind = self.data, self.partition.kind
+        if isinstance(data, FoldersData):
+            if kind != "natural":
+                raise ValueError(
+                    f"in data.source folders each folder is a client, but partition.kind is {kind}: say natural"
+                )
+        elif kind == "natural" and data.owners is None:
+            raise ValueError(
+                f"partition.kind natural needs an owner of each example, but data.source {data.source} names none: "
+                "give data.owner (npz: data.key), or take another partition.kind"
+            )
+        if kind == "column" and not isinstance(data, Table):
+            raise ValueError(f"partition.kind column needs a table, but data.source is {data.source}")
+        by = data.split.by if data.split else None
+        if by == "owner" and data.owners is None and not isinstance(data, FoldersData):
+            raise ValueError(
+                "data.split.by owner needs the owner of each example: give data.owner (npz: data.key)"
+            )
+        if "time" in (by, kind) and getattr(data, "time", None) is None:
+            raise ValueError(
+                "data.split.by time and partition.kind time need data.time: name where the time stands"
+            )
+
     def _check_delivery(self) -> None:
         kinds = [variant.kind for variant in self.variants]
         for label, names in (("variants", kinds), ("devices", [device.name for device in self.devices])):
@@ -92,7 +125,7 @@ class FederatedTask(Part):
                 "`compare: {centralized: true}`, or remove the gap"
             )
         floor = self.privacy.min_clients
-        if "int8" in kinds and self.partition.kind != "natural" and self.partition.clients < floor:
+        if "int8" in kinds and self.partition.kind not in BY_OWNER and self.partition.clients < floor:
             raise ValueError(
                 f"variant int8 is calibrated with a summary of at least {floor} clients (privacy.min_clients), but "
                 f"the population has {self.partition.clients}: raise partition.clients, lower privacy.min_clients, "

@@ -20,13 +20,16 @@ LIMIT = 1 << 20
 """Bytes of the largest task file."""
 MISTAKES = 10
 """Most mistakes that one error lists."""
+PATHS = ("path", "code")
+NPY_PATHS = ("x", "y", "owner", "time")
+"""Keys of `data` that are paths relative to the task file."""
 TAGGED = ("data",)
 """Where pydantic adds the tag of a union to the place of a mistake: data.digits.holdout."""
 Whole = TypeVar("Whole", bound=Part)
 
 
 def load(path: str | Path, changes: Sequence[str] = ()) -> FederatedTask:
-    """Read and validate a task file; a relative data path becomes absolute against its folder.
+    """Read and validate a task file; relative paths of data become absolute against its folder.
 
     Args:
         path: of the file.
@@ -38,7 +41,7 @@ def load(path: str | Path, changes: Sequence[str] = ()) -> FederatedTask:
     """
     path, source = Path(path), shown(str(path), 500)
     content = changed(read(_text(path, source), source), changes)
-    _make_data_path_absolute(content.value, path.parent)
+    _make_data_paths_absolute(content.value, path.parent)
     return _validated(content, source, FederatedTask)
 
 
@@ -72,13 +75,14 @@ def _text(path: Path, source: str) -> str:
         raise TaskError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
-def _make_data_path_absolute(task: Any, folder: Path) -> None:
+def _make_data_paths_absolute(task: Any, folder: Path) -> None:
     data = task.get("data") if isinstance(task, dict) else None
-    if not isinstance(data, dict) or not isinstance(data.get("path"), str):
+    if not isinstance(data, dict):
         return
-    path: str = data["path"]
-    if path and path.isprintable() and "://" not in path:
-        data["path"] = os.path.realpath(folder / path)
+    for key in (*PATHS, *(NPY_PATHS if data.get("source") == "npy" else ())):
+        path = data.get(key)
+        if isinstance(path, str) and path and path.isprintable() and "://" not in path:
+            data[key] = os.path.realpath(folder / path)
 
 
 def _validated(content: Content, source: str, model: type[Whole]) -> Whole:

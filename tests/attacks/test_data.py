@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fededge.errors import DataError
-from fededge.learning.data import sources
+from fededge.learning.data.source import Batch
+from fededge.learning.data.sources import open_source
+from fededge.learning.data.survey import checked
 from fededge.task import FileData
 from tests.attacks.hostile import CASES, mutants, read_or_refused
 
@@ -65,14 +67,20 @@ DTYPES = [
 SHAPES = ["(6,)", "(-1,)", "(1000000000000,)", "(999999999999999999999999,)", "(0, 28, 28)", "()", "5"]
 
 
+def read_all(data: FileData) -> list[Batch]:
+    return list(checked(open_source(data, 0)))
+
+
 def refused_or_read(folder: Path, data: bytes) -> None:
     path = folder / "data.npz"
     path.write_bytes(data)
-    found = read_or_refused(lambda: sources.load(FileData(source="npz", path=str(path), key="owner"), 0))
-    if found is not None:
-        assert found.x.dtype == np.float32
-        assert found.y.dtype == np.int64
-        assert 0 <= found.y.min() <= found.y.max() < found.classes
+    found = read_or_refused(lambda: read_all(FileData(source="npz", path=str(path), key="owner")))
+    for batch in found or ():
+        assert batch.x.dtype in (np.float32, np.uint8)
+        assert batch.y.dtype in (np.int64, np.float32)
+        assert len(batch.x) == len(batch.y)
+        assert np.isfinite(batch.x).all()
+        assert np.isfinite(batch.y).all()
 
 
 @FEW
@@ -105,11 +113,11 @@ def test_names_with_control_characters_are_shown_escaped(tmp_path: Path) -> None
     path = tmp_path / "data.npz"
     path.write_bytes(archive({"\x1b[2J\n": IMAGES}))
     with pytest.raises(DataError) as caught:
-        sources.load(FileData(source="npz", path=str(path)), 0)
+        read_all(FileData(source="npz", path=str(path)))
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (CASES / "data").iterdir()))
 def test_what_once_did_harm_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path = CASES / "data" / name
-    assert read_or_refused(lambda: sources.load(FileData(source="npz", path=str(path)), 0)) is None
+    assert read_or_refused(lambda: read_all(FileData(source="npz", path=str(path)))) is None

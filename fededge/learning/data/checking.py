@@ -6,14 +6,21 @@ reads a task as canonical JSON and writes a `Report` as JSON. Nothing else is wr
 imported.
 """
 
+import math
 import sys
 
-import numpy as np
 from pydantic import BaseModel
 
+from fededge.documents import Label, Schema
 from fededge.errors import DataError, FedEdgeError, TaskError
-from fededge.learning.data import partition, sources
-from fededge.task import FederatedTask, KerasMnist
+from fededge.learning.data import splits
+from fededge.learning.data.sources import open_source
+from fededge.learning.data.splits import Division
+from fededge.learning.data.survey import survey
+from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
+
+SHOWN = 5
+"""Features that a finding names."""
 
 
 class Finding(BaseModel):
@@ -32,9 +39,9 @@ class Report(BaseModel):
 
 
 def check(task: FederatedTask) -> list[Finding]:
-    """Load and spread the task's examples in memory, and see whether all that it asks for can be had.
+    """Look at all of the task's examples, spread them, and see whether all that it asks for can be had.
 
-    Keras's MNIST is downloaded by the step that prepares it, so it is left out here.
+    Data sets that are downloaded are so by the step that prepares them, and are left out here.
 
     Raises:
         DataError: the data are missing or malformed, cannot be spread as asked, or hold too little.
@@ -42,14 +49,18 @@ def check(task: FederatedTask) -> list[Finding]:
         StorageError: they cannot be read.
     """
     source = f"data.source {task.data.source}"
-    if isinstance(task.data, KerasMnist):
+    if isinstance(task.data, KerasData | KerasMnist | HuggingFaceData):
         return [Finding(checked=source, found="is downloaded, and checked, by the step prepare-data")]
-    loaded = sources.load(task.data, task.seed)
-    shares = partition.assign(task.partition, task.seed, loaded.y, loaded.owners)
-    sizes = [len(indices) for indices in shares.values()]
+    opened = open_source(task.data, task.seed, task.partition.column)
+    found = survey(opened)
+    division = splits.divide(found, task.data, task.partition, task.seed)
+    sizes = division.sizes
+    held = sum(division.count(*place) for place in (splits.TEST, splits.VALIDATION))
     findings = [
-        (source, f"{len(loaded.x):,} training and {len(loaded.test_x):,} test examples"),
-        ("labels", f"{len(np.unique(loaded.y))} of {loaded.classes} classes"),
+        (source, f"{sum(sizes):,} training and {held:,} test examples"),
+        ("features", _features(opened.schema)),
+        ("labels", _label(opened.schema.label)),
+        ("data.split", _split(division)),
         (
             f"partition.kind {task.partition.kind}",
             f"{len(sizes)} clients with {min(sizes):,} to {max(sizes):,} examples",
@@ -57,28 +68,49 @@ def check(task: FederatedTask) -> list[Finding]:
         (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
     ]
     if any(variant.kind == "int8" for variant in task.variants):
-        findings.append(("variant int8", _calibration(task, sizes)))
+        findings.append(("variant int8", _calibration(task, division)))
     return [Finding(checked=checked, found=found) for checked, found in findings]
+
+
+def _features(schema: Schema) -> str:
+    names = ", ".join(feature.name for feature in schema.features[:SHOWN])
+    more = len(schema.features) - SHOWN
+    return f"{names}{f' and {more} more' if more > 0 else ''}: {schema.dtype} {list(schema.shape)} an example"
+
+
+def _label(label: Label) -> str:
+    if label.classes:
+        return f"{label.kind}, {label.classes} classes"
+    return f"{label.kind}, {math.prod(label.shape)} of an example" if label.kind == "number" else label.kind
+
+
+def _split(division: Division) -> str:
+    parts = [
+        f"{division.count(*place):,} {place[0]}"
+        for place in (splits.TEST, splits.VALIDATION)
+        if division.count(*place)
+    ]
+    return f"{' and '.join(parts)} examples, by {division.by}"
 
 
 def _cohort(task: FederatedTask, clients: int) -> str:
     size = task.learning.cohort.size
     if size > clients:
         raise TaskError(
-            f"learning.cohort.size is {size} but the data name only {clients} clients (data.key): lower the size"
+            f"learning.cohort.size is {size} but the data name only {clients} clients (owners): lower the size"
         )
     return f"can be had from {clients} clients"
 
 
-def _calibration(task: FederatedTask, sizes: list[int]) -> str:
+def _calibration(task: FederatedTask, division: Division) -> str:
     """Whether enough clients hold enough training examples for the ranges that calibrate int8."""
     floor = task.privacy
-    train = [size - partition.held_out(size, task.partition.local_holdout) for size in sizes]
+    train = [division.count(name, "train") for name in division.clients]
     enough = sum(count >= floor.min_examples for count in train)
     if enough < floor.min_clients:
         raise DataError(
             f"variant int8 is calibrated by at least {floor.min_clients} clients (privacy.min_clients) with "
-            f"{floor.min_examples} training examples each (privacy.min_examples), but only {enough} of {len(sizes)} "
+            f"{floor.min_examples} training examples each (privacy.min_examples), but only {enough} of {len(train)} "
             "have as many: spread the data less skewed, lower the floor, or list variants without int8"
         )
     return f"calibrated by {enough} clients"

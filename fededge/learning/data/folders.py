@@ -1,18 +1,23 @@
 """A simulated population on disk: a folder for each client, and the held-out examples.
 
-    <client>/train/{x,y}.npy   what the client learns from
-    <client>/test/{x,y}.npy    what it evaluates on
+    <client>/train/    what the client learns from
+    <client>/test/     what it evaluates on
 
-`fededge.examples` describes the files.
+Each holds x.npy, y.npy and schema.json, which `fededge.examples` describes; so does the held-out folder, and in it
+the folder `validation` where the task asks for one.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from fededge import examples
-from fededge.documents import ClientCounts, Feature, Label, Population, Schema
-from fededge.learning.data import partition, sources
+from fededge.documents import ClientCounts, Feature, HeldOut, Population
+from fededge.errors import DataError
+from fededge.learning.data import splits, statistics, writing
+from fededge.learning.data.source import Source
+from fededge.learning.data.sources import open_source
+from fededge.learning.data.splits import Division
+from fededge.learning.data.survey import checked, class_counts, survey
 from fededge.task import Data, Partition
 
 
@@ -30,24 +35,82 @@ def prepare(data: Data, how: Partition, seed: int, clients: Path, test: Path) ->
         The simulated population, without digests.
 
     Raises:
-        DataError: the examples are missing or malformed, or cannot be spread as asked.
+        DataError: the examples are missing or malformed, or cannot be spread as asked; nothing is left of them.
         StorageError: a folder cannot be written.
     """
-    loaded = sources.load(data, seed)
-    held: list[ClientCounts] = []
-    for name, indices in partition.assign(how, seed, loaded.y, loaded.owners).items():
-        order = np.random.default_rng([seed, 3, len(held)]).permutation(indices)
-        kept = partition.held_out(len(order), how.local_holdout)
-        train, local_test = np.sort(order[kept:]), np.sort(order[:kept])
-        examples.write(clients / name / "train", loaded.x[train], loaded.y[train])
-        examples.write(clients / name / "test", loaded.x[local_test], loaded.y[local_test])
-        labels = np.bincount(loaded.y[train], minlength=loaded.classes).tolist()
-        held.append(ClientCounts(id=name, train=len(train), test=len(local_test), labels=labels))
-    examples.write(test, loaded.test_x, loaded.test_y)
-    feature = Feature(name="x", dtype="float32", shape=list(loaded.x.shape[1:]))
+    source = open_source(data, seed, how.column)
+    found = survey(source)
+    division = splits.divide(found, data, how, seed)
+    with writing.whole_or_nothing(clients, test):
+        folders = [_folder(place, clients, test) for place, _ in division]
+        labels = _write(source, division, folders, found.count)
+        learned = [clients / name / "train" for name in division.clients]
+        schema = statistics.with_statistics(source.schema, learned, source.filled)
+        means = _means(schema.features, source)
+        for folder in folders:
+            writing.fill(folder, means)
+            schema.write(folder / "schema.json")
+    held = [
+        ClientCounts(
+            id=name,
+            train=division.count(name, "train"),
+            test=division.count(name, "test"),
+            labels=labels[name],
+        )
+        for name in division.clients
+    ]
     return Population(
         clients=held,
-        example=Schema(features=[feature], label=Label(classes=loaded.classes)),
-        examples=len(loaded.x),
+        example=schema,
+        examples=sum(division.sizes),
         simulated=True,
+        held_out=HeldOut(
+            by=division.by,
+            seed=seed,
+            clients=division.held_clients,
+            test=division.count(*splits.TEST),
+            validation=division.count(*splits.VALIDATION),
+        ),
     )
+
+
+def _folder(place: splits.Place, clients: Path, test: Path) -> Path:
+    if place in (splits.TEST, splits.VALIDATION):
+        return test if place == splits.TEST else test / place[0]
+    return clients.joinpath(*place)
+
+
+def _write(source: Source, division: Division, folders: list[Path], count: int) -> dict[str, list[int]]:
+    """Append each example to its folder; training examples of each client by class, where there are classes."""
+    where = np.full(count, -1, np.int32)
+    for number, (_, indices) in enumerate(division):
+        where[indices] = number
+    writer = writing.Writer(folders, [len(indices) for _, indices in division], source.schema)
+    label = source.schema.label
+    counted = {number: place[0] for number, (place, _) in enumerate(division) if place[1:] == ("train",)}
+    labels = {name: np.zeros(label.classes, np.int64) for name in counted.values()}
+    done = 0
+    for batch in checked(source):
+        places = where[done : done + len(batch.x)]
+        done += len(batch.x)
+        if len(places) < len(batch.x):
+            break
+        writer.add(places, batch.x, batch.y)
+        if label.classes:
+            for number in set(np.unique(places).tolist()) & set(counted):
+                labels[counted[number]] += class_counts(batch.y[places == number], label)
+    if done != count:
+        raise DataError(
+            f"{source.name} gave {count:,} examples at first and {done:,} then: keep it as it is meanwhile"
+        )
+    return {name: counts.tolist() for name, counts in labels.items()}
+
+
+def _means(features: list[Feature], source: Source) -> dict[int, float]:
+    """What stands for missing numbers, by place in the flat example."""
+    starts = np.cumsum([0, *(feature.size for feature in features)]).tolist()
+    return {
+        start: feature.missing
+        for start, feature in zip(starts, features, strict=False)
+        if start in source.filled and feature.missing is not None
+    }

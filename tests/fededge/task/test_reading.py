@@ -38,7 +38,7 @@ def test_a_relative_data_path_is_taken_from_the_task_files_folder(tmp_path: Path
     [
         ("name: t\ndata:\n  source: digits\n  holdot: 0.1\n", 4, "data.holdot: unknown key; did you mean holdout"),
         ("name: t\ndata: {source: digits}\nlearning:\n  zzz: 1\n", 4, "learning.zzz: unknown key; learning has"),
-        ("name: t\ndata: {source: digits, path: x}\n", 2, "data.path: this key goes with data.source npz"),
+        ("name: t\ndata: {source: digits, path: x}\n", 2, "data.path: this key goes with data.source csv"),
         ("name: t\ndata: {source: digits}\nlearning:\n  rounds: many\n", 4, "learning.rounds"),
         ("name: t\ndata: {source: digits}\nlearning:\n  rounds: 1.5\n", 4, "learning.rounds"),
         ("name: t\ndata: {source: digits}\nlearning:\n  rounds: 190:20:30\n", 4, "learning.rounds"),

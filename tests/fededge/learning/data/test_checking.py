@@ -51,21 +51,27 @@ def test_good_data_give_a_finding_for_each_thing_checked(make: Make) -> None:
     findings = {each.checked: each.found for each in checking.check(make({}))}
     assert findings["data.source npz"] == "120 training and 10 test examples"
     assert findings["partition.kind iid"] == "3 clients with 40 to 40 examples"
+    assert findings["labels"] == "class, 10 classes"
+    assert findings["features"] == "image: uint8 [28, 28, 1] an example"
+    assert findings["data.split"] == "10 test examples, by source"
     assert {"learning.cohort.size 3", "variant int8"} <= set(findings)
 
 
-def test_downloads_are_left_to_the_step() -> None:
-    (finding,) = checking.check(tasks.parse("name: t\ndata: {source: keras-mnist}\n"))
+@pytest.mark.parametrize(
+    "data",
+    ["source: keras-mnist", "source: keras, name: cifar10", "source: huggingface, name: a, feature: x"],
+)
+def test_downloads_are_left_to_the_step(data: str) -> None:
+    (finding,) = checking.check(tasks.parse(f"name: t\ndata: {{{data}}}\n"))
     assert "step" in finding.found
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"x_train": np.full((120, 28, 28), np.nan)}, "NaN"),
+        ({"x_train": np.full((120, 5), np.nan), "x_test": np.zeros((10, 5))}, "NaN"),
         ({"x_train": np.zeros((120, 7, 28))}, "shape"),
-        ({"x_train": np.full((120, 28, 28), 255.0)}, "scale"),
-        ({"y_train": np.arange(120)}, "label 119"),
+        ({"y_train": np.arange(120) * 2}, "class 11 has no example"),
         ({"y_train": np.full(120, 2**63 + 5, np.uint64)}, f"label {2**63 + 5}"),
         ({"y_train": np.full(120, -1)}, "whole numbers from 0"),
         ({"y_train": np.zeros(119, int)}, "labels"),

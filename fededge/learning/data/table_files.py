@@ -1,0 +1,43 @@
+"""One file of a table: its columns, and its rows as Arrow record batches."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file whose rows stream.
+
+    Attributes:
+        name: its path, in messages.
+        types: Arrow type of each column, in their order.
+        rows: begins a pass over these columns, in pieces.
+        owner: whose all of its rows are, where the file says so by where it lies.
+    """
+
+    name: str
+    types: dict[str, Any]
+    rows: Callable[[Sequence[str]], Iterator[Any]]
+    owner: str | None = None
+
+
+def numbers(column: Any) -> np.ndarray:
+    """An Arrow array of numbers, truth values or times as float64 [n], times in seconds; NaN where it is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    type_ = column.type
+    if pa.types.is_null(type_):
+        return np.full(len(column), np.nan)
+    if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
+        column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    elif pa.types.is_time(type_):
+        column = column.cast(pa.time64("us")).cast(pa.int64())
+    elif pa.types.is_duration(type_):
+        column = column.cast(pa.duration("us"), safe=False).cast(pa.int64())
+    scale = 1e-6 if pa.types.is_temporal(type_) else 1.0
+    found = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return np.asarray(found, np.float64) * scale
