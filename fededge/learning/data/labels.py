@@ -119,6 +119,8 @@ def label_rule(seen: LabelSummary | None, data: Described, source: str, *, table
     """
     if seen is None or data.kind == "none":
         return LabelRule(Label(kind="none"), None, source)
+    if not seen.count and seen.shape is None:
+        raise DataError(f"{source}: there are no examples: give some")
     shape = list(seen.shape or ())
     kind = data.kind or _kind(seen, table, bool(data.classes))
     words = "U" in seen.kinds

@@ -6,14 +6,15 @@ Chan, Golub and LeVeque 1983, Algorithms for Computing the Sample Variance: Anal
 American Statistician 37(3), equation 2.1).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fededge import examples
 from fededge.documents import Feature, Label, Schema
+from fededge.learning.data.writing import pieces
 
 CONSTANT = 1e-6
 """A deviation below this share of the mean is rounding of float32, not spread."""
@@ -70,11 +71,9 @@ def merge(parts: Iterable[Moments], size: int) -> Moments:
     return total
 
 
-def of_client(folder: Path, name: str) -> Moments:
-    """What a client tells of its x.npy or y.npy (`name` x or y), flat."""
-    values = np.load(folder / f"{name}.npy", mmap_mode="r")
-    size = int(np.prod(values.shape[1:]))
-    return merge((moments(block.reshape(len(block), size)) for block in examples.blocks(values)), size)
+def of_client(file: Path, size: int) -> Moments:
+    """What a client tells of its x.npy or y.npy, with `size` numbers of each example."""
+    return merge(map(moments, pieces(file)), size)
 
 
 def with_statistics(schema: Schema, folders: Iterable[Path], filled: Iterable[int] = ()) -> Schema:
@@ -88,7 +87,8 @@ def with_statistics(schema: Schema, folders: Iterable[Path], filled: Iterable[in
     folders = list(folders)
     features = schema.features
     if any(standardized(feature) for feature in features):
-        total = merge((of_client(folder, "x") for folder in folders), int(np.prod(schema.shape)))
+        size = math.prod(schema.shape)
+        total = merge((of_client(folder / "x.npy", size) for folder in folders), size)
         features = _described(features, total, set(filled))
     return schema.model_copy(update={"features": features, "label": _label(schema.label, folders)})
 
@@ -116,5 +116,6 @@ def _described(features: list[Feature], total: Moments, filled: set[int]) -> lis
 def _label(label: Label, folders: list[Path]) -> Label:
     if label.kind != "number":
         return label
-    total = merge((of_client(folder, "y") for folder in folders), int(np.prod(label.shape)))
+    size = math.prod(label.shape)
+    total = merge((of_client(folder / "y.npy", size) for folder in folders), size)
     return label.model_copy(update={"mean": total.mean.tolist(), "std": total.deviation.tolist()})

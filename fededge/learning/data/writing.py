@@ -3,8 +3,9 @@
 `fededge.examples` describes the files. Numbers that are missing stay NaN until `fill`.
 """
 
+import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,18 +68,39 @@ class Writer:
                     )
 
 
+def pieces(path: Path, change: Callable[[np.ndarray], None] | None = None) -> Iterator[np.ndarray]:
+    """The array in a file of `Writer` as [n, numbers of an example] of a few megabytes each, never mapped whole.
+
+    `change` may change a piece in place, which is written back.
+    """
+    with path.open("rb" if change is None else "r+b") as file:
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        size = math.prod(shape[1:])
+        step = max(1, examples.BLOCK // max(1, size * dtype.itemsize))
+        for start in range(0, shape[0] if size else 0, step):
+            at = file.tell()
+            piece = np.fromfile(file, dtype, min(step, shape[0] - start) * size).reshape(-1, size)
+            if change is not None:
+                change(piece)
+                file.seek(at)
+                piece.tofile(file)
+            yield piece
+
+
 def fill(folder: Path, values: Mapping[int, float]) -> None:
     """Put `values` where a number is missing, by its place in the flat example."""
     if not values:
         return
-    x = np.lib.format.open_memmap(folder / "x.npy", mode="r+")
     places = np.array(list(values))
     stand_ins = np.array(list(values.values()), np.float32)
-    for block in examples.blocks(x):
-        flat = block.reshape(len(block), -1)
-        chosen = flat[:, places]
-        flat[:, places] = np.where(np.isnan(chosen), stand_ins, chosen)
-    x.flush()
+
+    def filled(piece: np.ndarray) -> None:
+        chosen = piece[:, places]
+        piece[:, places] = np.where(np.isnan(chosen), stand_ins, chosen)
+
+    for _ in pieces(folder / "x.npy", filled):
+        pass
 
 
 def _begin(path: Path, shape: tuple[int, ...], dtype: str) -> None:

@@ -29,12 +29,12 @@ def decoded(data: Any, size: list[int], channels: int, where: str) -> np.ndarray
             image = data if isinstance(data, Image.Image) else Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise DataError(
-                    f"{where} has {width} x {height} pixels where at most {MOST_PIXELS:,} are decoded: make it smaller"
-                )
+                raise Image.DecompressionBombError(f"{width} x {height} pixels")
             image = image.convert(MODES[channels]).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    except DataError:
-        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"{where} has more than the {MOST_PIXELS:,} pixels that are decoded: make it smaller"
+        ) from error
     except Exception as error:
         raise DataError(
             f"{where} is not an image that can be read ({shown(str(error), 100)}): remove it, or save it as PNG or JPEG"
