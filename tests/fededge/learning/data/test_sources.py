@@ -116,7 +116,7 @@ def test_npy_files_are_mapped_with_owners_and_times(prepare: Any, tmp_path: Path
     with pytest.raises(DataError, match="80 entries for 90 examples"):
         prepare(data, partition=IID)
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match="is not an .npy file"):
+    with pytest.raises(DataError, match=r"is not an \.npy file"):
         prepare(data, partition=IID)
 
 

@@ -61,7 +61,7 @@ def test_owners_and_times_are_held_out_whole(
 ) -> None:
     done = prepare({**table, "split": {"by": by}}, partition={"kind": "iid"})
     rows = [line.split(",") for line in (tmp_path / "t.csv").read_text().splitlines()[1:]]
-    of_row = {int(row[0]): row[1] if column == "site" else int(row[2]) for row in rows}
+    of_row = {int(row[0]): int(row[1][1:] if column == "site" else row[2]) for row in rows}
     parts = numbers(done)
     held = {of_row[row] for row in parts.pop(done.test)}
     learned = {of_row[row] for part in parts.values() for row in part}

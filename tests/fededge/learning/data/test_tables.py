@@ -84,7 +84,7 @@ def test_the_task_says_which_columns_in_which_words(prepare: Any, table: Any) ->
 
 def test_missing_values_follow_their_rules_and_are_refused_without(prepare: Any, table: Any) -> None:
     rows = changed(5, ",,true,2026-01-01,s0,high")
-    with pytest.raises(DataError, match="column 'age' is empty in 1 rows: say data.missing: fill"):
+    with pytest.raises(DataError, match=r"column .age. is empty in 1 rows: say data\.missing: fill"):
         prepare(table(rows), partition=IID)
     filled = prepare(table(rows, missing="fill"), partition=IID)
     age, color = filled.population.example.features[:2]
