@@ -20,6 +20,7 @@ from seldon_core.proto import prediction_pb2
 from fededge import storage
 from fededge.errors import RequestError
 from fededge.inference import LoadedModel, load_model
+from fededge.model_files import schema_of
 from serving import connections, feedback, lifetime, metrics, payloads, rest, rpc
 
 MODEL_LIMIT = 1 << 30  # bytes of a model file
@@ -49,7 +50,8 @@ class ModelServer:
             each.install()
         metrics.install(model_version)
         self._model = storage.read_verified(model_url, model_digest, limit=MODEL_LIMIT)
-        self._shape, self._classes = _described(self._model)
+        self._shape, self._outputs = _described(self._model)
+        self._schema = schema_of(self._model)
         self._threads = threads
         self._runtime: LoadedModel | None = None
         self._tags = {"model_version": model_version, "variant": variant, "digest": model_digest}
@@ -72,8 +74,12 @@ class ModelServer:
             "versions": [self._tags["model_version"]],
             "platform": "litert",
             "inputs": [tensor("examples", *self._shape)],
-            "outputs": [tensor("probabilities", self._classes)],
-            "custom": {"variant": self._tags["variant"], "digest": self._tags["digest"]},
+            "outputs": [tensor("outputs", self._outputs)],
+            "custom": {
+                "variant": self._tags["variant"],
+                "digest": self._tags["digest"],
+                **({"schema": self._schema.to_bytes().decode()} if self._schema else {}),
+            },
         }
 
     def predict_raw(self, message: Any) -> Any:
@@ -86,7 +92,7 @@ class ModelServer:
             raise RequestError("the model is still loading: try again", "LOADING", 503)
         over_grpc = isinstance(message, prediction_pb2.SeldonMessage)
         decode = payloads.from_proto if over_grpc else payloads.from_json
-        examples, kind = decode(message, self._runtime.input_shape)
+        examples, kind = decode(message, self._runtime.input_shape, self._schema)
         begun = time.perf_counter()
         outputs = self._runtime.predict(examples)
         milliseconds = 1000 * (time.perf_counter() - begun)
@@ -101,9 +107,9 @@ class ModelServer:
             self._metric("fededge_predict_seconds", "TIMER", milliseconds, payload=kind),
         ]
         if over_grpc:
-            answer, described = payloads.to_proto(outputs, kind)
+            answer, described = payloads.to_proto(outputs, kind, examples, self._schema)
             return _tagged(answer, {**self._tags, **described}, counted)
-        answer, described = payloads.to_json(outputs, kind)
+        answer, described = payloads.to_json(outputs, kind, examples, self._schema)
         return {**answer, "meta": {"tags": {**self._tags, **described}, "metrics": counted}}
 
     def send_feedback_raw(self, message: prediction_pb2.Feedback) -> prediction_pb2.SeldonMessage:

@@ -5,6 +5,8 @@
 | ndarray | nested lists of numbers, [n, ...] | nested lists [n, classes] |
 | tensor | `shape` and row-major `values` | `shape` and `values` |
 | binData | raw row-major bytes | raw little-endian float32 [n, classes] |
+| names | `names` of features beside the rows of an ndarray, as numbers and words | as ndarray |
+| jsonData | an object of features by name, or a list of them | a list of answers by name (fededge.named) |
 
 The bytes of binData are uint8, 0 to 255, scaled by 1/255 here; with `meta.tags.dtype` of "float32"
 they are little-endian float32, taken as they are. The length alone cannot tell: four uint8 examples
@@ -21,23 +23,28 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from google.protobuf import json_format
 from google.protobuf.struct_pb2 import ListValue
 from seldon_core.proto import prediction_pb2
 
+from fededge import named
+from fededge.documents import Schema
 from fededge.errors import RequestError, shown
+from serving import records
 
 DTYPES = {"uint8": 1, "float32": 4}
-USE = "use data.ndarray, data.tensor or binData"
+USE = "use data.ndarray, data.tensor, jsonData or binData"
 
 Shape = tuple[int, ...]
 
 
-def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
+def from_json(message: Any, shape: Shape, schema: Schema | None = None) -> tuple[np.ndarray, str]:
     """The examples in a JSON request.
 
     Args:
         message: the parsed body.
         shape: of one example.
+        schema: of the examples, where the model tells it.
 
     Returns:
         float32 [n, *shape], finite, n >= 1; and the kind of payload.
@@ -51,6 +58,8 @@ def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
         meta = message.get("meta")
         tags = meta.get("tags") if isinstance(meta, Mapping) else None
         return _from_bytes(_base64(message["binData"]), tags or {}, shape), "binData"
+    if "jsonData" in message and "data" not in message:
+        return records.from_json_data(message["jsonData"], schema), "jsonData"
     if "data" not in message:
         raise _unknown(message)
     if not isinstance(data, Mapping):
@@ -59,6 +68,8 @@ def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
     if len(kinds) != 1:
         raise _unknown(data)
     if kinds == ["ndarray"]:
+        if schema is not None and records.are_features(data.get("names"), schema):
+            return records.from_rows(data["names"], data["ndarray"], schema), "ndarray"
         return _examples(_nested(data["ndarray"], shape), shape), "ndarray"
     tensor = data["tensor"]
     if not isinstance(tensor, Mapping):
@@ -67,7 +78,9 @@ def from_json(message: Any, shape: Shape) -> tuple[np.ndarray, str]:
     return _examples(_shaped(values, tensor.get("shape")), shape), "tensor"
 
 
-def from_proto(message: prediction_pb2.SeldonMessage, shape: Shape) -> tuple[np.ndarray, str]:
+def from_proto(
+    message: prediction_pb2.SeldonMessage, shape: Shape, schema: Schema | None = None
+) -> tuple[np.ndarray, str]:
     """The examples in a protobuf request; as `from_json`."""
     kind = message.WhichOneof("data_oneof")
     if kind == "data":
@@ -78,21 +91,32 @@ def from_proto(message: prediction_pb2.SeldonMessage, shape: Shape) -> tuple[np.
         tensor = message.data.tensor
         values = np.array(tensor.values, dtype=np.float64)
         return _examples(_shaped(values, list(tensor.shape)), shape), kind
+    if kind == "jsonData":
+        return records.from_json_data(json_format.MessageToDict(message.jsonData), schema), kind
     if kind == "ndarray":
+        names = list(message.data.names)
+        if schema is not None and records.are_features(names, schema):
+            return records.from_rows(names, json_format.MessageToDict(message.data.ndarray), schema), kind
         return _examples(_nested(_lists(message.data.ndarray), shape), shape), kind
     raise _unknown([kind] if kind else [])
 
 
-def to_json(outputs: np.ndarray, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def to_json(
+    outputs: np.ndarray, kind: str, examples: np.ndarray | None = None, schema: Schema | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The payload of a JSON answer, and the tags that describe it.
 
     Args:
-        outputs: float32 [n, classes].
+        outputs: float32 [n, outputs].
         kind: of the request.
+        examples: that were asked about.
+        schema: of them, where the model tells it.
     """
+    if kind == "jsonData" and schema is not None and examples is not None:
+        return {"jsonData": named.answers(outputs, examples, schema)}, {}
     if kind == "binData":
         return {"binData": base64.b64encode(_little_endian(outputs)).decode()}, _described(outputs)
-    names = [f"t:{index}" for index in range(outputs.shape[1])]
+    names = _names(outputs, schema)
     if kind == "tensor":
         content: Any = {"shape": list(outputs.shape), "values": outputs.ravel()}
     else:
@@ -100,11 +124,17 @@ def to_json(outputs: np.ndarray, kind: str) -> tuple[dict[str, Any], dict[str, A
     return {"data": {"names": names, kind: content}}, {}
 
 
-def to_proto(outputs: np.ndarray, kind: str) -> tuple[prediction_pb2.SeldonMessage, dict[str, Any]]:
+def to_proto(
+    outputs: np.ndarray, kind: str, examples: np.ndarray | None = None, schema: Schema | None = None
+) -> tuple[prediction_pb2.SeldonMessage, dict[str, Any]]:
     """As `to_json`, in protobuf."""
+    if kind == "jsonData":
+        return json_format.ParseDict(
+            to_json(outputs, kind, examples, schema)[0], prediction_pb2.SeldonMessage()
+        ), {}
     if kind == "binData":
         return prediction_pb2.SeldonMessage(binData=_little_endian(outputs)), _described(outputs)
-    data = prediction_pb2.DefaultData(names=[f"t:{index}" for index in range(outputs.shape[1])])
+    data = prediction_pb2.DefaultData(names=_names(outputs, schema))
     if kind == "tensor":
         data.tensor.shape.extend(outputs.shape)
         data.tensor.values.extend(outputs.ravel().tolist())
@@ -112,6 +142,11 @@ def to_proto(outputs: np.ndarray, kind: str) -> tuple[prediction_pb2.SeldonMessa
         for row in outputs.tolist():
             data.ndarray.add_list().extend(row)
     return prediction_pb2.SeldonMessage(data=data), {}
+
+
+def _names(outputs: np.ndarray, schema: Schema | None) -> list[str]:
+    """A name for each output."""
+    return named.output_names(schema) if schema else [f"t:{index}" for index in range(outputs.shape[1])]
 
 
 def _from_bytes(data: bytes, tags: Any, shape: Shape) -> np.ndarray:

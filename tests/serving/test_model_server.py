@@ -283,7 +283,7 @@ def test_metadata_tells_the_same_over_rest_and_grpc(server: LocalEndpoint, stub:
         "versions": ["3"],
         "platform": "litert",
         "inputs": [{"name": "examples", "datatype": "FP32", "shape": [-1, 28, 28, 1]}],
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
+        "outputs": [{"name": "outputs", "datatype": "FP32", "shape": [-1, 10]}],
         "custom": {"variant": "float16", "digest": storage.digest(tiny)},
     }
     for path in ("/metadata", "/api/v1.0/metadata"):

@@ -30,7 +30,7 @@ def build_variants(
     """
     from pathlib import Path
 
-    from fededge import lineage, storage
+    from fededge import lineage, model_files, storage
     from fededge.delivery.variants import conversion
     from fededge.documents import CalibrationRanges, Population
     from fededge.errors import VariantError
@@ -46,7 +46,8 @@ def build_variants(
         parents = [population, state, ranges] if calibrated else [population, state]
         lineage.verify(*parents)
         measured = CalibrationRanges.read(ranges.path) if calibrated else None
-        model = model_spec(spec.model, Population.read(population.path).example, spec.seed)
+        schema = Population.read(population.path).example
+        model = model_spec(spec.model, schema, spec.seed)
         answering = model.inference(load(state.path).weights)
         refused: dict[str, str] = {}
         for kind in kinds:
@@ -56,6 +57,7 @@ def build_variants(
                 refused[kind] = str(error)
                 print(f"fededge: {error}", flush=True)
                 continue
+            built = model_files.with_schema(built, schema)
             storage.write(str(Path(variants.path) / kind), built)
             print(f"fededge: {kind} has {len(built):,} bytes", flush=True)
         kinds = [kind for kind in kinds if kind not in refused]

@@ -20,6 +20,7 @@ from fededge.task import FederatedTask
 
 pytestmark = pytest.mark.environment("worker")
 
+
 def at_start(prepared: Any, task: FederatedTask) -> State:
     return State(task.identity, 0, prepared.spec(task).initial_weights(), [])
 
