@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -18,53 +18,76 @@ AT_ONCE = 1000
 
 def predict(
     endpoint: str = typer.Argument(..., help="Name of an endpoint, or a URL.", show_default=False),
-    files: list[Path] = typer.Argument(None, help="Images: .npy or .png files.", show_default=False),
+    files: list[Path] = typer.Argument(
+        None, help="Examples: .csv, .json, .npy or .png files.", show_default=False
+    ),
     sample: int = typer.Option(
         0, min=0, max=AT_ONCE, help="Send this many held-out examples of the latest run.", show_default=False
     ),
     on: Platform = typer.Option(Platform.local, help="Where the endpoint of that name runs."),
     namespace: str = typer.Option("default", help="Of the endpoint on the cluster."),
 ) -> None:
-    """Send images to an inference endpoint and show what it answers.
+    """Send examples to an inference endpoint and show what it answers.
 
     [bold]Examples[/bold]
 
       fededge predict digits --sample 5
+
+      fededge predict rooms today.csv
 
       fededge predict digits seven.png --on kubeflow --namespace models
 
       fededge predict http://127.0.0.1:9000 seven.png batch.npy
     """
     if bool(files) == bool(sample):
-        raise typer.BadParameter("give either image files or --sample N")
+        raise typer.BadParameter("give either files or --sample N")
     import numpy as np
 
-    from fededge.cli import images
+    from fededge import named
+    from fededge.cli import inputs
     from fededge.delivery.endpoints import prediction
+    from fededge.examples import floats
 
     labels: list[object]
     if sample:
         x, y = _held_out(endpoint, sample)
-        labels, names = list(y), [f"example {index}" for index in range(len(y))]
+        labels, names = [value.tolist() for value in y], [f"example {index}" for index in range(len(y))]
     with _reached(endpoint, on, namespace) as url:
+        shape, schema = prediction.input_of(url)
         if sample:
-            batches = [prediction.to_uint8(x)]
+            batches = [np.ascontiguousarray(x)]
         else:
-            shape = prediction.input_shape(url)
-            batches = [images.read(file, shape) for file in files]
+            batches = [inputs.read(file, shape, schema) for file in files]
             names = [f"{f}[{i}]" for f, batch in zip(files, batches, strict=True) for i in range(len(batch))]
             labels = ["" for _ in names]
         answers = [prediction.predict(url, batch) for batch in batches]
-    rows = [row for probabilities, _ in answers for row in probabilities]
+    rows = [row for outputs, _ in answers for row in outputs]
+    if schema is None:
+        told = [{"prediction": int(np.argmax(row)), "probability": f"{row.max():.4f}"} for row in rows]
+    else:
+        given = np.concatenate([floats(batch) for batch in batches])
+        told = [_in_columns(answer) for answer in named.answers(np.array(rows), given, schema)]
+        if schema.label.kind == "class" and sample:
+            labels = [named.class_names(schema.label)[int(str(label))] for label in labels]
     show.table(
-        ["image", "prediction", "probability", *(["label"] if sample else [])],
+        ["example", *told[0], *(["label"] if sample else [])],
         [
-            (name, int(np.argmax(row)), f"{row.max():.4f}", *([label] if sample else []))
-            for name, row, label in zip(names, rows, labels, strict=True)
+            (name, *answer.values(), *([label] if sample else []))
+            for name, answer, label in zip(names, told, labels, strict=True)
         ],
     )
     tags = answers[0][1]
     show.say(f"answered by version {tags['model_version']}, {tags['variant']}, {tags['digest']}")
+
+
+def _in_columns(answer: dict[str, Any]) -> dict[str, object]:
+    """An answer by name as columns: of probabilities, that of the class which is said."""
+    if "label" in answer:
+        chosen = answer["probabilities"][answer["label"]]
+        return {"prediction": answer["label"], "probability": f"{chosen:.4f}"}
+    if "value" in answer:
+        return {"prediction": answer["value"]}
+    return {name: value for name, value in answer.items() if name != "probabilities"}
 
 
 @contextlib.contextmanager
@@ -103,4 +126,4 @@ def _held_out(endpoint: str, count: int) -> "tuple[np.ndarray, np.ndarray]":
         if "://" in endpoint or (served and served.name == endpoint):
             x, y = examples.read(test)
             return x[:count], y[:count]
-    raise DataError(f"no run here has held-out examples for {endpoint}: give image files")
+    raise DataError(f"no run here has held-out examples for {endpoint}: give files")

@@ -18,7 +18,6 @@ import numpy as np
 
 from fededge import settings, storage
 from fededge.delivery.endpoints.deployment import standing
-from fededge.delivery.endpoints.prediction import to_uint8
 from fededge.documents import (
     Endpoint,
     EndpointCheck,
@@ -28,6 +27,7 @@ from fededge.documents import (
     check_model,
 )
 from fededge.errors import EndpointError
+from fededge.examples import floats
 from fededge.inference import load_model
 
 SAMPLES = 100
@@ -35,7 +35,8 @@ ANSWER_SECONDS = 60.0
 PATIENCE = {"local": 30.0, "kubernetes": 300.0}
 """Seconds in which an endpoint that does not answer, or serves neither version, is asked again."""
 POLL = 2.0
-TOLERANCE = 1e-3  # of a probability: an int8 model may round otherwise with another number of threads
+TOLERANCE = 1e-3
+"""Of a probability, or of the largest number: an int8 model may round otherwise with another number of threads."""
 
 
 class _NotYet(EndpointError):
@@ -62,8 +63,7 @@ def check(
         endpoint: as it was deployed.
         served: the version that was deployed.
         champion: gives the version that is the champion now.
-        x: float32 [n, height, width, channels] examples in [0, 1]; the first 100 are sent, rounded to
-            256 levels.
+        x: examples as they are stored, float32 or uint8 [n, ...]; the first 100 are sent.
 
     Returns:
         What it serves, and how it answered over REST and gRPC.
@@ -72,11 +72,11 @@ def check(
         EndpointError: it does not answer, answers otherwise, or serves another model.
         IntegrityError: the model file is not the one that was registered.
     """
-    images = to_uint8(x[:SAMPLES])
+    examples = np.ascontiguousarray(x[:SAMPLES])
     end = time.monotonic() + PATIENCE[settings.platform()]
     while True:
         try:
-            return _check_now(standing(endpoint), served, champion, images)
+            return _check_now(standing(endpoint), served, champion, examples)
         except _NotYet as error:
             if time.monotonic() > end:
                 raise EndpointError(str(error)) from error
@@ -84,9 +84,9 @@ def check(
 
 
 def _check_now(
-    endpoint: Endpoint, served: ModelVersion, champion: Callable[[], ModelVersion], images: np.ndarray
+    endpoint: Endpoint, served: ModelVersion, champion: Callable[[], ModelVersion], examples: np.ndarray
 ) -> EndpointCheck:
-    rest = _ask(endpoint, "rest", images)
+    rest = _ask(endpoint, "rest", examples)
     version = served if rest.version == str(served.version) else champion()
     kind = endpoint.variant if version is served else rest.variant
     variant = version.variant(kind)
@@ -94,7 +94,7 @@ def _check_now(
         raise _NotYet(
             f"endpoint {endpoint.name} serves {kind}, no variant of version {version.version}: deploy it again"
         )
-    answers = {"rest": rest, "grpc": _ask(endpoint, "grpc", images)}
+    answers = {"rest": rest, "grpc": _ask(endpoint, "grpc", examples)}
     places = {
         transport: f"endpoint {endpoint.name} over {transport} ({getattr(endpoint, transport)})"
         for transport in answers
@@ -104,7 +104,7 @@ def _check_now(
         for name, value in promised.items():
             if (told := getattr(answer, name)) != value:
                 raise _NotYet(f"{places[transport]} serves {name} {told}, not {value}: deploy it again")
-    expected = _expected(variant, images)
+    expected = _expected(variant, examples)
     checks = {
         transport: _compare(places[transport], answer, expected) for transport, answer in answers.items()
     }
@@ -112,16 +112,16 @@ def _check_now(
         variant=variant.kind,
         digest=variant.digest,
         version=version.version,
-        examples=len(images),
+        examples=len(examples),
         **checks,
     )
 
 
-def _expected(variant: PublishedVariant, images: np.ndarray) -> np.ndarray:
-    """What the model file answers: float32 [n, classes]."""
+def _expected(variant: PublishedVariant, examples: np.ndarray) -> np.ndarray:
+    """What the model file answers: float32 [n, outputs]."""
     data = storage.read(variant.url, variant.bytes)
     check_model(variant, data)
-    return load_model(data).predict(np.divide(images, np.float32(255), dtype=np.float32))
+    return load_model(data).predict(floats(examples))
 
 
 def _compare(where: str, answer: _Answer, expected: np.ndarray) -> TransportCheck:
@@ -129,14 +129,15 @@ def _compare(where: str, answer: _Answer, expected: np.ndarray) -> TransportChec
     if values.size != expected.size:
         raise EndpointError(f"{where} gives {values.size} values where {expected.size} are expected")
     difference = float(np.abs(values.reshape(expected.shape) - expected).max(initial=0))
-    if not difference <= TOLERANCE:
+    most = TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0)))
+    if not difference <= most:
         raise EndpointError(
-            f"{where} differs from its model by {difference:.2g}, more than {TOLERANCE:g}: deploy it again"
+            f"{where} differs from its model by {difference:.2g}, more than {most:.2g}: deploy it again"
         )
     return TransportCheck(max_abs_difference=difference, milliseconds=answer.milliseconds)
 
 
-def _ask(endpoint: Endpoint, transport: str, images: np.ndarray) -> _Answer:
+def _ask(endpoint: Endpoint, transport: str, examples: np.ndarray) -> _Answer:
     from seldon_core.seldon_client import SeldonClient
 
     _reach(endpoint.rest)
@@ -146,7 +147,13 @@ def _ask(endpoint: Endpoint, transport: str, images: np.ndarray) -> _Answer:
     answers: list[Any] = []
     begun = time.perf_counter()
     asking = threading.Thread(
-        target=lambda: answers.append(client.predict(bin_data=images.tobytes(), client_return_type="proto")),
+        target=lambda: answers.append(
+            client.predict(
+                bin_data=examples.tobytes(),
+                meta={"dtype": str(examples.dtype)},
+                client_return_type="proto",
+            )
+        ),
         daemon=True,
     )
     asking.start()

@@ -1,4 +1,4 @@
-"""Asking an endpoint over plain REST, with images as bytes."""
+"""Asking an endpoint over plain REST, with examples as bytes."""
 
 import base64
 from typing import Any
@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import requests
 
-from fededge.errors import EndpointError, RequestError
+from fededge.documents import Schema
+from fededge.errors import DocumentError, EndpointError, RequestError
 
 PATH = "/api/v1.0/predictions"
 METADATA = "/api/v1.0/metadata"
@@ -19,11 +20,14 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
-def input_shape(url: str) -> tuple[int, ...]:
-    """Shape of one example that an endpoint takes, such as (28, 28, 1), by its metadata.
+def input_of(url: str) -> tuple[tuple[int, ...], Schema | None]:
+    """Shape of one example that an endpoint takes, such as (28, 28, 1), by its metadata; and its schema.
 
     Args:
         url: of the endpoint, such as http://127.0.0.1:9000.
+
+    Returns:
+        The shape; the schema, or None where the model does not tell one.
 
     Raises:
         EndpointError: the URL is malformed, or the endpoint cannot be reached or does not tell a shape.
@@ -35,32 +39,34 @@ def input_shape(url: str) -> tuple[int, ...]:
         shape = source["shape"][1:]
         if not shape or not all(type(size) is int and size > 0 for size in shape):
             raise ValueError(f"shape {shape}")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        (model,) = content.get("models", {"": content}).values()
+        told = model.get("custom", {}).get("schema")
+        return tuple(shape), Schema.from_bytes(told.encode(), "the endpoint's schema") if told else None
+    except (DocumentError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise EndpointError(
             f"{url} does not tell the shape of its input ({error}): is it a FedEdge endpoint? Deploy it again"
         ) from error
-    return tuple(shape)
 
 
-def predict(url: str, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Probabilities for images.
+def predict(url: str, examples: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+    """What a model answers to examples.
 
     Args:
         url: of the endpoint, such as http://127.0.0.1:9000.
-        images: uint8 [n, height, width, channels].
+        examples: float32 [n, ...], or uint8 for images, whose levels stand for 0 to 1.
 
     Returns:
-        float32 [n, classes], and what answered: model_version, variant, digest.
+        float32 [n, outputs], and what answered: model_version, variant, digest.
 
     Raises:
-        RequestError: the endpoint refuses the images.
+        RequestError: the endpoint refuses the examples.
         EndpointError: the URL is malformed, or the endpoint cannot be reached or gives no usable answer.
     """
-    if images.dtype != np.uint8:
-        raise RequestError(f"images are {images.dtype}: send uint8, 0 to 255", "WRONG_TYPE")
+    if examples.dtype not in (np.uint8, np.float32):
+        raise RequestError(f"examples are {examples.dtype}: send float32, or uint8 for images", "WRONG_TYPE")
     body = {
-        "binData": base64.b64encode(images.tobytes()).decode(),
-        "meta": {"tags": {"dtype": "uint8", "shape": list(images.shape)}},
+        "binData": base64.b64encode(examples.tobytes()).decode(),
+        "meta": {"tags": {"dtype": str(examples.dtype), "shape": list(examples.shape)}},
     }
     content = _ask("POST", url, PATH, body)
     try:
@@ -68,7 +74,7 @@ def predict(url: str, images: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         values = np.frombuffer(base64.b64decode(content["binData"]), "<f4").astype(np.float32)
         if not values.size:
             raise ValueError("no values")
-        return values.reshape(len(images), -1), tags
+        return values.reshape(len(examples), -1), tags
     except (KeyError, TypeError, ValueError) as error:
         raise _no_answer(url, error) from error
 

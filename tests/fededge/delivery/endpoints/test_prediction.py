@@ -32,8 +32,8 @@ def url() -> Iterator[str]:
 
 
 def test_an_endpoint_tells_the_shape_it_takes(url: str) -> None:
-    assert prediction.input_shape(url) == (28, 28, 1)
-    assert prediction.input_shape(f"{url}/") == (28, 28, 1)
+    assert prediction.input_of(url) == ((28, 28, 1), None)
+    assert prediction.input_of(f"{url}/") == ((28, 28, 1), None)
 
 
 @pytest.mark.parametrize("shape", [(1, 14, 56, 1), (1, 56, 14, 1), (1, 784), (1, 56, 56, 1), (4, 28, 28, 3)])
@@ -54,7 +54,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("address", MALFORMED)
 def test_a_malformed_url_is_an_endpoint_error_of_one_line(address: str) -> None:
-    for ask in (prediction.input_shape, lambda url: prediction.predict(url, IMAGE)):
+    for ask in (prediction.input_of, lambda url: prediction.predict(url, IMAGE)):
         with pytest.raises(EndpointError) as caught:
             ask(address)
         assert str(caught.value).replace("\ud800", "").isprintable()
@@ -89,7 +89,7 @@ def test_seldons_executor_tells_the_shape_of_its_graph() -> None:
     inputs = [{"name": "examples", "datatype": "FP32", "shape": [-1, 8, 8, 1]}]
     metadata = {"name": "main", "models": {"model": {"inputs": inputs}}, "graphinputs": inputs}
     with answering(json.dumps(metadata).encode()) as url:
-        assert prediction.input_shape(url) == (8, 8, 1)
+        assert prediction.input_of(url) == ((8, 8, 1), None)
 
 
 NONSENSE: list[Any] = [
@@ -104,7 +104,7 @@ def test_metadata_without_a_shape_is_an_endpoint_error(content: Any) -> None:
         answering(json.dumps(content).encode()) as url,
         pytest.raises(EndpointError, match="Deploy it again"),
     ):
-        prediction.input_shape(url)
+        prediction.input_of(url)
 
 
 TAGS = {"model_version": "1", "variant": "int8", "digest": "sha256:0"}

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fededge.cli import images
+from fededge.cli import inputs as images
 from fededge.errors import DataError
 from tests.attacks.hostile import CASES, mutants, read_or_refused
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fededge.cli.images import read
+from fededge.cli.inputs import read
+from fededge.documents import Feature, Label, Schema
 from fededge.errors import DataError
 
 GRAY, COLOR = (28, 28, 1), (28, 28, 3)
@@ -27,8 +28,6 @@ GRAY, COLOR = (28, 28, 1), (28, 28, 3)
         ((28, 28, 28), GRAY, (28, 28, 28, 1)),
         ((28, 28, 3), COLOR, (1, 28, 28, 3)),
         ((2, 28, 28, 3), COLOR, (2, 28, 28, 3)),
-        ((7,), (7,), (1, 7)),
-        ((4, 7), (7,), (4, 7)),
     ],
 )
 def test_reads_one_image_or_many(
@@ -167,7 +166,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from fededge.cli.images import read
+from fededge.cli.inputs import read
+from fededge.documents import Feature, Label, Schema
 from fededge.errors import DataError
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -191,3 +191,51 @@ def test_what_is_refused_takes_little_memory(tmp_path: Path) -> None:
     files = [str(tmp_path / name) for name in ("bomb.png", "lies.npy", "other.npy")]
     done = subprocess.run([sys.executable, "-c", MEASURE, *files], check=True, capture_output=True, text=True)
     assert int(done.stdout) < 40_000  # kB
+
+
+STAFF = Schema(
+    features=[
+        Feature(name="age", dtype="float32", shape=[]),
+        Feature(name="job", dtype="int64", shape=[], categories=["cook", "pilot"]),
+    ],
+    label=Label(classes=2),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", "job,stays,age\npilot,yes,41\ncook,no,3\n"),
+        ("x.json", '[{"age": 41, "job": "pilot"}, {"age": 3, "job": "cook"}]'),
+    ],
+)
+def test_tables_are_read_by_the_names_of_features(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    np.testing.assert_array_equal(read(tmp_path / name, (2,), STAFF), [[41, 1], [3, 0]])
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 7)])
+def test_numbers_that_are_no_image_are_taken_as_they_are(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full(shape, 300))
+    np.testing.assert_array_equal(
+        read(tmp_path / "x.npy", (7,)), np.full((*shape[:-1], 7), 300).reshape(-1, 7)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.csv", "age\n3\n", "has no column job"),
+        ("x.csv", "", "has no column age"),
+        ("x.csv", "age,job\n3,clown\n", "none of cook, pilot"),
+        ("x.json", "3", "no object of features by name"),
+        ("x.json", '{"age": 3, "job": "cook", "pay": 1}', "pay is no feature"),
+        ("x.json", "{", "cannot read examples"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        read(tmp_path / name, (2,), STAFF)
+    with pytest.raises(DataError, match=r"does not tell the names|cannot read|no object|no column"):
+        read(tmp_path / name, (2,))
