@@ -1,8 +1,11 @@
 """What a client counts on its examples: how many, their loss, and the sums that a score follows from."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fededge.documents import Schema
+from fededge import metrics
+from fededge.documents import Feature, Label, Schema
 from fededge.encoding import standardized, targets
 
 SMALLEST = 1e-7
@@ -43,6 +46,17 @@ def sums(schema: Schema, outputs: np.ndarray, wanted: np.ndarray) -> dict[str, f
         "target": float(wanted.mean(axis=1).sum()),
         "target_squared": float((wanted**2).mean(axis=1).sum()),
     }
+
+
+def score(schema: Schema, outputs: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+    """The score of `outputs`, in the metric of the label's kind; other arguments as for `counts`."""
+    return metrics.score(schema.label.kind, len(y), sums(schema, outputs, targets(schema, x, y)))
+
+
+def unnamed(shape: Sequence[int], classes: int) -> Schema:
+    """The schema of examples that came without one: numbers of `shape`, and one of two or more `classes`."""
+    feature = Feature(name="x", dtype="float32", shape=list(shape))
+    return Schema(features=[feature], label=Label(classes=classes))
 
 
 def counts(schema: Schema, outputs: np.ndarray, x: np.ndarray, y: np.ndarray) -> dict[str, float]:

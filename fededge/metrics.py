@@ -25,13 +25,22 @@ SUMS = {
 METRIC = {kind: "accuracy" if "correct" in sums else "r2" for kind, sums in SUMS.items()}
 """The metric of a model's score, by the kind of label."""
 
-LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "calibration_error"})
+LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "calibration_error", "perplexity"})
+OF_CLIENTS = "worst_tenth"
+"""The mean score of the worst tenth of the clients."""
+ENDS_LOWER = ("_error", "_loss", "_deviance")
+"""How scikit-learn names functions of which less is better."""
 
 WORST = -1e6
 """R2 below which nobody needs to know how much worse a model is than the mean."""
 SMALLEST = 1e-12
 LARGEST = 1e30
 ROUNDING = 1e-3
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of `metric` is better; of module:function the function's name says it, as in scikit-learn."""
+    return metric in LOWER_IS_BETTER or metric.endswith(ENDS_LOWER)
 
 
 def score(kind: str, examples: float, sums: Mapping[str, float]) -> float:

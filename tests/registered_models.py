@@ -7,8 +7,8 @@ import pytest
 
 from fededge import settings, storage
 from fededge.delivery import registration
-from fededge.delivery.gates import judge_model
-from fededge.documents import Champion, GateDecision, Measurement, ModelVersion
+from fededge.delivery.gates import Rival, judge_model
+from fededge.documents import Evaluation, GateDecision, Measurement, ModelVersion
 from fededge.task import FederatedTask
 from fededge.tracking.run import TrackedRun
 
@@ -33,6 +33,11 @@ def measured(kind: str = "float32", **facts: Any) -> Measurement:
     return Measurement(kind=kind, **{**usual, **facts})
 
 
+def evaluated(score: float, **facts: Any) -> Evaluation:
+    """An evaluation with this score."""
+    return Evaluation(**{"round": 12, "score": score, "loss": 0.1, "examples": 10, "samples": 9.0, **facts})
+
+
 def register_version(
     task: FederatedTask,
     run: str,
@@ -40,10 +45,15 @@ def register_version(
     *,
     weights: bytes = b"weights",
     score: float = 0.98,
-    against: Champion | None = None,
+    facts: dict[str, Any] | None = None,
+    against: Rival | None = None,
     results: list[Measurement] | None = None,
 ) -> tuple[ModelVersion, GateDecision]:
-    """Register a model as pipeline run `run` would, with a decision that was taken `against` a champion."""
+    """Register a model as pipeline run `run` would, with a decision that was taken `against` a champion.
+
+    Its evaluation has the `score`, and whatever `facts` say.
+    """
+    evaluation = evaluated(score, **(facts or {}))
     state = settings.home() / "state.safetensors"
     storage.write(str(state), weights)
     digest = storage.digest(weights)
@@ -55,12 +65,10 @@ def register_version(
         task,
         run,
         TrackedRun.join(run, task),
-        registration.Trained(state, digest, digest, round=12, metric="accuracy", score=score),
+        registration.Trained(state, digest, digest, round=12, evaluation=evaluation),
         files,
         results,
-        judge_model(
-            task.gate, "accuracy", score, score if task.compare.centralized else None, against, digest
-        ),
+        judge_model(task.gate, evaluation, score if task.compare.centralized else None, against, digest),
     )
 
 

@@ -14,14 +14,12 @@ from pathlib import Path
 from fededge import settings, storage
 from fededge.delivery import registry
 from fededge.delivery.gates import choose, judge_again
-from fededge.delivery.registry import CANDIDATE, CHAMPION, DECISION, DOCUMENT, Entry
-from fededge.documents import GateDecision, Measurement, ModelVersion, PublishedVariant
+from fededge.delivery.registry import CANDIDATE, CHAMPION, DECISION, DOCUMENT, EVALUATION, FOLDER, Entry
+from fededge.documents import Evaluation, GateDecision, Measurement, ModelVersion, PublishedVariant
 from fededge.errors import IntegrityError, ReleaseError
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, translated
 from fededge.tracking.run import TrackedRun
-
-FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,8 @@ class Trained:
     digest: str
     weights_digest: str
     round: int
-    metric: str
-    score: float
-    """On held-out data, in `metric`."""
+    evaluation: Evaluation
+    """Of the weights on held-out examples."""
 
 
 def register(
@@ -81,11 +78,9 @@ def register(
         own = _made_before(task.name, tracked, model)
         if own is not None and (final := own.decision) is not None:
             return own.document(), final
-        champion = registry.champion(task.name)
-        if not (
-            champion and own and champion.version == own.version
-        ):  # else it was cut off just before the end
-            decision = judge_again(task.gate, decision, champion.champion if champion else None)
+        rival = registry.rival(task.name)
+        if not (rival and own and rival.version == own.version):  # else it was cut off just before the end
+            decision = judge_again(task.gate, model.evaluation, decision, rival)
         devices = {}
         if decision.passed:
             devices = choose(task.devices, measured)
@@ -93,7 +88,7 @@ def register(
         shipped = [m for m in measured if m.passed]
         published = [_publish(m, variants[m.kind]) for m in shipped]
         source = _keep(tracked, model, variants, measured, decision)
-        number = own.version if own else _create(task, run, tracked, model, source)
+        number = own.version if own else _create(task, run, tracked, model, decision, source)
         version = ModelVersion(
             name=task.name,
             version=number,
@@ -104,8 +99,8 @@ def register(
             git_commit=tracked.git_commit,
             run=run,
             champion=decision.passed,
-            metric=model.metric,
-            score=model.score,
+            metric=decision.metric,
+            score=decision.score,
             shape=measured[0].shape,
             classes=measured[0].classes,
             variants=published,
@@ -123,7 +118,9 @@ def _made_before(name: str, tracked: TrackedRun, model: Trained) -> Entry | None
     return None
 
 
-def _create(task: FederatedTask, run: str, tracked: TrackedRun, model: Trained, source: str) -> int:
+def _create(
+    task: FederatedTask, run: str, tracked: TrackedRun, model: Trained, decision: GateDecision, source: str
+) -> int:
     from mlflow.exceptions import MlflowException
 
     tags = {
@@ -132,8 +129,9 @@ def _create(task: FederatedTask, run: str, tracked: TrackedRun, model: Trained, 
         "task_digest": task.digest,
         "round": str(model.round),
         "git_commit": tracked.git_commit,
-        "metric": model.metric,
-        "score": repr(model.score),
+        "metric": decision.metric,
+        "score": repr(decision.score),
+        EVALUATION: storage.digest(model.evaluation.to_bytes()),
         "fededge.run": run,
     }
     with translated("register a model version in"):
@@ -174,6 +172,7 @@ def _keep(
         **{f"{m.kind}.tflite": variants[m.kind] for m in measured if m.passed},
         "gates.json": json.dumps([m.to_content() for m in measured], indent=1).encode(),
         "decision.json": decision.to_bytes(),
+        "evaluation.json": model.evaluation.to_bytes(),
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, data in files.items():

@@ -9,14 +9,14 @@ champion: `for_champion`.
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from fededge import settings, storage
 from fededge import task as tasks
-from fededge.documents import Champion, GateDecision, ModelVersion, Rollback
+from fededge.delivery.gates import Rival
+from fededge.documents import Evaluation, GateDecision, ModelVersion, Rollback
 from fededge.documents.base import ACCURACY
-from fededge.errors import ReleaseError
+from fededge.errors import IntegrityError, ReleaseError
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, is_missing, public_uri, translated
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-DOCUMENT, DECISION, ROLLBACK = "document", "decision", "rollback."
-"""Tags of a version: digest of its document, its gate decision, and (with a number) each rollback to it."""
+DOCUMENT, EVALUATION, DECISION, ROLLBACK = "document", "evaluation", "decision", "rollback."
+"""Tags of a version: digests of its document and its evaluation, its gate decision, and (numbered) rollbacks to it."""
+FOLDER = "model"
+"""Of a version's files, among the artifacts of its run."""
+LARGEST = 64 << 20
 
 Result = TypeVar("Result")
 
@@ -64,11 +67,6 @@ class Entry:
         """On held-out examples; None where nobody measured it."""
         value = self.tags.get("score", self.tags.get(ACCURACY))
         return None if value is None else float(value)
-
-    @property
-    def champion(self) -> Champion:
-        """This version as the one that others are held against."""
-        return Champion(version=self.version, score=self.score)
 
     @property
     def decision(self) -> GateDecision | None:
@@ -187,6 +185,48 @@ def superseded(version: int, champion: int) -> str:
     return f"version {version} is no longer the champion: version {champion} is"
 
 
+def rival(name: str) -> Rival | None:
+    """The champion of a task's model as the one that others are held against; None where there is none.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
+        IntegrityError: its evaluation was changed since it was registered.
+        DocumentError: its evaluation is of a newer format.
+    """
+    found = champion(name)
+    if found is None:
+        return None
+    return Rival(found.version, found.metric, found.score, _evaluation(found))
+
+
+def _evaluation(entry: Entry) -> Evaluation | None:
+    """The evaluation that a version was registered with; None of versions of FedEdge 0.1."""
+    digest = entry.tags.get(EVALUATION)
+    if digest is None:
+        return None
+    data = _artifact(entry, f"{FOLDER}/evaluation.json", "an evaluation")
+    where = f"the evaluation of version {entry.version} of {entry.name}"
+    if storage.digest(data) != digest:
+        raise IntegrityError(
+            f"{where} was changed since it was registered: remove the alias {CHAMPION} in MLflow, or restore it"
+        )
+    return Evaluation.from_bytes(data, where)
+
+
+def _artifact(entry: Entry, path: str, what: str) -> bytes:
+    """The bytes of an artifact of the MLflow run that made a version; `what` names it in errors."""
+    from mlflow.artifacts import download_artifacts
+
+    with translated(f"read {what} from"), tempfile.TemporaryDirectory() as folder:
+        file = download_artifacts(
+            run_id=entry.run_id,
+            artifact_path=path,
+            dst_path=folder,
+            tracking_uri=settings.tracking_uri(),
+        )
+        return storage.read(file, LARGEST)
+
+
 def task_of(version: ModelVersion) -> FederatedTask:
     """The task that a version was made for, as its MLflow run keeps it.
 
@@ -194,17 +234,8 @@ def task_of(version: ModelVersion) -> FederatedTask:
         TrackingError: MLflow cannot be reached, or its run keeps no task.
         TaskError: the task is not one that this FedEdge reads.
     """
-    from mlflow.artifacts import download_artifacts
-
     (entry,) = [each for each in versions(version.name) if each.version == version.version]
-    with translated("read a task from"), tempfile.TemporaryDirectory() as folder:
-        file = download_artifacts(
-            run_id=entry.run_id,
-            artifact_path="task.yaml",
-            dst_path=folder,
-            tracking_uri=settings.tracking_uri(),
-        )
-        text = Path(file).read_text(encoding="utf-8")
+    text = _artifact(entry, "task.yaml", "a task").decode()
     return tasks.parse(text, f"task.yaml of MLflow run {entry.run_id}")
 
 

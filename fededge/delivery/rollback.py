@@ -24,7 +24,7 @@ def roll_back(name: str, version: int | None, why: str) -> Rollback | None:
         The recorded decision; None where that version is the champion already.
 
     Raises:
-        ReleaseError: there is no such version, it never passed its gate, or there is none to go back to.
+        ReleaseError: there is no such version, it never was the champion, or there is none to go back to.
         IntegrityError, StorageError: its document or a model file is no longer what was registered.
         TrackingError: MLflow cannot be reached or refuses.
     """
@@ -74,7 +74,7 @@ def _check(version: ModelVersion) -> None:
     """Check that `version` may be served and released, before anything is changed."""
     if not version.champion:
         raise ReleaseError(
-            f"version {version.version} of {version.name} never passed its gate: roll back to one that did"
+            f"version {version.version} of {version.name} never became the champion: roll back to one that did"
         )
     for variant in version.variants:
         check_model(variant, storage.read(variant.url, variant.bytes))

@@ -22,6 +22,7 @@ from fededge.device import samples as own
 from fededge.device.installation import Installation, Installed
 from fededge.device.transport import BlobTransport, Transport
 from fededge.documents import DeviceReport, check_model
+from fededge.documents.base import ACCURACY
 from fededge.documents.fleet import DEVICE_ID, ERROR_LIMIT
 from fededge.errors import FedEdgeError, ReleaseError, StorageError
 from fededge.inference import LoadedModel, load_model
@@ -136,6 +137,7 @@ class Agent:
             digest=running.release.variant.digest if running else None,
             status="failed" if error else "running",
             error=error,
+            metric=running.performance.metric if running else ACCURACY,
             score=running.performance.score if running else None,
             latency_ms=running.performance.latency_ms if running else None,
             at=time.time(),

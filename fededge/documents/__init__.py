@@ -19,6 +19,7 @@ from fededge.documents.data import (
 )
 from fededge.documents.delivery import (
     Champion,
+    Comparison,
     Endpoint,
     EndpointCheck,
     GateDecision,
@@ -60,6 +61,7 @@ __all__ = [
     "ClassScore",
     "ClientCounts",
     "ClientScore",
+    "Comparison",
     "DeviceReport",
     "DeviceReports",
     "Document",

@@ -59,15 +59,35 @@ class Champion(Part):
     score: float | None = None
 
 
+class Comparison(Part):
+    """A model beside the champion.
+
+    Attributes:
+        test: mcnemar or signs, see fededge.paired; margin where the two have no errors of the same examples.
+        better: whether the model is better, or by the margin not worse.
+        p_value: how probable so large a difference is by chance; None of the margin.
+        examples: that both were tested on.
+        note: why there is no paired test.
+    """
+
+    test: Literal["mcnemar", "signs", "margin"]
+    better: bool
+    p_value: float | None = None
+    examples: Count = 0
+    note: str = ""
+
+
 class GateDecision(Document):
     """The decision on a trained model.
 
     Attributes:
-        decision: `pass` or `fail`.
+        decision: `pass`, `fail`, or `kept`: it passes, but is not better than the champion, which stays.
         reasons: what speaks against the model.
-        metric: of all scores.
+        metric: of all scores; the gate's.
         score: of the model on held-out examples.
+        examples: how many those are.
         centralized: that of centralized training, where the task compares with it.
+        comparison: with the champion, where only a better model takes its place.
         champion: the champion at that moment, which the model was held against.
         weights_digest: of the weights that were judged.
         at: when, in seconds since the epoch.
@@ -76,19 +96,33 @@ class GateDecision(Document):
     KIND: ClassVar = "gate-decision"
     VERSION: ClassVar = 2
 
-    decision: Literal["pass", "fail"]
+    decision: Literal["pass", "fail", "kept"]
     reasons: list[str]
     metric: str = ACCURACY
     score: float
+    examples: Count | None = None
     centralized: float | None = None
     champion: Champion | None = None
+    comparison: Comparison | None = None
     weights_digest: Digest | None = None
     at: NotNegative = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether the model may be shipped."""
+        """Whether the model becomes the champion and is shipped."""
         return self.decision == "pass"
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The numbers behind the decision, by name."""
+        beside = {
+            "centralized": self.centralized,
+            "champion": self.champion.score if self.champion else None,
+            "p_value": self.comparison.p_value if self.comparison else None,
+            "examples": self.examples,
+        }
+        told = {name: float(value) for name, value in beside.items() if value is not None}
+        return {"passed": float(self.passed), self.metric: self.score, **told}
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:

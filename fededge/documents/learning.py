@@ -10,6 +10,7 @@ from pydantic import Field
 
 from fededge.documents.base import ACCURACY, Count, Digest, Document, NotNegative, Part, Share, renamed
 from fededge.documents.data import Schema
+from fededge.metrics import OF_CLIENTS
 
 
 class Variable(Part):
@@ -210,7 +211,17 @@ class Evaluation(Document):
             content[name] = [renamed(row, {"accuracy": "score"}) for row in content.get(name, [])]
         return {"round": 0, "samples": 0, **content}
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every number by its name, on the held-out examples and over clients."""
+        own = {
+            self.metric: self.score,
+            "loss": self.loss,
+            OF_CLIENTS: self.worst_tenth,
+            "spread": self.spread,
+        }
+        return self.metrics | {name: value for name, value in own.items() if value is not None}
+
     def value(self, metric: str) -> float | None:
         """The model in `metric`; None where it was not evaluated in it."""
-        own = {self.metric: self.score, "loss": self.loss, "worst_tenth": self.worst_tenth}
-        return own[metric] if metric in own else self.metrics.get(metric)
+        return None if metric == "spread" else self.figures.get(metric)

@@ -33,6 +33,14 @@ class Compare(Part):
     )
 
 
+class Evaluation(Part):
+    """How the trained model is evaluated."""
+
+    metrics: list[Metric] = Field(
+        [], max_length=20, description="beyond the usual ones: of sklearn.metrics, or module:function"
+    )
+
+
 class Gate(Part):
     """What a trained model must reach before it is shipped.
 
@@ -48,6 +56,11 @@ class Gate(Part):
         None, description="how much worse than centralized training it may be; needs compare.centralized"
     )
     max_loss_against_champion: NotNegative = Field(0.01, description="how much worse it may be")
+    replace: Literal["better", "not_worse"] = Field(
+        "not_worse",
+        description="better: the champion stays unless a paired test says that the model is better",
+    )
+    min_examples: Count | None = Field(None, description="fewest held-out examples that it is judged on")
 
     @model_validator(mode="before")
     @classmethod

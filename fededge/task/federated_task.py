@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from fededge.errors import TaskError, shown
+from fededge.metrics import OF_CLIENTS
 from fededge.storage import digest
 from fededge.task.base import Name, Part
 from fededge.task.data import Data, FoldersData, Table
-from fededge.task.delivery import Compare, DeviceClass, Endpoint, Gate, Variant
+from fededge.task.delivery import Compare, DeviceClass, Endpoint, Evaluation, Gate, Variant
 from fededge.task.learning import Learning, Privacy
 from fededge.task.model import Model
 from fededge.task.operation import Operation
@@ -36,6 +37,7 @@ class FederatedTask(Part):
     privacy: Privacy = Privacy()
     operation: Operation = Operation()
     compare: Compare = Compare()
+    evaluation: Evaluation = Evaluation()
     gate: Gate = Gate()
     variants: list[Variant] = [
         Variant(kind="float32"),
@@ -144,6 +146,12 @@ class FederatedTask(Part):
                 f"endpoint.min_available {endpoint.min_available} of operation.replicas {replicas} lets no node be "
                 "drained: raise operation.replicas, or lower endpoint.min_available"
             )
+
+    @property
+    def metrics(self) -> list[str]:
+        """In what the model must be evaluated on held-out examples, beside the usual metrics of its label."""
+        names = [*self.evaluation.metrics, *([self.gate.metric] if self.gate.metric else [])]
+        return [name for name in dict.fromkeys(names) if name != OF_CLIENTS]
 
     @property
     def simulated(self) -> bool:

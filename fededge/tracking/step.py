@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fededge.documents import Document, Evaluation, GateDecision, Measurement, RoundRecord
+from fededge.metrics import OF_CLIENTS
 from fededge.tracking.connection import translated
 
 if TYPE_CHECKING:
@@ -72,10 +73,13 @@ class Step:
             }
         self._log(values, record.round, record.at)
 
-    def clients(self, evaluation: Evaluation) -> None:
-        """Log how the model does at the clients: the lowest, middle and highest score among them."""
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Log an evaluation: the metrics on held-out examples, and lowest, middle and highest score of the clients."""
         scores = [client.score for client in evaluation.clients if client.examples]
         values: dict[str, float] = {"clients/failed": len(evaluation.failed)}
+        values |= {f"{HELD_OUT}/{name}": value for name, value in evaluation.metrics.items()}
+        beside = {OF_CLIENTS: evaluation.worst_tenth, "spread": evaluation.spread}
+        values |= {f"clients/{name}": value for name, value in beside.items() if value is not None}
         if scores:
             values |= {
                 f"clients/{evaluation.metric}_min": min(scores),
@@ -91,13 +95,8 @@ class Step:
         self.metrics({f"variant/{measured.kind}/{name}": value for name, value in values.items()}, 0)
 
     def gate(self, decision: GateDecision, step: int) -> None:
-        """Log a decision after round `step`: whether it passed, and the scores that were held against it."""
-        values: dict[str, float] = {"gate/passed": decision.passed, f"gate/{decision.metric}": decision.score}
-        if decision.centralized is not None:
-            values["gate/centralized"] = decision.centralized
-        if decision.champion is not None and decision.champion.score is not None:
-            values["gate/champion"] = decision.champion.score
-        self.metrics(values, step)
+        """Log a decision after round `step`: whether it passed, and the figures behind it."""
+        self.metrics({f"gate/{name}": value for name, value in decision.figures.items()}, step)
 
     def _log(self, values: Mapping[str, float], step: int, at: float) -> None:
         from mlflow.entities import Metric

@@ -42,6 +42,7 @@ from components.learning.prepare_data.component import prepare_data
 from components.learning.run_rounds.component import run_rounds
 from components.learning.train_centralized.component import train_centralized
 from fededge import storage
+from fededge.delivery.gates import NOT_COMPARED
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
 from pipelines.cluster_runs import pipeline_name
@@ -53,7 +54,6 @@ LARGEST = 1_000_000
 """Bytes of a compiled pipeline; Argo keeps a workflow in one object of at most 1.5 MiB."""
 RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 
-NOT_COMPARED = -1.0
 """What gate_model is given where nothing was trained centrally."""
 
 

@@ -12,6 +12,7 @@ from kfp import kubernetes
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components import images
+from fededge.delivery.gates import NOT_COMPARED
 from fededge.errors import TaskError
 from fededge.task import FederatedTask, load
 from pipelines.compiled import pods, steps
@@ -109,7 +110,9 @@ def test_clients_examples_go_to_training_and_evaluation_alone(spec: Spec) -> Non
 def test_nothing_is_trained_centrally_unless_the_task_compares(tmp_path: Path) -> None:
     body = dag(compiled(task(compare={}), tmp_path)[0], "exit-handler")
     assert "train-centralized" not in body
-    assert body["gate-model"]["inputs"]["parameters"]["centralized"]["runtimeValue"]["constant"] == -1.0
+    assert (
+        body["gate-model"]["inputs"]["parameters"]["centralized"]["runtimeValue"]["constant"] == NOT_COMPARED
+    )
 
 
 def test_the_pipeline_carries_the_task_it_was_compiled_for(spec: Spec) -> None:

@@ -14,6 +14,7 @@ def gate_model(
     state: Input[Model],
     centralized: float,
     decision: Output[Artifact],
+    figures: Output[Metrics],
 ) -> str:
     """Compare a trained model with the task's gate, centralized training and the present champion.
 
@@ -24,12 +25,13 @@ def gate_model(
         run: id of the pipeline run.
         evaluation: of the federated model on held-out examples.
         state: the evaluated model.
-        centralized: score of the same model after training on all examples in one place; below 0 where the
-            task compares with nothing.
+        centralized: the same model after training on all examples in one place, in the gate's metric; -1e300 where
+            the task compares with nothing.
         decision: the gate-decision document.
+        figures: the scores that were compared, for the Kubeflow UI.
 
     Returns:
-        `pass` or `fail`.
+        `pass`, `fail`, or `kept` where it passes and the champion stays.
     """
     from fededge import lineage, weights
     from fededge.delivery import gates, registry
@@ -41,18 +43,18 @@ def gate_model(
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("gate_model") as step:
         lineage.verify(evaluation, state)
-        champion = registry.champion(spec.name)
         reached = Evaluation.read(evaluation.path)
         judged = gates.judge_model(
             spec.gate,
-            reached.metric,
-            reached.score,
-            None if centralized < 0 else centralized,
-            champion.champion if champion else None,
+            reached,
+            None if centralized <= gates.NOT_COMPARED else centralized,
+            registry.rival(spec.name),
             weights.digest_of(states.load(state.path).weights),
         )
         judged.write(decision.path)
         lineage.seal(decision, parents=[evaluation, state], decision=judged.decision)
+        for name, value in judged.figures.items():
+            figures.log_metric(name, value)
         step.gate(judged, step=reached.round)
         step.record("gate", judged)
         for reason in judged.reasons:

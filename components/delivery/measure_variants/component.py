@@ -33,7 +33,7 @@ def measure_variants(
     from fededge import examples, lineage, storage
     from fededge.delivery import gates
     from fededge.delivery.variants.measurement import measure
-    from fededge.documents import Evaluation
+    from fededge.documents import Evaluation, Schema
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
@@ -42,8 +42,10 @@ def measure_variants(
         lineage.verify(variants, test, evaluation)
         reference = Evaluation.read(evaluation.path).score
         x, y = examples.read(test.path)
+        described = Path(test.path) / "schema.json"
+        schema = Schema.read(described) if described.exists() else None
         for kind in variants.metadata["kinds"]:
-            figures = measure(storage.read(str(Path(variants.path) / kind)), kind, x, y, reference)
+            figures = measure(storage.read(str(Path(variants.path) / kind)), kind, x, y, reference, schema)
             judged = gates.judge_variant(gates.variant_gate(spec, kind), figures)
             judged.write(Path(measurements.path) / f"{kind}.json")
             measurements.log_metric(f"{kind}/{judged.metric}", judged.score)

@@ -35,7 +35,7 @@ def register_model(
             gets which.
 
     Returns:
-        The decision that counts: `pass` or `fail`.
+        The decision that counts: `pass`, `fail` or `kept`.
     """
     from pathlib import Path
 
@@ -54,7 +54,6 @@ def register_model(
         kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
-        reached = Evaluation.read(evaluation.path)
         registered, final = registration.register(
             spec,
             run,
@@ -64,8 +63,7 @@ def register_model(
                 digest=state.metadata["digest"],
                 weights_digest=weights.digest_of(trained.weights),
                 round=trained.round,
-                metric=reached.metric,
-                score=reached.score,
+                evaluation=Evaluation.read(evaluation.path),
             ),
             {kind: storage.read(str(Path(variants.path) / kind)) for kind in kinds},
             [Measurement.read(Path(measurements.path) / f"{kind}.json") for kind in kinds],

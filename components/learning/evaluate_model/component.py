@@ -34,7 +34,7 @@ def evaluate_model(
         plan: what clients execute.
         state: the global model.
         evaluation: the evaluation document.
-        classification: the confusion matrix, for the Kubeflow UI.
+        classification: the confusion matrix, and of two classes the ROC curve, for the Kubeflow UI.
         ranges: with `calibrate` and a model that has an int8 variant, the calibration ranges, merged over clients;
             else nothing.
     """
@@ -60,7 +60,9 @@ def evaluate_model(
         deadline = spec.operation.evaluation_deadline_seconds
         model = model_spec(spec.model, clients.example, spec.seed)
         with closing(open_runtime(spec.learning.engine, Path(plan.path), Path(data.path))) as runtime:
-            result = measures.evaluate_state(model, current, x, y, clients, runtime, deadline)
+            result = measures.evaluate_state(
+                model, current, x, y, clients, runtime, deadline, spec.metrics, spec.model.code
+            )
             names = Plan.read(Path(plan.path) / "plan.json").activations
             if calibrate and names:
                 everybody = sorted(client.id for client in clients.clients)
@@ -69,13 +71,15 @@ def evaluate_model(
                 merged.write(ranges.path)
                 lineage.seal(ranges, parents=[state, population], round=current.round)
         result.write(evaluation.path)
-        evaluation.log_metric(result.metric, result.score)
-        evaluation.log_metric("loss", result.loss)
+        for name, value in result.figures.items():
+            evaluation.log_metric(name, value)
         lineage.seal(evaluation, parents=[state, population, data, test], round=current.round)
-        labels = [row.label for row in result.per_class]
-        classification.log_confusion_matrix(labels, result.confusion)
-        step.clients(result)
-        step.record(f"evaluation-{current.round:04d}", result)
+        if result.confusion:
+            classification.log_confusion_matrix([row.label for row in result.per_class], result.confusion)
+        if result.roc:
+            classification.log_roc_curve(*([point[axis] for point in result.roc] for axis in range(3)))
+        step.evaluation(result)
+        step.record(f"evaluation-{current.round:04d}", result.model_copy(update={"errors": None}))
         for client, reason in result.failed.items():
             print(f"fededge: {client} did not evaluate the model: {reason}")
         print(

@@ -1,7 +1,7 @@
 """Run the next federated rounds from a state."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
 
 from components.images import WORKER
 
@@ -18,6 +18,7 @@ def run_rounds(
     state: Input[Model],
     selection: Input[Artifact],
     next_state: Output[Model],
+    figures: Output[Metrics],
 ) -> None:
     """Run one federated round after another, and hand on the state after the last.
 
@@ -35,6 +36,7 @@ def run_rounds(
         state: the state to start from.
         selection: from whom and how cohorts are selected.
         next_state: the state after the last round; metadata round, digest, parents.
+        figures: loss and score of the last round, for the Kubeflow UI.
     """
     from pathlib import Path
 
@@ -94,4 +96,9 @@ def run_rounds(
         end.save(next_state.path)
         parents = [state, population, data, test, plan, selection]
         lineage.seal(next_state, parents=parents, round=end.round)
+        last = end.history[-1]
+        for name, value in (("loss", last.loss), (metric, last.score)):
+            figures.log_metric(f"train/{name}", value)
+        if last.held_out:
+            figures.log_metric(f"held_out/{metric}", last.held_out.score)
         step.record(f"rounds-{first}", Rounds(rounds=done))

@@ -29,11 +29,12 @@ def train_centralized(
         centralized: the evaluation document, with the scores after each pass.
 
     Returns:
-        Score on the held-out examples.
+        The model on the held-out examples, in the gate's metric.
     """
     from pathlib import Path
 
     from fededge import lineage
+    from fededge.delivery.gates import NOT_COMPARED
     from fededge.documents import Evaluation, Population
     from fededge.learning import centralized as training
     from fededge.learning.frameworks import model_spec
@@ -58,8 +59,9 @@ def train_centralized(
             model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
         )
         result.write(centralized.path)
-        centralized.log_metric(result.metric, result.score)
-        centralized.log_metric("loss", result.loss)
+        for name, figure in result.metrics.items():
+            centralized.log_metric(name, figure)
         lineage.seal(centralized, parents=[population, data, test])
-        step.record("centralized", result)
-    return result.score
+        step.record("centralized", result.model_copy(update={"errors": None}))
+    value = result.value(spec.gate.metric or result.metric)
+    return NOT_COMPARED if value is None else value

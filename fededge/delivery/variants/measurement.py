@@ -6,25 +6,31 @@ import time
 
 import numpy as np
 
-from fededge import storage
-from fededge.documents import Measurement
+from fededge import counting, storage
+from fededge.counting import unnamed
+from fededge.documents import Measurement, Schema
 from fededge.errors import VariantError
+from fededge.examples import floats
 from fededge.inference import LoadedModel, load_model
+from fededge.metrics import METRIC
 
 REPEATS = {1: 200, 500: 11}
 WARM_UP = 3
 BATCH = 500
 
 
-def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: float) -> Measurement:
+def measure(
+    model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: float, schema: Schema | None = None
+) -> Measurement:
     """Measure a variant on one thread of this machine.
 
     Args:
         model: LiteRT file.
         kind: of variant.
-        x: float32 [n, height, width, channels] held-out examples.
-        y: int64 [n] labels.
+        x: held-out examples as stored, float32 or uint8 [n, ...].
+        y: their labels.
         reference: score of the model that the variant was built from, on the same examples.
+        schema: of the examples; None: each is of one of as many classes as there are outputs.
 
     Returns:
         The measurement, not judged yet; a latency is the median of repeats after a warm-up.
@@ -33,24 +39,25 @@ def measure(model: bytes, kind: str, x: np.ndarray, y: np.ndarray, reference: fl
         VariantError: the variant gives values that are not finite or not one row for each example.
     """
     runtime = load_model(model, kind="litert", threads=1)
-    predicted = [runtime.predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
-    scores = np.concatenate(predicted)
-    if scores.ndim != 2 or len(scores) != len(y) or not np.isfinite(scores).all():
+    x = floats(x)
+    outputs = np.concatenate([runtime.predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
+    schema = schema or unnamed(x.shape[1:], runtime.classes)
+    if outputs.shape != (len(y), schema.outputs) or not np.isfinite(outputs).all():
         raise VariantError(
-            f"variant {kind} answers {len(y)} examples with {scores.shape}, or with values that are not "
-            "finite: build it again"
+            f"variant {kind} answers {len(y)} examples with {outputs.shape} where {schema.outputs} outputs each are "
+            "expected, or with values that are not finite: build it again"
         )
-    score = float(np.mean(scores.argmax(axis=1) == y))
+    score = counting.score(schema, outputs, x, y)
     return Measurement(
         kind=kind,
         digest=storage.digest(model),
         bytes=len(model),
         compressed_bytes=len(gzip.compress(model, mtime=0)),
-        metric="accuracy",
+        metric=METRIC[schema.label.kind],
         score=score,
         score_loss=reference - score,
         shape=list(x.shape[1:]),
-        classes=scores.shape[1],
+        classes=runtime.classes,
         latency_ms_1=_latency(runtime, x, 1),
         latency_ms_500=_latency(runtime, x, 500),
     )

@@ -8,6 +8,7 @@ import pytest
 from kfp.dsl import Artifact, Metrics, Model
 
 from fededge import lineage, weights
+from fededge.delivery.gates import NOT_COMPARED
 from fededge.documents import Champion, Evaluation, GateDecision
 from fededge.errors import IntegrityError
 from fededge.learning.state import State
@@ -41,7 +42,9 @@ def judge(plain: Any, artifact: Any) -> Any:
         for made in inputs:
             lineage.seal(made)
         decision = artifact(Artifact, "decision")
-        word = plain("delivery/gate_model")(task.to_json(), "run-1", *inputs, centralized, decision)
+        figures = artifact(Metrics, "figures")
+        word = plain("delivery/gate_model")(task.to_json(), "run-1", *inputs, centralized, decision, figures)
+        assert figures.metadata["accuracy"] == accuracy
         return word, GateDecision.read(decision.path), decision
 
     return call
@@ -66,17 +69,17 @@ def test_a_model_too_far_behind_centralized_training_fails(judge: Any) -> None:
 
 
 def test_a_task_that_compares_with_nothing_has_no_gap(judge: Any) -> None:
-    word, decided, _ = judge(ALONE, 0.91, -1.0)
+    word, decided, _ = judge(ALONE, 0.91, NOT_COMPARED)
     assert (word, decided.centralized) == ("pass", None)
 
 
 def test_a_comparison_that_the_task_asks_for_cannot_be_left_out(judge: Any) -> None:
-    assert judge(COMPARED, 0.95, -1.0)[0] == "fail"
+    assert judge(COMPARED, 0.95, NOT_COMPARED)[0] == "fail"
 
 
 def test_a_model_worse_than_the_champion_fails(judge: Any) -> None:
     register_version(ALONE, "run-0", score=0.99)
-    word, decided, _ = judge(ALONE, 0.95, -1.0)
+    word, decided, _ = judge(ALONE, 0.95, NOT_COMPARED)
     assert word == "fail"
     assert decided.champion == Champion(version=1, score=0.99)
 
@@ -87,6 +90,6 @@ def test_a_tampered_evaluation_is_refused(plain: Any, artifact: Any) -> None:
     lineage.seal(given)
     evaluation(0.9).write(given.path)
     with pytest.raises(IntegrityError, match="was changed"):
-        plain("delivery/gate_model")(ALONE.to_json(), "run-1", given, given, -1.0, decision)
+        plain("delivery/gate_model")(ALONE.to_json(), "run-1", given, given, NOT_COMPARED, decision, given)
     assert not Path(decision.path).exists()
     assert TrackedRun.join("run-1", ALONE).records()["steps/gate_model"]["status"] == "failed"

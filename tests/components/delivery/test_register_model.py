@@ -45,7 +45,7 @@ def inputs(artifact: Callable[..., Any]) -> dict[str, Any]:
         "state": sealed(artifact(Model, "state"), state.to_bytes(), round=0.0),
         "evaluation": sealed(artifact(Metrics, "evaluation"), evaluation),
         "decision": sealed(
-            artifact(Artifact, "decision"), judge_model(TASK.gate, "accuracy", 0.95, None, None, DIGEST)
+            artifact(Artifact, "decision"), judge_model(TASK.gate, evaluation, None, None, DIGEST)
         ),
         "variants": folder(artifact(Model, "variants"), {kind: kind.encode() for kind in KINDS}),
         "measurements": folder(

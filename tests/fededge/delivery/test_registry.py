@@ -5,16 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from fededge import settings, storage
+from fededge import paired, settings, storage
 from fededge.delivery import registration, registry
-from fededge.documents import Champion, ModelVersion
+from fededge.delivery.gates import Rival
+from fededge.delivery.rollback import roll_back
+from fededge.documents import Champion, GateDecision, ModelVersion
 from fededge.errors import IntegrityError, ReleaseError, StorageError, TrackingError
-from fededge.task import FederatedTask
+from fededge.task import FederatedTask, parse
 from fededge.tracking import connection
 from fededge.tracking.connection import connect
-from tests.registered_models import FILES, measured, register_version
+from tests.registered_models import FILES, evaluated, measured, register_version
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -66,7 +69,7 @@ def test_the_source_of_a_version_is_a_folder_of_the_run_with_all_its_files(regis
     (found,) = connect().search_model_versions("name = 'digits'")
     assert found.run_id
     assert found.source
-    files = connect().list_artifacts(found.run_id, registration.FOLDER)
+    files = connect().list_artifacts(found.run_id, registry.FOLDER)
     assert found.source.endswith("/artifacts/model")
     assert {Path(file.path).name for file in files} == {
         "state.safetensors",
@@ -74,6 +77,7 @@ def test_the_source_of_a_version_is_a_folder_of_the_run_with_all_its_files(regis
         "int8.tflite",
         "gates.json",
         "decision.json",
+        "evaluation.json",
     }
 
 
@@ -124,7 +128,7 @@ class TestStaleDecisions:
 
     def test_a_decision_that_still_stands_is_not_taken_again(self, task: FederatedTask) -> None:
         register_version(task, "run-1")
-        decision = register_version(task, "run-2", against=Champion(version=1, score=0.5))[1]
+        decision = register_version(task, "run-2", against=Rival(1, "accuracy", 0.5))[1]
         assert decision.champion == Champion(version=1, score=0.5)
 
     def test_a_registration_that_is_cut_off_after_the_alias_goes_on_to_the_same_end(
@@ -156,12 +160,48 @@ class TestStaleDecisions:
                 "run-2",
                 None,  # type: ignore[arg-type]
                 registration.Trained(
-                    Path("state"), "sha256:1", "sha256:1", round=1, metric="accuracy", score=0.98
+                    Path("state"), "sha256:1", "sha256:1", round=1, evaluation=evaluated(0.98)
                 ),
                 FILES,
                 [measured("float32"), measured("int8")],
                 judged,
             )
+
+
+class TestKeepingTheChampion:
+    """A model that passes its gate and is not better than the champion."""
+
+    careful = parse("name: digits\ndata: {source: digits}\ngate: {min: 0.5, replace: better}\n")
+
+    def register(self, run: str, wrong: int) -> tuple[ModelVersion, GateDecision]:
+        errors = paired.pack(np.arange(200) < wrong)
+        facts = {"errors": errors, "examples": 200, "test_digest": "sha256:" + "d" * 64}
+        score = 1 - wrong / 200
+        return register_version(self.careful, run, weights=run.encode(), score=score, facts=facts)
+
+    def test_it_is_registered_and_the_champion_stays(self) -> None:
+        assert self.register("run-1", wrong=20)[1].decision == "pass"
+        version, decision = self.register("run-2", wrong=18)
+        assert (decision.decision, version.version, version.champion) == ("kept", 2, False)
+        assert [entry.aliases for entry in registry.versions("digits")] == [("candidate",), ("champion",)]
+        assert self.register("run-2", wrong=18) == (version, decision)
+        with pytest.raises(ReleaseError, match="never became the champion"):
+            roll_back("digits", 2, "try it")
+
+    def test_a_better_one_takes_its_place(self) -> None:
+        self.register("run-1", wrong=20)
+        version, decision = self.register("run-2", wrong=4)
+        assert decision.passed
+        assert decision.comparison
+        assert decision.comparison.examples == 200
+        assert champion() == version.version == 2
+
+    def test_a_champion_whose_evaluation_was_changed_is_not_compared(self) -> None:
+        self.register("run-1", wrong=20)
+        (kept,) = settings.home().rglob("evaluation.json")
+        kept.write_bytes(kept.read_bytes().replace(b"0.9", b"0.1"))
+        with pytest.raises(IntegrityError, match="the evaluation of version 1 of digits was changed"):
+            self.register("run-2", wrong=4)
 
 
 class TestFollowingTheChampion:

@@ -92,7 +92,7 @@ def test_a_version_that_is_not_there_is_named(three: Register, version: int, mes
 
 def test_a_version_that_never_passed_its_gate_cannot_become_champion(three: Register) -> None:
     three("run-4", b"bad", score=0.5)
-    with pytest.raises(ReleaseError, match="version 4 of digits never passed its gate"):
+    with pytest.raises(ReleaseError, match="version 4 of digits never became the champion"):
         roll_back("digits", 4, "bold")
     assert champion() == 3
 

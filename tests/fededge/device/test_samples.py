@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fededge import examples
 from fededge.device.samples import Samples, read, try_out
+from fededge.documents import Feature, Label, Schema
 from fededge.errors import DataError, ReleaseError
 
 pytestmark = pytest.mark.environment("platform", "edge")
@@ -74,6 +76,19 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
     outcome = try_out(Constant([0.9, 0.1]), Samples(X, Y), [2, 2, 1], 2)
     assert outcome.score == 0.75
     assert outcome.latency_ms >= 0
+
+
+def test_numbers_are_scored_in_their_own_metric(tmp_path: Path) -> None:
+    feature = Feature(name="level", dtype="uint8", shape=[2, 2, 1])
+    schema = Schema(features=[feature], label=Label(kind="number", shape=[2]))
+    examples.write(tmp_path, np.full((3, 2, 2, 1), 255), np.array([[0.0, 1.0], [1, 2], [2, 3]]), schema)
+    outcome = try_out(Constant([1.0, 2.0]), read(tmp_path), [2, 2, 1], 2)
+    assert outcome.metric == "r2"
+    assert outcome.score == pytest.approx(1 - 2 / 2.75)
+    three = Constant([1.0, 2.0, 3.0])
+    three.classes = 3
+    with pytest.raises(DataError, match="2 outputs where the model gives 3"):
+        try_out(three, read(tmp_path), [2, 2, 1], 3)
 
 
 def test_without_samples_the_model_still_has_to_answer() -> None:

@@ -209,6 +209,9 @@ class TestStep:
             confusion=[],
             clients=clients,
             failed={"c7": "late"},
+            metrics={"f1": 0.75, "own:cost": 3.0},
+            worst_tenth=0.5,
+            spread=0.2,
         )
         measured = Measurement(
             kind="int8",
@@ -226,11 +229,15 @@ class TestStep:
             decision="pass", reasons=[], score=0.8, champion=Champion(version=1, score=0.7)
         )
         with tracked.step("all") as step:
-            step.clients(evaluation)
+            step.evaluation(evaluation)
             step.variant(measured)
             step.gate(decision, step=3)
         assert connect().get_run(tracked.run_id).data.metrics == {
             "clients/failed": 1,
+            "clients/worst_tenth": 0.5,
+            "clients/spread": 0.2,
+            "held_out/f1": 0.75,
+            "held_out/own:cost": 3.0,
             "clients/accuracy_min": 0.5,
             "clients/accuracy_median": 0.6,
             "clients/accuracy_max": 0.9,

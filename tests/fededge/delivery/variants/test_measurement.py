@@ -6,6 +6,7 @@ import pytest
 
 from fededge import storage
 from fededge.delivery.variants.measurement import measure
+from fededge.documents import Feature, Label, Schema
 from fededge.errors import VariantError
 
 pytestmark = pytest.mark.environment("serving")
@@ -35,6 +36,19 @@ def test_all_examples_count_where_they_are_more_than_a_batch() -> None:
     x, y = pixels([0, 1, 2, 3] * 300)
     y[-300:] = (y[-300:] + 1) % 4
     assert measure(MODEL, "float32", x, y, reference=1.0).score == 0.75
+
+
+def test_a_variant_is_scored_by_the_kind_of_label() -> None:
+    x, y = pixels([0, 1, 2, 3])
+    feature = Feature(name="pixels", dtype="float32", shape=[2, 2, 1])
+    schema = Schema(features=[feature], label=Label(kind="multi-label", classes=4))
+    figures = measure(MODEL, "float32", x, np.eye(4, dtype=np.float32)[y], 1.0, schema)
+    assert figures.metric == "accuracy"
+    assert 0.7 < figures.score <= 1
+    numbers = Schema(features=[feature], label=Label(kind="number", shape=[4]))
+    assert measure(MODEL, "float32", x, np.eye(4, dtype=np.float32)[y], 1.0, numbers).metric == "r2"
+    with pytest.raises(VariantError, match="2 outputs each are expected"):
+        measure(MODEL, "float32", x, y, 1.0, Schema(features=[feature], label=Label(classes=2)))
 
 
 def test_latency_is_measured_for_1_and_for_500_examples() -> None:
