@@ -33,6 +33,8 @@ def train(
     test: Path,
     on_pass: Callable[[Evaluation], None],
     names: Sequence[str] | None = None,
+    named: Sequence[str] = (),
+    code: str | None = None,
 ) -> Evaluation:
     """Train on clients' examples together, pass by pass, and evaluate on held-out ones.
 
@@ -48,6 +50,8 @@ def train(
         test: folder with held-out examples.
         on_pass: told of each pass.
         names: the clients whose examples are taken, all of each pass; None takes all clients', in shares.
+        named: metrics beyond the usual ones; see `fededge.learning.evaluation.evaluate`, also of `code`.
+        code: folder with the modules of the user's own metrics.
 
     Returns:
         The last evaluation, with all passes.
@@ -74,7 +78,16 @@ def train(
             weights = _moved(weights, update.delta)
             samples += update.examples
             outputs = model.predict(weights, test_x)
-            result = evaluate(outputs, test_x, test_y, population.example, round=number, samples=samples)
+            result = evaluate(
+                outputs,
+                test_x,
+                test_y,
+                population.example,
+                round=number,
+                samples=samples,
+                named=named,
+                code=code,
+            )
             passes.append(Pass(round=number, score=result.score, loss=result.loss))
             on_pass(result)
     return result.model_copy(update={"passes": passes})

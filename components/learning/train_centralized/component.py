@@ -56,7 +56,15 @@ def train_centralized(
         clients = Population.read(population.path)
         model = model_spec(spec.model, clients.example, spec.seed)
         result = training.train(
-            model, spec.learning, spec.seed, clients, Path(data.path), Path(test.path), report
+            model,
+            spec.learning,
+            spec.seed,
+            clients,
+            Path(data.path),
+            Path(test.path),
+            report,
+            named=spec.metrics,
+            code=spec.model.code,
         )
         result.write(centralized.path)
         for name, figure in result.metrics.items():

@@ -30,6 +30,8 @@ TASK = FederatedTask.from_json(
                 "client": {"batch_size": 100},
                 "cohort": {"size": 2},
             },
+            "evaluation": {"metrics": ["matthews_corrcoef"]},
+            "gate": {"metric": "f1"},
         }
     )
 )
@@ -63,21 +65,22 @@ def test_from_a_task_to_an_evaluated_model(
     evaluation, ranges = artifact(Metrics, "evaluation"), artifact(Artifact, "ranges")
     centralized = artifact(Metrics, "centralized")
     learn("prepare_data", compiled=TASK.to_json(), **clients)
-    learn("initialize_model", plan=plan, state=state)
+    learn("initialize_model", population=clients["population"], plan=plan, state=state)
     selection = selected(clients["population"], artifact)
     given = {**clients, "plan": plan, "state": state, "selection": selection}
-    learn("run_rounds", until=2, next_state=after, **given)
+    figures, classes = artifact(Metrics, "figures"), artifact(ClassificationMetrics, "classification")
+    learn("run_rounds", until=2, next_state=after, figures=figures, **given)
     learn(
         "evaluate_model",
         calibrate=True,
         plan=plan,
         state=after,
         evaluation=evaluation,
-        classification=artifact(ClassificationMetrics, "classification"),
+        classification=classes,
         ranges=ranges,
         **clients,
     )
-    accuracy = learn("train_centralized", centralized=centralized, **clients)
+    value = learn("train_centralized", centralized=centralized, **clients)
 
     assert after.metadata["round"] == 2
     assert after.metadata["parents"][0] == state.metadata["digest"]
@@ -89,20 +92,27 @@ def test_from_a_task_to_an_evaluated_model(
     assert CalibrationRanges.read(ranges.path).clients == 3
     compared = Evaluation.read(centralized.path)
     assert len(compared.passes) == 2
-    assert accuracy == compared.score
+    assert value == compared.value("f1")
+    assert figures.metadata["held_out/accuracy"] == found.score
+    assert evaluation.metadata["f1"] == found.metrics["f1"]
+    assert evaluation.metadata["matthews_corrcoef"] == found.metrics["matthews_corrcoef"]
+    assert len(classes.metadata["confusionMatrix"]["rows"]) == 10
+    assert found.errors
+    assert found.errors.count == found.examples
     assert "fededge: round 1/2: 2 of 2 clients" in capfd.readouterr().out
     records = TrackedRun.join("run-1", TASK).records()
     rounds = records["rounds-0001"]["rounds"]
     assert [len(record["cohort"]) for record in rounds] == [2, 2]
     assert rounds[-1]["held_out"]["score"] == found.score
     assert records["data"]["data_digest"] == clients["data"].metadata["digest"]
-    assert records["evaluation-0002"]["accuracy"] == found.score
+    assert records["evaluation-0002"]["score"] == found.score
+    assert records["evaluation-0002"]["errors"] is records["centralized"]["errors"] is None
     assert records["steps/run_rounds-0001"]["status"] == "succeeded"
 
     image = Path(clients["data"].path) / "site-0" / "train" / "x.npy"
     image.write_bytes(image.read_bytes()[:-1] + b"\x01")
     with pytest.raises(IntegrityError, match="changed after the step"):
-        learn("run_rounds", until=2, next_state=artifact(Model, "again"), **given)
+        learn("run_rounds", until=2, next_state=artifact(Model, "again"), figures=figures, **given)
 
 
 def test_the_first_step_refuses_another_task_than_the_pipeline_was_compiled_for(
