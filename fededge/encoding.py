@@ -85,3 +85,20 @@ def standardized(schema: Schema, outputs: np.ndarray) -> np.ndarray:
     if label.kind != "number" or not label.mean:
         return outputs
     return (outputs - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
+
+
+def answers(schema: Schema, raw: np.ndarray) -> np.ndarray:
+    """What a model's raw outputs [n, ...] mean, float32 [n, schema.outputs]: probabilities, or numbers in their unit.
+
+    Raw outputs are logits for classes and standardized numbers otherwise; `Finish` of Keras models does the same.
+    """
+    label, raw = schema.label, raw.astype(np.float32)
+    if label.kind in ("class", "sequence"):
+        grown = np.exp(raw - raw.max(axis=-1, keepdims=True))
+        raw = grown / grown.sum(axis=-1, keepdims=True)
+    elif label.kind == "multi-label":
+        raw = 0.5 * (1 + np.tanh(0.5 * raw))
+    raw = raw.reshape(len(raw), -1)
+    if label.mean:
+        raw = raw * np.array(label.std, np.float32) + np.array(label.mean, np.float32)
+    return raw

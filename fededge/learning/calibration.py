@@ -13,11 +13,22 @@ import numpy as np
 
 from fededge.documents import CalibrationRanges, ClientCounts, Population, TensorRange
 from fededge.errors import DataError
-from fededge.learning.interfaces import RangesReport
+from fededge.learning.interfaces import Ranges, RangesReport
 from fededge.task import Privacy
 
 LARGEST = 1e30
 """Magnitude beyond which a reported bound is no activation of a usable model."""
+LOW, HIGH = 0.01, 0.99
+"""Quantiles that a client hands in."""
+
+
+def measured(smallest: np.ndarray, largest: np.ndarray) -> Ranges:
+    """What a client hands in, out of each tensor's smallest and largest value in an example, both [n, tensors]."""
+    return Ranges(
+        examples=len(smallest),
+        low=np.quantile(smallest, LOW, axis=0).tolist(),
+        high=np.quantile(largest, HIGH, axis=0).tolist(),
+    )
 
 
 def merge(

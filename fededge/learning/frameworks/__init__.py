@@ -9,7 +9,15 @@ from fededge.task import Model
 
 
 def model_spec(model: Model, schema: Schema, seed: int) -> ModelSpec:
-    """The model that a task names, for examples of `schema`; its initial weights are drawn from the task's `seed`."""
+    """The model that a task names, for examples of `schema`; its initial weights are drawn from the task's `seed`.
+
+    Raises:
+        TaskError: there is no such model, or it does not fit the examples.
+    """
+    if model.framework == "sklearn":
+        from fededge.learning.frameworks.sklearn.spec import SklearnModel
+
+        return SklearnModel(model, schema, seed)
     from fededge.learning.frameworks.keras.spec import KerasModel
 
     return KerasModel(model, schema, seed)
@@ -24,6 +32,10 @@ def open_client(plan: Path, data: Path) -> Client:
         DocumentError: plan.json is malformed, or of a newer format.
     """
     document = Plan.read(plan / "plan.json")
+    if document.framework == "sklearn":
+        from fededge.learning.frameworks.sklearn.client import SklearnClient
+
+        return SklearnClient(plan, document, data)
     if document.framework != "keras":
         raise DataError(f"the plan in {plan} is for the framework {document.framework!r}: install it here")
     from fededge.learning.frameworks.keras.client import KerasClient

@@ -2,9 +2,9 @@
 
     python -m fededge.learning.runtimes.site --plan PLAN --data CLIENT_FOLDER
 
-It reads one JSON request a line from standard input and answers with one JSON line. It needs
-TensorFlow and never TensorFlow Federated; it reads only its own folder, the plan and the weights it
-is pointed to, and all it hands out is the update file or the counts of an evaluation.
+It reads one JSON request a line from standard input and answers with one JSON line. It needs the
+plan's framework and never TensorFlow Federated; it reads only its own folder, the plan and the weights
+it is pointed to, and all it hands out is the update file or the counts of an evaluation.
 """
 
 import argparse
@@ -25,6 +25,9 @@ from fededge.learning.update import UpdateFormat
 from fededge.processes import ended_by_exception
 from fededge.weights import from_bytes
 
+ONE_THREAD = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+"""Read by frameworks when they are imported: sites share a machine, and one thread adds up in one order."""
+
 
 def main() -> None:
     """Serve requests until standard input ends, or SIGTERM comes, which process 1 of a container would ignore."""
@@ -33,14 +36,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="this client's own folder")
     arguments = parser.parse_args()
 
+    os.environ.update(ONE_THREAD)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries that print must not break the protocol
 
     with ended_by_exception():
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
         site = Site(arguments.plan, arguments.data)
         for line in sys.stdin:
             print(json.dumps(site.answer(json.loads(line))), file=answers, flush=True)

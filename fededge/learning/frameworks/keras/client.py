@@ -13,11 +13,10 @@ import tensorflow as tf
 from fededge import examples, metrics
 from fededge.documents import Plan
 from fededge.errors import DivergedError, VariantError
+from fededge.learning.calibration import measured
 from fededge.learning.interfaces import Ranges
 from fededge.learning.update import Update
 from fededge.weights import Weights
-
-LOW, HIGH = 0.01, 0.99
 
 
 class KerasClient:
@@ -69,12 +68,7 @@ class KerasClient:
                 "the model is no graph of layers, each used once, so it has no int8 variant: remove int8 from variants"
             )
         result = self._program.extremes(self._ordered(weights), str(self._data / "train"))
-        smallest, largest = result["smallest"].numpy(), result["largest"].numpy()
-        return Ranges(
-            examples=len(smallest),
-            low=np.quantile(smallest, LOW, axis=0).tolist(),
-            high=np.quantile(largest, HIGH, axis=0).tolist(),
-        )
+        return measured(result["smallest"].numpy(), result["largest"].numpy())
 
     def _sums(self, result: Any) -> dict[str, float]:
         names = metrics.SUMS[self._plan.example.label.kind]

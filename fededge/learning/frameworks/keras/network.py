@@ -108,12 +108,17 @@ class Network:
 
         Its layers are the input, the encoding, the body and the meaning of its outputs.
         """
-        examples = tf.keras.Input(self._schema.shape, name="examples")
-        raw = self.body(Encode(self._schema, name="encode")(examples), training=False)
-        return tf.keras.Model(examples, Finish(self._schema, name="finish")(raw))
+        return answering(self.body, self._schema)
 
     def _layers(self) -> list[tf.keras.layers.Layer]:
         return [layer for layer in self.body._flatten_layers() if layer is not self.body]
+
+
+def answering(body: tf.keras.Model, schema: Schema) -> tf.keras.Model:
+    """The model that answers with `body`: see Network.inference."""
+    examples = tf.keras.Input(schema.shape, name="examples")
+    raw = body(Encode(schema, name="encode")(examples), training=False)
+    return tf.keras.Model(examples, Finish(schema, name="finish")(raw))
 
 
 def activations(body: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
