@@ -59,7 +59,7 @@ def test_what_it_tells_to_do_works(title: str, copy: Path) -> None:
             command.split(), cwd=copy, env=own | {"PYTHONPATH": str(copy)}, capture_output=True, text=True
         )
         assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
-        assert "1 passed" in ran.stdout
+        assert re.search(r"\b[1-9]\d* passed", ran.stdout)
     tools = (["ruff", "check", "."], ["ruff", "format", "--check", "."])
     for tool in tools:
         ran = subprocess.run(
