@@ -40,6 +40,7 @@ from fededge.documents.fleet import (
     reports_url,
 )
 from fededge.documents.images import ImageDigests
+from fededge.documents.inspection import Bar, ColumnFinding, Finding, Inspection
 from fededge.documents.learning import (
     ClassScore,
     ClientScore,
@@ -56,11 +57,13 @@ from fededge.documents.learning import (
 from fededge.documents.run import Ending, RunRecord, StepOutcome, StepRecord, Steps
 
 __all__ = [
+    "Bar",
     "CalibrationRanges",
     "Champion",
     "ClassScore",
     "ClientCounts",
     "ClientScore",
+    "ColumnFinding",
     "Comparison",
     "DeviceReport",
     "DeviceReports",
@@ -71,9 +74,11 @@ __all__ = [
     "Evaluation",
     "ExampleErrors",
     "Feature",
+    "Finding",
     "GateDecision",
     "HeldOut",
     "ImageDigests",
+    "Inspection",
     "Label",
     "Measurement",
     "ModelVersion",

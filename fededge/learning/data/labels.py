@@ -61,10 +61,10 @@ class LabelSummary:
 
 @dataclass(frozen=True)
 class LabelRule:
-    """How raw labels are stored: `label`, and the raw value of each class where it is not its number."""
+    """How raw labels are stored: `label`, and the place of each class by its name, where labels are names."""
 
     label: Label
-    places: dict[str | float, int] | None
+    places: dict[str, int] | None
     source: str
 
     def encode(self, raw: np.ndarray | None, count: int) -> np.ndarray:
@@ -84,7 +84,9 @@ class LabelRule:
             values, inverse = np.unique(
                 raw.astype(str) if raw.dtype.kind in WORDS else raw, return_inverse=True
             )
-            raw = np.array([self._place(value) for value in values.tolist()], np.int64)[inverse.reshape(-1)]
+            raw = np.array([self._place(_word(value)) for value in values.tolist()], np.int64)[
+                inverse.reshape(-1)
+            ]
         elif (
             label.kind in ("class", "sequence")
             and len(raw)
@@ -98,14 +100,14 @@ class LabelRule:
         with np.errstate(over="ignore"):
             return raw.reshape(count, *label.stored_shape).astype(label.dtype)
 
-    def _place(self, value: str | float) -> int:
+    def _place(self, word: str) -> int:
         assert self.places is not None
-        if value not in self.places:
+        if word not in self.places:
             raise DataError(
-                f"{self.source}: label {shown(_word(value))!r} is none of the {len(self.places)} classes: correct it, "
+                f"{self.source}: label {shown(word)!r} is none of the {len(self.places)} classes: correct it, "
                 "or name all classes in data.classes"
             )
-        return self.places[value]
+        return self.places[word]
 
 
 def label_rule(seen: LabelSummary | None, data: Described, source: str, *, table: bool = False) -> LabelRule:
@@ -119,6 +121,9 @@ def label_rule(seen: LabelSummary | None, data: Described, source: str, *, table
     """
     if seen is None or data.kind == "none":
         return LabelRule(Label(kind="none"), None, source)
+    if table and data.kind == "class" and data.classes:
+        known = {name: place for place, name in enumerate(data.classes)}
+        return LabelRule(Label(kind="class", classes=len(known), names=data.classes), known, source)
     if not seen.count and seen.shape is None:
         raise DataError(f"{source}: there are no examples: give some")
     shape = list(seen.shape or ())
@@ -154,7 +159,7 @@ def _kind(seen: LabelSummary, table: bool, named: bool) -> LabelKind:
 
 def _classes(seen: LabelSummary, data: Described, source: str, kind: LabelKind, table: bool) -> LabelRule:
     shape = list(seen.shape or ())
-    places: dict[str | float, int] | None = None
+    places: dict[str, int] | None = None
     names = list(data.classes)
     if len(seen.values) > MOST_CLASSES or (not table and seen.high >= MOST_CLASSES):
         found = f"label {seen.high}" if np.isfinite(seen.high) else f"{len(seen.values):,} different labels"
@@ -164,14 +169,13 @@ def _classes(seen: LabelSummary, data: Described, source: str, kind: LabelKind, 
         )
     if "U" in seen.kinds or (table and not shape):
         names = names or [_word(value) for value in sorted(seen.values)]
-        known = {name: place for place, name in enumerate(names)}
-        unknown = next((_word(value) for value in sorted(seen.values) if _word(value) not in known), None)
+        places = {name: place for place, name in enumerate(names)}
+        unknown = next((_word(value) for value in sorted(seen.values) if _word(value) not in places), None)
         if unknown is not None:
             raise DataError(
                 f"{source}: label {shown(unknown)!r} is none of the {len(names)} classes: correct it, or name all "
                 "classes in data.classes"
             )
-        places = {value: known[_word(value)] for value in seen.values}
     elif seen.count and seen.low < 0:
         raise DataError(f"{source}: labels must be whole numbers from 0, found {seen.low}")
     count = len(names) or int(seen.high) + 1

@@ -42,7 +42,7 @@ def from_tables(name: str, files: list[TableFile], data: Table, column: str | No
     """
     types = columns_of(files, data, column)
     owner = column or data.owner
-    label_said = not data.labels or data.kind == "number"
+    label_said = not data.labels or data.kind == "number" or (data.kind == "class" and bool(data.classes))
     seen: dict[str, Seen] | None = None
     summary = LabelSummary() if data.labels else None
     if not declared(data, types, label_said):

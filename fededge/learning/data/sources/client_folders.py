@@ -32,9 +32,33 @@ def open_source(data: FoldersData, seed: int, column: str | None) -> Source:
     Raises:
         DataError: a folder holds something else than the others, or a path leads out of it.
     """
-    root = storage.local_path(data.path)
+    files = tables(data)
+    if files is not None:
+        return from_tables(data.path, files, data, None)
+    root = _root(data.path)
+    return _arrays(data.path, [root / name for name in _clients(root)[0]])
+
+
+def tables(data: FoldersData) -> list[TableFile] | None:
+    """The clients' tables; None where they hold arrays.
+
+    Raises:
+        DataError: as `open_source`.
+    """
+    root = _root(data.path)
+    names, form = _clients(root)
+    return None if form == "x.npy" else [_table(root / name / form, data) for name in names]
+
+
+def _root(path: str) -> Path:
+    root = storage.local_path(path)
     if root is None or not root.is_dir():
-        raise DataError(f"{data.path} is not a folder of this machine: check the path, or mount it")
+        raise DataError(f"{path} is not a folder of this machine: check the path, or mount it")
+    return root
+
+
+def _clients(root: Path) -> tuple[list[str], str]:
+    """Names of the clients, and the file that each of them has."""
     clients = {
         folder.name: _contents(root, folder)
         for folder in sorted(root.iterdir())
@@ -50,10 +74,7 @@ def open_source(data: FoldersData, seed: int, column: str | None) -> Source:
                 f"client {shown(name)} holds {form} where client {shown(first)} holds {forms[first]}: prepare it as "
                 "they did"
             )
-    if forms[first] == "x.npy":
-        return _arrays(data.path, [root / name for name in clients])
-    files = [_table(root / name / forms[first], data) for name in clients]
-    return from_tables(data.path, files, data, None)
+    return list(clients), forms[first]
 
 
 def _table(path: Path, data: FoldersData) -> TableFile:

@@ -112,8 +112,6 @@ def _types(file: _Csv, data: Table, column: str | None) -> dict[str, Any]:
                 "(data.encoding)"
             )
         words = name in (data.owner, column) or (rule and (rule.kind == "category" or rule.categories))
-        if name in data.labels and data.classes:
-            words = True
         if words:
             type_ = pa.string()
         elif pa.types.is_integer(type_) or pa.types.is_null(type_) or (rule and rule.kind == "number"):

@@ -30,7 +30,6 @@ def opened(path: str, data: Table, owner: str | None = None) -> TableFile:
     if twice:
         raise DataError(f"{path} names column {shown(twice[0])!r} twice: rename one of them")
     worded = {each.name for each in data.features if each.kind == "category" or each.categories}
-    worded |= set(data.labels) if data.classes else set()
     types = {
         name: pa.string() if name in worded else type_
         for name, type_ in zip(schema.names, schema.types, strict=True)
