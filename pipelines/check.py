@@ -1,21 +1,14 @@
 """Checking a task's data in the worker environment of this machine, before the first step runs."""
 
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from fededge import errors, settings
-from fededge.errors import DataError, EnvironmentMissing
+from fededge.errors import EnvironmentMissing
 from fededge.host.layout import VENVS
 from fededge.learning.data.checking import Finding, Report
 from fededge.task import FederatedTask
-from pipelines.environments import interpreter_folder
+from pipelines.asking import ask
 from pipelines.runs import all_runs
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def check(task: FederatedTask, environments: Path = VENVS) -> Sequence[Finding]:
@@ -30,28 +23,8 @@ def check(task: FederatedTask, environments: Path = VENVS) -> Sequence[Finding]:
         StorageError: they cannot be read.
         EnvironmentMissing: there is no worker environment here.
     """
-    own = os.environ
-    path = os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])])
-    ended = subprocess.run(
-        [interpreter_folder("worker", environments) / "python3", "-m", "fededge.learning.data.checking"],
-        input=task.to_json(),
-        env={**own, **settings.without_proxy(own), "PYTHONPATH": path},
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    try:
-        report = Report.model_validate_json(ended.stdout)
-    except ValidationError as error:
-        last = ended.stderr.strip().splitlines()[-1:] or [f"status {ended.returncode}"]
-        raise DataError(
-            f"the data of task {task.name} cannot be checked; the check ended with: {last[0][:500]}. "
-            "See that they fit this machine's memory"
-        ) from error
-    if report.error:
-        raise getattr(errors, report.error)(report.message)
-    return report.findings
+    what = f"the data of task {task.name}"
+    return ask("fededge.learning.data.checking", task.to_json(), Report, what, environments).findings
 
 
 def check_before_running(task: FederatedTask, home: Path, fresh: bool) -> None:

@@ -17,8 +17,10 @@ from fededge.cli import (
     check,
     compile,
     container_images,
+    data,
     doctor,
     endpoints,
+    inspect,
     manifests,
     models,
     predict,
@@ -59,6 +61,8 @@ def _command(
 
 app.command("run")(run.run)
 app.command("check")(check.check)
+app.command("inspect")(inspect.inspect)
+app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("compile")(compile.compile_task)
 app.command("upload")(upload.upload)

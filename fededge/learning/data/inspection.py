@@ -22,6 +22,7 @@ from fededge.learning.data.sources import client_folders, delimited, open_source
 from fededge.learning.data.suggestion import suggest
 from fededge.learning.data.survey import Survey, survey
 from fededge.learning.data.table_files import TableFile
+from fededge.learning.data.table_schema import MOST_WORDS
 from fededge.metrics import METRIC
 from fededge.task import Column, CsvData, Data, FoldersData, Table
 
@@ -200,7 +201,7 @@ def _left_out(found: dict[str, Found], schema: Schema, data: Data) -> Iterator[C
             role=roles.get(name, "left out"),
             kind="words" if each.is_words else "number",
             missing=each.missing,
-            distinct=len(each.words) or None,
+            distinct=len(each.words) if 0 < len(each.words) <= MOST_WORDS else None,
             note="" if name in roles else each.left_out(),
         )
 
