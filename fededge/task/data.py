@@ -203,6 +203,11 @@ class FunctionData(Described):
     arguments: dict[str, Any] = {}
     tokens: bool = False
 
+    @property
+    def owners(self) -> str | None:
+        """See Described; whether the function gives owners is seen when it is called."""
+        return self.function
+
 
 class DigitsData(Described):
     """scikit-learn's 1,797 handwritten digits, scaled from 8x8 to 28x28x1; needs no network."""
