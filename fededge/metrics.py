@@ -43,6 +43,11 @@ def lower_is_better(metric: str) -> bool:
     return metric in LOWER_IS_BETTER or metric.endswith(ENDS_LOWER)
 
 
+def behind(metric: str, value: float, other: float) -> float:
+    """By how much `value` is worse than `other` in `metric`; below 0 where it is better."""
+    return value - other if lower_is_better(metric) else other - value
+
+
 def score(kind: str, examples: float, sums: Mapping[str, float]) -> float:
     """The score that follows from `sums` over `examples`, for a label of `kind`: accuracy in [0, 1], or R2 at most 1."""
     if METRIC[kind] == "accuracy":

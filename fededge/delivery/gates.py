@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fededge import paired
 from fededge.documents import Champion, Comparison, Evaluation, GateDecision, Measurement
 from fededge.errors import ReleaseError, TaskError, VariantError
-from fededge.metrics import lower_is_better
+from fededge.metrics import behind
 from fededge.task import DeviceClass, FederatedTask, Gate, Variant
 
 ROUNDING = 1e-9  # of a difference of two scores: 0.98 - 0.97 is still 0.01
@@ -77,7 +77,7 @@ def judge_model(
         score=score,
         examples=evaluation.examples,
         centralized=centralized,
-        champion=champion and Champion(version=champion.version, score=champion.value(metric)),
+        champion=Champion(version=champion.version, score=champion.value(metric)) if champion else None,
         comparison=comparison,
         weights_digest=weights_digest,
         at=time.time(),
@@ -238,8 +238,3 @@ def _behind(
                 f"more than gate.max_loss_against_champion {gate.max_loss_against_champion:g}"
             )
     return reasons
-
-
-def behind(metric: str, score: float, other: float) -> float:
-    """By how much `score` is worse than `other`; below 0 where it is better."""
-    return score - other if lower_is_better(metric) else other - score

@@ -1,63 +1,14 @@
-"""The report's charts: inline SVG by matplotlib in the page's own colors, the same bytes every time.
+"""The report's charts of learning and of variants."""
 
-A chart is drawn in placeholder colors that become CSS variables, so it follows the page from light
-to dark. Text stays text: it can be searched and copied. A title and a description stand for the chart
-where it cannot be seen.
-"""
-
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
-import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from fededge.documents import Evaluation, Measurement, RoundRecord
+from fededge.report.drawing import COLORS, label, legend, styled, svg
 from fededge.report.formatting import PERCENTAGES, score, titled
-
-_SVG = "http://www.w3.org/2000/svg"
-_XLINK = "http://www.w3.org/1999/xlink"
-_COLORS = {
-    "ink": "#0a0b01",
-    "muted": "#0a0b02",
-    "line": "#0a0b03",
-    "federated": "#0a0b04",
-    "training": "#0a0b05",
-    "centralized": "#0a0b06",
-    "good": "#0a0b07",
-    "bad": "#0a0b08",
-    "card": "#0a0b09",
-    **{f"label-{number}": f"#0a0b1{number}" for number in range(10)},
-}
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fededge",
-    "text.parse_math": False,
-    "font.family": "DejaVu Sans",
-    "font.size": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _COLORS["line"],
-    "axes.labelcolor": _COLORS["muted"],
-    "axes.axisbelow": True,
-    "grid.color": _COLORS["line"],
-    "grid.linewidth": 0.6,
-    "text.color": _COLORS["ink"],
-    "xtick.color": _COLORS["line"],
-    "ytick.color": _COLORS["line"],
-    "xtick.labelcolor": _COLORS["muted"],
-    "ytick.labelcolor": _COLORS["muted"],
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4,
-}
-
 
 MAX_MARKERS = 60
 """Points up to which each has a marker."""
@@ -87,10 +38,9 @@ def rounds_chart(
     passes = [(found.round, getattr(found, field)) for found in centralized.passes] if centralized else []
     if not training and not tested:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(5.2, 3.0)
+    with styled(5.2, 3.0) as (figure, axes):
         dashed: dict[str, Any] = {
-            "color": _COLORS["centralized"],
+            "color": COLORS["centralized"],
             "dashes": (4, 3),
             "label": "centralized, held out",
         }
@@ -100,11 +50,11 @@ def rounds_chart(
             axes.axhline(level, **dashed)
         if training:
             dots = (0, (1.2, 1.4))
-            color = _COLORS["training"]
+            color = COLORS["training"]
             axes.plot(*zip(*training, strict=True), ls=dots, color=color, label="clients, training")
         if tested:
             style = "o-" if len(tested) <= MAX_MARKERS else "-"
-            color = _COLORS["federated"]
+            color = COLORS["federated"]
             axes.plot(*zip(*tested, strict=True), style, color=color, label="federated, held out")
             axes.annotate(
                 score(tested[-1][1], metric),
@@ -123,8 +73,9 @@ def rounds_chart(
             _percent_axis(axes)
         elif metric == "loss":
             axes.set_ylim(bottom=0)
-        _legend(figure)
-        described = [f"{titled(metric)} by round."]
+        legend(figure)
+        name = label(titled(metric))
+        described = [f"{name} by round."]
         if training:
             described.append(f"Clients in training, round {training[-1][0]}: {training[-1][1]:.4f}.")
         if tested:
@@ -135,7 +86,7 @@ def rounds_chart(
             )
         if level is not None:
             described.append(f"Centralized: {level:.4f}.")
-        return _svg(figure, f"{field}-by-round", f"{titled(metric)} by round", " ".join(described))
+        return svg(figure, f"{field}-by-round", f"{name} by round", " ".join(described))
 
 
 def runs_chart(metric: str, scores: Mapping[str, Sequence[tuple[int, float]]]) -> str:
@@ -147,28 +98,28 @@ def runs_chart(metric: str, scores: Mapping[str, Sequence[tuple[int, float]]]) -
     drawn = {run: points for run, points in scores.items() if points}
     if not drawn:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(8.0, 4.0)
+    with styled(8.0, 4.0) as (figure, axes):
         for index, (run, points) in enumerate(drawn.items()):
             style = "o-" if len(points) <= MAX_MARKERS else "-"
-            axes.plot(*zip(*points, strict=True), style, color=_COLORS[f"label-{index % 10}"], label=run)
+            axes.plot(*zip(*points, strict=True), style, color=COLORS[f"label-{index % 10}"], label=run)
         axes.margins(y=0.15)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         axes.grid(axis="y")
         if metric in PERCENTAGES:
             _percent_axis(axes)
-        _legend(figure)
+        legend(figure)
         ends = [f"{run}: {points[-1][1]:.4f} after round {points[-1][0]}" for run, points in drawn.items()]
-        return _svg(figure, "runs", f"{titled(metric)} on held-out data by round", "; ".join(ends) + ".")
+        return svg(
+            figure, "runs", f"{label(titled(metric))} on held-out data by round", "; ".join(ends) + "."
+        )
 
 
 def size_chart(variants: Sequence[Measurement]) -> str:
     """Score of each variant over its size in bytes; "" where none was measured."""
     if not variants:
         return ""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _figure(5.2, 3.0)
+    with styled(5.2, 3.0) as (figure, axes):
         heights = [found.score for found in variants]
         room = max(max(heights) - min(heights), 0.002)
         axes.set_xlim(0, max(found.bytes for found in variants) * 1.15)
@@ -180,15 +131,15 @@ def size_chart(variants: Sequence[Measurement]) -> str:
                 *place,
                 "o" if found.passed else "X",
                 markersize=8,
-                color=_COLORS["good" if found.passed else "bad"],
-                markeredgecolor=_COLORS["card"],
+                color=COLORS["good" if found.passed else "bad"],
+                markeredgecolor=COLORS["card"],
             )
             x, y = axes.transAxes.inverted().transform(axes.transData.transform(place))
             while any(abs(x - left) < 0.17 and abs(y - height) < 0.085 for left, height in taken):
                 y += 0.085  # labels of variants of one size and score stand above each other
             taken.append((x, y))
             axes.annotate(
-                _label(found.kind),
+                label(found.kind),
                 (x, y),
                 xycoords="axes fraction",
                 xytext=(0, 11),
@@ -204,38 +155,19 @@ def size_chart(variants: Sequence[Measurement]) -> str:
         axes.set_xlabel("size in kB")
         axes.grid()
         described = "; ".join(
-            f"{_label(found.kind)} {found.bytes:,} bytes, {found.score:.4f}"
+            f"{label(found.kind)} {found.bytes:,} bytes, {found.score:.4f}"
             f"{'' if found.passed else ', gate not passed'}"
             for found in variants
         )
-        return _svg(figure, "size-score", f"Size and {variants[0].metric} of the variants", described + ".")
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_visible(False)
-    axes = figure.add_subplot()
-    axes.patch.set_visible(False)
-    return figure, axes
+        return svg(
+            figure, "size-score", f"Size and {label(variants[0].metric)} of the variants", described + "."
+        )
 
 
 def _percent_axis(axes: Axes) -> None:
     lowest = axes.get_ylim()[0]
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if lowest < 0.9 else 1, symbol=" %"))
     axes.set_ylim(top=1.0 + (1.0 - lowest) * 0.03)
-
-
-def _legend(figure: Figure) -> None:
-    figure.legend(
-        loc="outside upper left",
-        ncols=3,
-        handlelength=1.5,
-        handletextpad=0.4,
-        columnspacing=1.1,
-        borderaxespad=0,
-        borderpad=0,
-        fontsize=9.5,
-    )
 
 
 def _held_out(
@@ -246,49 +178,3 @@ def _held_out(
     points |= {record.round: getattr(record.held_out, field) for record in rounds if record.held_out}
     trained = {number: value for number, value in points.items() if number > 0}
     return sorted((trained or points).items())  # the untrained model would set the scale
-
-
-def _label(text: str) -> str:
-    """`text` as a chart has room for it and XML can hold it."""
-    shown = text if len(text) <= 24 else f"{text[:23]}…"
-    return "".join(character if character.isprintable() else "?" for character in shown)
-
-
-def _svg(figure: Figure, name: str, title: str, description: str) -> str:
-    """The figure as an SVG element that scales, has a title and shares no id with other charts."""
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", _XLINK)
-    root = ElementTree.fromstring(buffer.getvalue())
-    for found in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(found)
-    text = ElementTree.tostring(root, encoding="unicode")
-    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
-    names = {reference for pair in used for reference in pair if reference}
-    for element in root.iter():
-        mark = element.get("id")
-        if mark in names:
-            element.set("id", f"{name}-{mark}")
-        elif mark is not None:
-            del element.attrib["id"]
-        for attribute, value in element.attrib.items():
-            if value.startswith("#") and value[1:] in names:
-                element.set(attribute, f"#{name}-{value[1:]}")
-            elif "url(#" in value:
-                element.set(attribute, value.replace("url(#", f"url(#{name}-"))
-    for attribute in ("width", "height", "version"):
-        root.attrib.pop(attribute, None)
-    root.set("role", "img")
-    root.set("aria-labelledby", f"{name}-title {name}-desc")
-    root.set("class", "chart")
-    for position, (tag, content) in enumerate((("title", title), ("desc", description))):
-        element = ElementTree.Element(f"{{{_SVG}}}{tag}", {"id": f"{name}-{tag}"})
-        element.text = content
-        root.insert(position, element)
-    text = ElementTree.tostring(root, encoding="unicode")
-    for role, color in _COLORS.items():
-        text = text.replace(color, f"var(--{role})")
-    return re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", text)

@@ -9,10 +9,11 @@ from functools import cached_property
 
 import yaml
 
-from fededge.documents import Evaluation, Measurement, StepRecord
+from fededge.documents import Evaluation, GateDecision, Measurement, StepRecord
 from fededge.documents.base import ACCURACY
 from fededge.metrics import METRIC
-from fededge.report.formatting import PERCENTAGES, titled
+from fededge.report.conditions import Condition, conditions
+from fededge.report.formatting import PERCENTAGES
 from fededge.report.records import Facts
 from fededge.report.rows import (
     ClientRow,
@@ -36,20 +37,6 @@ class RunOutcome:
     text: str
     step: str | None = None
     detail: str | None = None
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One condition of the gate: what was reached, and the limit if the task sets one.
-
-    Attributes:
-        difference: whether both are differences, in which case `limit` is the most allowed, else the least.
-    """
-
-    name: str
-    reached: float | None
-    limit: float | None
-    difference: bool = True
 
 
 @dataclass(frozen=True)
@@ -104,19 +91,12 @@ class Report:
     @property
     def conditions(self) -> list[Condition]:
         """What the gate asked of the model, and what it reached."""
-        gate, asked = self.facts.gate, self.task.gate
-        if gate is None:
-            return []
-        rows = [Condition(titled(gate.metric), gate.score, asked.min, difference=False)]
-        if gate.centralized is not None:
-            gap = gate.centralized - gate.score
-            rows.append(Condition("Behind centralized training", gap, asked.max_gap_to_centralized))
-        if gate.champion:
-            before = gate.champion.score
-            lost = None if before is None else before - gate.score
-            name = f"Behind the champion, version {gate.champion.version}"
-            rows.append(Condition(name, lost, asked.max_loss_against_champion))
-        return rows
+        return conditions(self.facts.gate, self.task.gate)
+
+    @property
+    def unit(self) -> str:
+        """Of the numbers that are predicted; "" for none."""
+        return self.facts.population.example.label.unit if self.facts.population else ""
 
     @cached_property
     def outcome(self) -> RunOutcome:
@@ -128,6 +108,8 @@ class Report:
             return RunOutcome("Canceled", "warn", "The run was canceled before it finished.")
         if state == "FAILED" or (failed and state != "SUCCEEDED"):
             return self._failure(failed)
+        if facts.gate and facts.gate.decision == "kept":
+            return RunOutcome("Kept", "good", " ".join([self._kept(facts.gate), *self.other_versions]))
         if facts.gate and not facts.gate.passed:
             text = "The run finished; the model did not pass its gate and was not shipped."
             return RunOutcome("Not shipped", "warn", text)
@@ -142,6 +124,14 @@ class Report:
         if state == "SUCCEEDED":
             return RunOutcome("Finished", "good", "Every step succeeded; no model version was registered.")
         return RunOutcome("Running", "plain", "The run has not ended yet; these are its records so far.")
+
+    def _kept(self, gate: GateDecision) -> str:
+        number = f"version {self.facts.version.version}" if self.facts.version else "a candidate"
+        champion = f", version {gate.champion.version}," if gate.champion else ""
+        return (
+            f"The model passed its gate and was registered as {number}; the champion{champion} stays, because the "
+            "model is not shown to be better."
+        )
 
     def _failure(self, failed: StepRecord | None) -> RunOutcome:
         source = failed or self.facts.ending

@@ -23,6 +23,10 @@ def highlights(report: Report) -> list[Highlight]:
     if final:
         note = f"held out, {count(final.examples)} examples"
         found.append(Highlight(titled(final.metric), score(final.score, final.metric), note))
+        if len(final.clients) > 1 and final.worst_tenth is not None:
+            tenth = max(1, len(final.clients) // 10)
+            note = f"{'mean of the lowest ' + count(tenth) if tenth > 1 else 'the lowest'} of {count(len(final.clients))}"
+            found.append(Highlight("Worst clients", score(final.worst_tenth, final.metric), note))
     if report.gap is not None:
         side = "below" if report.gap >= 0 else "above"
         found.append(

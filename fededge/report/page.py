@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from fededge.report import charts, formatting
+from fededge.report import charts, formatting, score_charts
 from fededge.report.content import Report
 from fededge.report.highlights import highlights
 
@@ -20,6 +20,7 @@ PALETTE = 10
 """Colors for labels; a data set with more classes uses them again."""
 FILTERS = (
     formatting.score,
+    formatting.percent,
     formatting.difference,
     formatting.titled,
     formatting.number,
@@ -47,6 +48,9 @@ def render(report: Report) -> bytes:
             style=Markup(_style()),
             score_chart=Markup(charts.rounds_chart(report.metric, *learned)),
             loss_chart=Markup(charts.rounds_chart("loss", *learned)),
+            clients_chart=Markup(score_charts.clients_chart(report.evaluation)),
+            residuals_chart=Markup(score_charts.residuals_chart(report.evaluation, report.unit)),
+            roc_chart=Markup(score_charts.roc_chart(report.evaluation)),
             size_chart=Markup(charts.size_chart(report.variants)),
             label_counts=label_counts(report),
             palette=PALETTE,

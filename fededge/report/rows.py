@@ -64,6 +64,7 @@ class DeviceRow:
     digest: str
     status: str
     severity: Severity
+    metric: str
     score: float | None
     latency_ms: float | None
     error: str | None
@@ -122,6 +123,7 @@ def device_rows(facts: Facts) -> list[DeviceRow]:
                 device.digest or "",
                 status,
                 severity,
+                device.metric,
                 device.score,
                 device.latency_ms,
                 shortened(device.error),

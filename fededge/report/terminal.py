@@ -21,7 +21,7 @@ def summary(report: Report) -> RenderableType:
     parts: list[RenderableType] = [title]
     if outcome.detail:
         parts.append(Text(_plain(outcome.detail), style="red"))
-    if gate and not gate.passed:
+    if gate and gate.decision != "pass":
         parts += [Text(f"  {_plain(reason)}") for reason in gate.reasons]
     for name, reason in list(unreadable.items())[:MAX_UNREADABLE]:
         parts.append(Text(f"not read: {_plain(name)}: {_plain(reason)}", style="yellow"))

@@ -88,7 +88,7 @@ def test_the_page_fits_its_window(tab: Tab, pages: dict[str, Path], name: str, w
     found = measured(tab, pages[name], width)
     assert found["past"] == []
     assert found["content"] <= found["width"] <= width
-    assert len(found["charts"]) == (0 if name == "failed" else 3)
+    assert len(found["charts"]) == (0 if name == "failed" else 4)
     assert all(width * 0.3 < chart < width for chart in found["charts"])
 
 

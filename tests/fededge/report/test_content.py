@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fededge.documents import Champion, Comparison, GateDecision
 from fededge.report.rows import MESSAGE_LIMIT
+from fededge.task import FederatedTask
 from tests.fededge.report.example import (
     COMPARED,
     DEVICES,
@@ -160,17 +162,52 @@ def test_the_gate_is_shown_with_what_was_asked() -> None:
         "Behind centralized training",
         "Behind the champion, version 2",
     ]
-    assert [condition.limit for condition in shown] == [0.9, 0.05, 0.01]
-    assert [condition.reached for condition in shown] == pytest.approx([0.9806, 0.0055, -0.0028])
+    assert [condition.asked for condition in shown] == [
+        "at least 90.00 %",
+        "at most 5.00 pp",
+        "at most 1.00 pp",
+    ]
+    assert [condition.reached for condition in shown] == ["98.06 %", "0.55 pp", "−0.28 pp"]
     first = report(changed("gate", champion=None), task=COMPARED)
     assert len(first.conditions) == 2
+
+
+def test_a_gate_of_errors_asks_for_less_and_says_how_the_champion_was_compared() -> None:
+    task = FederatedTask.from_json(
+        '{"name": "digits", "data": {"source": "digits"}, "gate": {"metric": "mae", "max": 3, "min_examples": 100}}'
+    )
+    tested = Comparison(test="signs", better=True, p_value=0.0125, examples=400)
+    decision = GateDecision(
+        decision="pass",
+        reasons=[],
+        metric="mae",
+        score=2.5,
+        examples=400,
+        champion=Champion(version=2, score=2.75),
+        comparison=tested,
+    )
+    shown = report({"gate": decision}, task=task).conditions
+    assert [(row.name, row.reached, row.asked) for row in shown] == [
+        ("MAE", "2.5000", "at most 3.0000"),
+        ("Behind the champion, version 2", "−0.2500", "at most 0.0100"),
+        ("Better than the champion", "p 0.013, 400 examples", "paired test by random signs, p below 0.05"),
+        ("Examples", "400", "at least 100"),
+    ]
+
+
+def test_a_champion_that_stays_is_no_failure() -> None:
+    kept = changed("gate", decision="kept", reasons=["not better than the champion, version 2: p 0.4"])
+    version = RECORDS["version"] | {"champion": False}
+    outcome = report({**RECORDS, **kept, "version": version}).outcome
+    assert (outcome.title, outcome.severity) == ("Kept", "good")
+    assert "registered as version 3; the champion, version 2, stays" in outcome.text
 
 
 def test_a_gate_without_a_centralized_comparison_does_not_speak_of_one() -> None:
     alone = report(changed("gate", centralized=None)).conditions
     assert [condition.name for condition in alone] == ["Accuracy", "Behind the champion, version 2"]
     compared_only = report({"gate": RECORDS["gate"]}).conditions[1]
-    assert (compared_only.name, compared_only.limit) == ("Behind centralized training", None)
+    assert (compared_only.name, compared_only.asked) == ("Behind centralized training", "no limit")
 
 
 def test_classes_have_the_names_that_the_data_gives_them() -> None:

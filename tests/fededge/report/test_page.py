@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fededge.documents import Evaluation, Pass, Score
+from fededge.documents import ClientScore, Evaluation, Pass, Quantile, Score
 from fededge.report import Report, charts, report_of
 from fededge.report import page as pages
 from fededge.report import render as page_of
@@ -46,7 +46,7 @@ def test_every_part_is_on_the_page(whole: str) -> None:
     page = Page(whole)
     for words in (*PARTS, "Delivered", "98.06 %", "0.55 pp", "dynamic-int8", "sensor-hub-6", "99.20 %"):
         assert words in page.text
-    assert page.tags["svg"] == 3
+    assert page.tags["svg"] == 4
     assert ("a", "href", "https://mlflow.example/#/runs/1") in page.attributes
     assert "run_rounds-0009" in page.text
     assert "no report within 600 s" in page.text
@@ -206,7 +206,14 @@ def test_nothing_from_a_record_becomes_markup() -> None:
             record["failed"] = {HOSTILE: HOSTILE}
         if name.startswith("variant-"):
             content["kind"] = HOSTILE
-    records["data"]["example"]["label"]["names"] = [HOSTILE] * 10
+    label = records["data"]["example"]["label"]
+    label |= {"names": [HOSTILE] * 10, "unit": HOSTILE[:40]}
+    records["data"]["example"]["features"][0]["unit"] = HOSTILE[:40]
+    records["evaluation-0012"] |= {
+        "metrics": {HOSTILE: 1.0},
+        "residuals": [[1.0, 2.0]],
+        "roc": [[0.0, 1.0, 0.5]],
+    }
     records["version"]["variants"][0]["kind"] = HOSTILE[:40]
     records["version"]["devices"] = {HOSTILE: HOSTILE}
     records["gate"]["reasons"] = [HOSTILE]
@@ -277,3 +284,48 @@ def test_a_confusion_matrix_of_many_classes_is_left_out_and_the_page_says_so() -
     text = render(report(changed("evaluation-0012", confusion=[[0] * many] * many)))
     assert f"matrix of {many} classes is left out" in text
     assert len(text.encode()) < 300_000
+
+
+NUMBERS = Evaluation(
+    round=12,
+    metric="r2",
+    score=-0.25,
+    loss=1.25,
+    metrics={"r2": -0.25, "mae": 2.5, "loss": 1.25},
+    examples=3,
+    samples=9.0,
+    quantiles=[Quantile(share=0.0, value=-3.0), Quantile(share=1.0, value=4.0)],
+    residuals=[[20.0, -3.0], [22.0, 1.0], [25.0, 4.0]],
+    clients=[ClientScore(id=f"site-{n}", score=n / 4 - 0.5, loss=1.0, examples=1) for n in range(3)],
+    worst_tenth=-0.5,
+    spread=0.2,
+)
+
+
+def test_a_model_of_numbers_has_residuals_and_no_confusion() -> None:
+    example = RECORDS["data"]["example"] | {"label": {"kind": "number", "unit": "C"}}
+    records = {**changed("data", example=example), "evaluation-0012": NUMBERS}
+    found = report(records)
+    page = Page(render(found))
+    for words in ("R2", "-0.2500", "MAE", "output minus target (C)", "Residuals", "Worst clients"):
+        assert words in page.text, words
+    assert "Confusion" not in page.text
+    assert "True class down" not in page.text
+    assert "%" not in page.text.split("Metrics")[1].split("Residuals")[0]
+    text = render(found)
+    assert "3 examples: output minus target lies between -3 and 4 (C)." in text
+    assert "3 clients, from -0.5000 to 0.0000; -0.2500 on the held-out examples." in text
+
+
+def test_a_reconstruction_has_the_errors_that_tell_the_unlike() -> None:
+    page = Page(render(report({"evaluation-0012": NUMBERS.model_copy(update={"residuals": []})})))
+    assert "Mean squared error of an example" in page.text
+
+
+def test_two_classes_have_a_curve() -> None:
+    found = evaluation(12, 0.9).model_copy(
+        update={"metrics": {"auc": 0.8125}, "roc": [[0.0, 0.0, 1.0], [1.0, 1.0, 0.0]]}
+    )
+    text = render(report({"evaluation-0012": found}))
+    assert "The area under it is 0.8125." in text
+    assert "ROC curve" in text
