@@ -63,7 +63,7 @@ def accuracies(clone: Path) -> dict[str, float]:
     evaluations = [json.loads(f.read_bytes()) for f in run.glob("artifacts/*/evaluate-model*/evaluation")]
     (central,) = (json.loads(f.read_bytes()) for f in run.glob("artifacts/*/train-centralized/centralized"))
     last = max(evaluations, key=lambda evaluation: evaluation["round"])
-    return {"accuracy": round(last["accuracy"], 4), "centralized": round(central["accuracy"], 4)}
+    return {"accuracy": round(last["score"], 4), "centralized": round(central["score"], 4)}
 
 
 def main() -> None:

@@ -47,16 +47,20 @@ def unpack(packed: ExampleErrors) -> np.ndarray:
     """
     try:
         data = base64.b64decode(packed.data, validate=True)
-        if packed.kind == "wrong":
-            return np.unpackbits(np.frombuffer(data, np.uint8), count=packed.count).astype(bool)
-        found = np.frombuffer(data, "<f2")
     except (binascii.Error, ValueError) as error:
         raise DocumentError("errors by example are damaged: evaluate the model again") from error
-    if len(found) != packed.count or not np.isfinite(found).all():
+    wanted = -(-packed.count // 8) if packed.kind == "wrong" else 2 * packed.count
+    if len(data) != wanted:
         raise DocumentError(
-            f"errors by example are of {len(found)} examples, not {packed.count}: evaluate the model again"
+            f"errors by example have {len(data):,} bytes where {packed.count:,} examples have {wanted:,}: evaluate "
+            "the model again"
         )
-    return found.astype(np.float64)
+    if packed.kind == "wrong":
+        return np.unpackbits(np.frombuffer(data, np.uint8), count=packed.count).astype(bool)
+    found = np.frombuffer(data, "<f2").astype(np.float64)
+    if not np.isfinite(found).all():
+        raise DocumentError("errors by example are not finite: evaluate the model again")
+    return found
 
 
 def p_value(new: np.ndarray, old: np.ndarray) -> float:

@@ -36,6 +36,8 @@ def test_no_more_errors_than_the_most_are_kept() -> None:
         ExampleErrors(kind="size", count=3, data="AAAA"),
         ExampleErrors(kind="size", count=1, data="AHw="),
         ExampleErrors(kind="wrong", count=3, data="?"),
+        ExampleErrors(kind="wrong", count=10**15, data="AA=="),
+        ExampleErrors(kind="wrong", count=0, data="AA=="),
     ],
 )
 def test_damaged_errors_are_refused(packed: ExampleErrors) -> None:
