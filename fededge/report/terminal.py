@@ -17,14 +17,19 @@ MAX_UNREADABLE = 5
 def summary(report: Report) -> RenderableType:
     """What a rich console prints of the report. Text from records is shown as it is, never as markup."""
     outcome, gate, unreadable = report.outcome, report.facts.gate, report.facts.unreadable
-    title = Text.assemble((f"{outcome.title}: ", f"bold {COLORS[outcome.severity]}"), _plain(outcome.text))
+    title = Text.assemble(
+        (f"{outcome.title}: ", f"bold {COLORS[outcome.severity]}"),
+        _plain(outcome.text),
+        no_wrap=False,
+        overflow="fold",
+    )
     parts: list[RenderableType] = [title]
     if outcome.detail:
-        parts.append(Text(_plain(outcome.detail), style="red"))
+        parts.append(_wrapped(outcome.detail, "red"))
     if gate and gate.decision != "pass":
-        parts += [Text(f"  {_plain(reason)}") for reason in gate.reasons]
+        parts += [_wrapped(f"  {reason}") for reason in gate.reasons]
     for name, reason in list(unreadable.items())[:MAX_UNREADABLE]:
-        parts.append(Text(f"not read: {_plain(name)}: {_plain(reason)}", style="yellow"))
+        parts.append(_wrapped(f"not read: {name}: {reason}", "yellow"))
     if len(unreadable) > MAX_UNREADABLE:
         parts.append(Text(f"and {len(unreadable) - MAX_UNREADABLE:,} more, on the page", style="yellow"))
     figures = highlights(report)
@@ -76,6 +81,11 @@ def _table(*names: str, right: set[int]) -> Table:
     for index, name in enumerate(names):
         table.add_column(name, justify="right" if index in right else "left")
     return table
+
+
+def _wrapped(text: str, style: str = "") -> Text:
+    """`text` over as many lines as it takes, also where a console otherwise lets lines run on, as into a file."""
+    return Text(_plain(text), style=style, no_wrap=False, overflow="fold")
 
 
 def _plain(text: str) -> str:

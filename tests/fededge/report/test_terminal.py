@@ -55,6 +55,14 @@ def test_a_failed_run_shows_its_step_and_error() -> None:
     assert "data has NaN" in text
 
 
+def test_long_reasons_are_whole_in_a_file() -> None:
+    reason = " ".join(f"reason-{number}" for number in range(30))
+    console = Console(width=60, force_terminal=False, color_system=None, soft_wrap=True)
+    with console.capture() as capture:
+        console.print(summary(report({**refused(reason), **ended("SUCCEEDED")})))
+    assert all(word in capture.get() for word in reason.split())
+
+
 def test_a_model_that_failed_its_gate_says_why() -> None:
     text = printed({**refused("accuracy 0.5 is below 0.9"), **ended("SUCCEEDED")})
     assert "accuracy 0.5 is below 0.9" in text
