@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 
 from fededge.documents import Schema
+from fededge.encoding import encode, targets
 from fededge.examples import BLOCK, floats
-from fededge.learning.encoding import encode, targets
 
 Block = tuple[np.ndarray, np.ndarray]
-"""Encoded examples float32 [b, *schema.encoded_shape] and their targets (`fededge.learning.encoding.targets`)."""
+"""Encoded examples float32 [b, *schema.encoded_shape] and their targets (`fededge.encoding.targets`)."""
 
 
 def training_blocks(

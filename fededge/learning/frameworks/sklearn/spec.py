@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fededge.documents import Plan, Schema, Variable
+from fededge.encoding import answers, encode
 from fededge.examples import blocks, floats
-from fededge.learning.encoding import answers, encode
 from fededge.learning.frameworks.sklearn import weights as tensors
 from fededge.learning.frameworks.sklearn import work as works
 from fededge.task import ClientOptimizer, Model

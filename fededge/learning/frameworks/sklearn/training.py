@@ -6,12 +6,12 @@ from sklearn.base import BaseEstimator
 from threadpoolctl import threadpool_limits
 
 from fededge.documents import Schema
+from fededge.encoding import answers
 from fededge.errors import DivergedError, shown
-from fededge.learning.counting import Tally
-from fededge.learning.encoding import answers
 from fededge.learning.frameworks.sklearn.weights import layers, outputs, put, taken
 from fededge.learning.frameworks.sklearn.work import Work, primed, quiet, wanted
 from fededge.learning.streaming import blocks, training_blocks
+from fededge.learning.tally import Tally
 from fededge.learning.update import Update
 from fededge.weights import Weights
 

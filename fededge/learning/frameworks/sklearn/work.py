@@ -115,7 +115,7 @@ def primed(estimator: BaseEstimator, schema: Schema) -> BaseEstimator:
 
 
 def wanted(schema: Schema, targets: np.ndarray) -> np.ndarray:
-    """Targets (`fededge.learning.encoding.targets`) in the form that an estimator takes."""
+    """Targets (`fededge.encoding.targets`) in the form that an estimator takes."""
     if schema.label.kind == "multi-label":
         return targets.astype(np.int64)
     return targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets

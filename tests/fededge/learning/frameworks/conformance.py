@@ -9,10 +9,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from fededge import examples
+from fededge import counting, examples
 from fededge.documents import Feature, Label, Plan, Schema
 from fededge.errors import DataError, DivergedError
-from fededge.learning import counting
 from fededge.learning.frameworks import model_spec, open_client
 from fededge.learning.update import UpdateFormat
 from fededge.task import ClientOptimizer, Model

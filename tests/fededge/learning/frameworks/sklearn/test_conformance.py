@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fededge import examples
-from fededge.learning.encoding import encode, targets
+from fededge.encoding import encode, targets
 from fededge.learning.streaming import training_blocks
 from fededge.task import ClientOptimizer, Model
 from fededge.weights import Weights
