@@ -12,6 +12,7 @@ from fededge.documents import DeviceReports, Release
 from fededge.documents.run import OUTCOME_LIMIT
 from fededge.errors import ReportError
 from fededge.fleet.simulation import SimulatedDevices
+from fededge.learning.bundles import packed
 from fededge.report import Report, replace_page, write_report
 from fededge.signing import LIMIT, TrustedKey, public_file
 from fededge.task import FederatedTask
@@ -54,7 +55,7 @@ def run_task(
         FedEdgeError: a mistake with a name; nothing is half-written, and the job can be run again.
         pipelines.local_steps.StepFailed: a step failed without one.
     """
-    home = settings.home()
+    home, task = settings.home(), packed(task, on_cluster=False)
     say = say or functools.partial(print, file=sys.stdout, flush=True)
     check_before_running(task, home, fresh)
     with runs.begin(task, home, fresh) as (run, resumed):

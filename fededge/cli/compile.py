@@ -23,9 +23,11 @@ def compile_task(
       fededge compile examples/digits/task.yaml -o digits.yaml --set learning.rounds=5 --explain
     """
     spec = tasks.load(task, changes)
+    from fededge.learning.bundles import packed
     from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
 
+    spec = packed(spec, on_cluster=True)
     check_before_submitting(spec)
     compile_to(spec, output)
     show.wrote("compiled", output)

@@ -54,12 +54,14 @@ def run(
 
 
 def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
+    from fededge.learning.bundles import packed
     from pipelines.check import check_before_submitting
     from pipelines.doctor.quick import missing
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow()
+    spec = packed(spec, on_cluster=True)
     check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"

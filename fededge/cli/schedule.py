@@ -32,11 +32,13 @@ def schedule(
         raise typer.BadParameter("give either --cron or --every")
     spec = tasks.load(task, changes)
     fields, seconds = (_cron(cron), None) if cron else (None, _seconds(every))
+    from fededge.learning.bundles import packed
     from pipelines.check import check_before_submitting
     from pipelines.federated_training.pipeline import compile_to
     from pipelines.kubeflow import Kubeflow
 
     kubeflow = Kubeflow()
+    spec = packed(spec, on_cluster=True)
     check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"

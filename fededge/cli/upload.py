@@ -23,6 +23,7 @@ def upload(
 
       fededge upload compiled.yaml
     """
+    from fededge.learning.bundles import packed
     from pipelines.check import check_before_submitting
     from pipelines.cluster_runs import pipeline_name
     from pipelines.compiled import name_of
@@ -36,6 +37,7 @@ def upload(
         package = source
         if name is None:
             spec = tasks.load(source, changes)
+            spec = packed(spec, on_cluster=True)
             check_before_submitting(spec)
             package, name = Path(folder) / "pipeline.yaml", pipeline_name(spec.name)
             compile_to(spec, package)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fededge.documents import Schema
 from fededge.errors import FedEdgeError, TaskError, shown
+from fededge.learning import bundles
 from fededge.task import Model
 
 
@@ -18,14 +19,17 @@ def load(path: str, what: str, code: str | None = None) -> Callable[..., Any]:
     Args:
         path: such as my_model:build.
         what: of the task names it, for errors.
-        code: folder in which its modules lie; None looks among those that are installed.
+        code: folder in which its modules lie, or the digest of their bundle (`fededge.learning.bundles`); None looks
+            among those that are installed.
 
     Raises:
         TaskError: there is no such module or function, or its module cannot be imported.
+        IntegrityError, StorageError: the bundle is not proven.
     """
     module, _, name = path.partition(":")
-    if code and code not in sys.path:
-        sys.path.insert(0, code)
+    folder = str(bundles.folder_of(code)) if code else None
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # importing runs the user's code, which may raise anything

@@ -76,13 +76,23 @@ def _text(path: Path, source: str) -> str:
 
 
 def _make_data_paths_absolute(task: Any, folder: Path) -> None:
-    data = task.get("data") if isinstance(task, dict) else None
-    if not isinstance(data, dict):
-        return
-    for key in (*PATHS, *(NPY_PATHS if data.get("source") == "npy" else ())):
-        path = data.get(key)
-        if isinstance(path, str) and path and path.isprintable() and "://" not in path:
-            data[key] = os.path.realpath(folder / path)
+    data, model = (task.get(key) if isinstance(task, dict) else None for key in ("data", "model"))
+    if isinstance(model, dict):
+        _make_absolute(model, ("code",), folder)
+    if isinstance(data, dict):
+        _make_absolute(data, (*PATHS, *(NPY_PATHS if data.get("source") == "npy" else ())), folder)
+
+
+def _make_absolute(section: dict[str, Any], keys: Sequence[str], folder: Path) -> None:
+    for key in keys:
+        path = section.get(key)
+        if isinstance(path, str) and path and path.isprintable() and not _is_elsewhere(path):
+            section[key] = os.path.realpath(folder / path)
+
+
+def _is_elsewhere(path: str) -> bool:
+    """Whether it is a URL, or the digest of code that is packed already."""
+    return "://" in path or path.startswith("sha256:")
 
 
 def _validated(content: Content, source: str, model: type[Whole]) -> Whole:

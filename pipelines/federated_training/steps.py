@@ -50,6 +50,9 @@ SIGNING_KEY = "fededge-signing-key"
 CHECKPOINT_KEY = "fededge-checkpoint-key"
 """Secret with checkpoint.key (at least 32 random bytes), mounted into run_rounds alone."""
 SECRETS = "/var/run/secrets/fededge"
+RELEASE_KEY = "fededge-release-key"
+"""ConfigMap with release.pub.pem, by which the steps of a task with code of its own prove that code."""
+PUBLIC = "/var/run/config/fededge"
 
 RESOURCES = {
     images.PLATFORM: StepSettings(
@@ -71,6 +74,7 @@ class _Given(NamedTuple):
     labels: Mapping[str, str]
     layers: tuple[Mapping[str, StepSettings], ...]
     patience: Mapping[str, str]
+    code: bool = False
 
 
 _given: ContextVar[_Given] = ContextVar("_given")
@@ -96,7 +100,9 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     labels = {"app.kubernetes.io/part-of": "fededge", "fededge.io/task": task.name}
     given = _Given(labels, (), {})
     if on_cluster:
-        given = _Given(labels, tuple(layers.values()), patience.variables(task.operation.retry_seconds))
+        code = bool(task.model.code or getattr(task.data, "code", None))
+        waits = patience.variables(task.operation.retry_seconds)
+        given = _Given(labels, tuple(layers.values()), waits, code)
     before = _given.set(given)
     try:
         yield
@@ -129,6 +135,11 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
     for variable, value in _given.get().patience.items():
         if variable not in said:
             task.set_env_variable(variable, value)
+    if _given.get().code and image == images.WORKER:
+        task.set_env_variable(
+            "FEDEDGE_SIGNING_KEY_FILE", f"{PUBLIC}/release.pem"
+        )  # the public key lies beside it
+        kubernetes.use_config_map_as_volume(task, RELEASE_KEY, PUBLIC)
     place(task, wanted)
     for label, value in {**_given.get().labels, "fededge.io/step": component}.items():
         kubernetes.add_pod_label(task, label, value)
