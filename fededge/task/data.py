@@ -8,6 +8,8 @@ from fededge.task.base import Fraction, Part
 from fededge.task.model import ImportPath
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Word = Annotated[str, Field(max_length=1000)]
+"""A value of a column of words, whatever it is made of."""
 Path = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A path, relative to the task file, or a URL."""
 Pixels = Annotated[int, Field(ge=1, le=4096)]
@@ -43,7 +45,7 @@ class Column(Part):
     name: Text
     kind: Literal["number", "category"] | None = Field(None, description="default: as the data are")
     unit: str = Field("", max_length=40, description="of its numbers, for people")
-    categories: list[Text] = Field([], description="its words, in their order; default: those in the data")
+    categories: list[Word] = Field([], description="its words, in their order; default: those in the data")
     missing: float | str | None = Field(
         None, description="what stands where nothing is given: a number, `mean`, or a word of its own"
     )
@@ -61,7 +63,7 @@ class Described(Part):
     """What a task may say about the examples of any source; the rest is read from the data."""
 
     kind: LabelKind | None = Field(None, description="of the label")
-    classes: list[Text] = Field([], description="names of the classes, in their order")
+    classes: list[Word] = Field([], description="names of the classes, in their order")
     split: Split | None = Field(None, description="default: the source's own test set, else a fifth")
 
     @property

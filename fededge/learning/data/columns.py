@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fededge.learning.data.table_files import TableFile, numbers
-from fededge.learning.data.table_schema import MOST_WORDS, is_words
+from fededge.learning.data.table_schema import LONGEST, MOST_WORDS, is_name, is_words
 from fededge.task import Table
 
 NAMES_OF_LABELS = ("label", "target", "class", "y", "outcome")
@@ -54,8 +54,10 @@ class Found:
         """Whether it holds words."""
         return is_words(self.type_)
 
-    def left_out(self) -> str:
-        """Why it is no feature; "" where it is one."""
+    def left_out(self, name: str) -> str:
+        """Why it is no feature under its name; "" where it is one."""
+        if not is_name(name):
+            return "has no name that can be used"
         if self.unusable:
             return f"holds {self.type_}, neither numbers nor words"
         if self.missing == self.rows:
@@ -63,6 +65,8 @@ class Found:
         if self.is_words:
             if len(self.words) > MOST_WORDS:
                 return f"has more than {MOST_WORDS:,} different words"
+            if any(len(word) > LONGEST for word in self.words):
+                return f"holds text of more than {LONGEST:,} letters"
             if self.rows >= FEWEST and len(self.words) > IDENTIFIES * self.rows:
                 return "has a word of its own in nearly every row"
             return "is the same in every row" if len(self.words) == 1 and not self.missing else ""

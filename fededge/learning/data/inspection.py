@@ -22,7 +22,7 @@ from fededge.learning.data.sources import client_folders, delimited, open_source
 from fededge.learning.data.suggestion import suggest
 from fededge.learning.data.survey import Survey, survey
 from fededge.learning.data.table_files import TableFile
-from fededge.learning.data.table_schema import MOST_WORDS
+from fededge.learning.data.table_schema import LONGEST_NAME, MOST_WORDS
 from fededge.metrics import METRIC
 from fededge.task import Column, CsvData, Data, FoldersData, Table
 
@@ -74,8 +74,7 @@ def inspect(data: Data, guess: bool = True, folder: str | None = None) -> Inspec
     drawn = sampling.sample(source)
     schema = source.schema
     metric = "" if schema.label.kind == "none" else METRIC[schema.label.kind]
-    best = sampling.reached(drawn, schema)
-    chance = None if schema.label.kind == "none" else sampling.chance(drawn.y, schema)
+    chance, best = sampling.compared(drawn, schema)
     owners = _owners(counted)
     notes += _notes(schema, drawn, counted, chance, best, metric)
     return Inspection(
@@ -120,7 +119,7 @@ def _completed(data: Table, found: dict[str, Found], notes: list[Finding]) -> Ta
     known = known.model_copy(update=said)
     aside = {*known.labels, *filter(None, [known.owner, known.time])}
     if not data.features:
-        used = {name: each for name, each in found.items() if name not in aside and not each.left_out()}
+        used = {name: each for name, each in found.items() if name not in aside and not each.left_out(name)}
         said["features"] = [_rule(name, each) for name, each in used.items()]
     return type(data).model_validate({**known.model_dump(), **said})
 
@@ -197,12 +196,12 @@ def _left_out(found: dict[str, Found], schema: Schema, data: Data) -> Iterator[C
             getattr(data, "time", None): "time",
         }
         yield ColumnFinding(
-            name=name,
+            name=name[:LONGEST_NAME] or "(no name)",
             role=roles.get(name, "left out"),
             kind="words" if each.is_words else "number",
             missing=each.missing,
             distinct=len(each.words) if 0 < len(each.words) <= MOST_WORDS else None,
-            note="" if name in roles else each.left_out(),
+            note="" if name in roles else each.left_out(name),
         )
 
 

@@ -1,13 +1,13 @@
 """A random sample of a source, and what trees of scikit-learn learn from it: the score that a model should come near."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fededge.documents import Schema
 from fededge.learning.data.source import Source
 from fededge.learning.data.survey import checked
-from fededge.metrics import METRIC
 
 MOST = 20_000
 """Examples in a sample."""
@@ -15,6 +15,8 @@ BYTES = 256 << 20
 HASHED = 1_000_000
 """Examples among which duplicates are looked for."""
 TREES = 60
+MOST_BOOSTED = 200
+"""Numbers of an example up to which gradient boosting is quick."""
 HELD_OUT = 0.25
 
 
@@ -72,37 +74,39 @@ def chance(y: np.ndarray, schema: Schema) -> float:
     return float(np.bincount(y.reshape(-1)).max() / y.size)
 
 
-def reached(drawn: Sample, schema: Schema) -> float | None:
-    """Score of trees on a part of the sample that they did not see; None where the label is of another kind.
+def compared(drawn: Sample, schema: Schema) -> tuple[float | None, float | None]:
+    """Scores of always the same answer and of trees, on a part of the sample that the trees did not see.
 
-    Gradient boosting where examples are flat, else extremely randomized trees, which are quick on many numbers.
+    Gradient boosting where examples are flat, else extremely randomized trees, which are quick on many numbers. The
+    second is None where no trees are grown, both where there is no label.
     """
-    from sklearn.ensemble import (
-        ExtraTreesClassifier,
-        ExtraTreesRegressor,
-        HistGradientBoostingClassifier,
-        HistGradientBoostingRegressor,
-    )
-
-    kind = schema.label.kind
-    y = drawn.y
-    if kind not in METRIC or kind in ("sequence", "none") or (kind == "number" and y.ndim > 1):
-        return None
+    kind, y = schema.label.kind, drawn.y
+    if kind == "none":
+        return None, None
     train, test = _divided(len(y))
-    if not len(test) or (kind == "class" and len(np.unique(y[train])) < 2):
-        return None
+    few = not len(test) or (kind == "class" and len(np.unique(y[train])) < 2)
+    if few or kind == "sequence" or (kind == "number" and y.ndim > 1):
+        return chance(y, schema), None
     x = drawn.x.reshape(len(y), -1)
-    if x.shape[1] <= 200 and kind != "multi-label":
-        model = (HistGradientBoostingClassifier if kind == "class" else HistGradientBoostingRegressor)(
-            random_state=0
-        )
-    else:
-        trees = ExtraTreesRegressor if kind == "number" else ExtraTreesClassifier
-        model = trees(TREES, random_state=0, max_depth=20)
+    model = _trees(kind, x.shape[1])
     model.fit(x[train], y[train])
     if kind == "multi-label":
-        return float((model.predict(x[test]) == y[test]).mean())
-    return float(model.score(x[test], y[test]))
+        return chance(y[test], schema), float((model.predict(x[test]) == y[test]).mean())
+    return chance(y[test], schema), float(model.score(x[test], y[test]))
+
+
+def _trees(kind: str, width: int) -> Any:
+    from sklearn import ensemble
+
+    if width <= MOST_BOOSTED and kind != "multi-label":
+        boosted = (
+            ensemble.HistGradientBoostingClassifier
+            if kind == "class"
+            else ensemble.HistGradientBoostingRegressor
+        )
+        return boosted(random_state=0)
+    trees = ensemble.ExtraTreesRegressor if kind == "number" else ensemble.ExtraTreesClassifier
+    return trees(TREES, random_state=0, max_depth=20)
 
 
 def _divided(count: int) -> tuple[np.ndarray, np.ndarray]:

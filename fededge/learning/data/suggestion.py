@@ -132,7 +132,7 @@ def _learning(schema: Schema, counted: Survey, clients: int) -> list[str]:
     epochs = 5 if each < SMALL else 2
     return [
         "learning:",
-        "  engine: simulation  # all clients in one process; federated runs each as a site of its own, with the same result",
+        "  engine: simulation  # all clients in one process; federated runs each as a site of its own",
         "  rounds: 20",
         f"  client: {{optimizer: adam, learning_rate: 0.002, epochs: {epochs}, batch_size: 32}}",
         f"  cohort: {{size: {min(COHORT, clients)}}}",

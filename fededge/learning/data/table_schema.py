@@ -11,6 +11,9 @@ from fededge.errors import DataError, shown
 from fededge.learning.data.table_files import TableFile, numbers
 from fededge.task import Column, Table
 
+LONGEST = 1000
+"""Letters of the longest word that is a category, as a task may name it."""
+LONGEST_NAME = 200
 MOST_WORDS = 1000
 """Different words up to which a column of words is a feature."""
 NOTHING = "missing"
@@ -33,6 +36,11 @@ class Rule:
     feature: Feature
     places: dict[str, int]
     filled: bool = False
+
+
+def is_name(name: str) -> bool:
+    """Whether a column's header can be the name of a feature."""
+    return 1 <= len(name) <= LONGEST_NAME and name.isprintable()
 
 
 def is_words(type_: Any) -> bool:
@@ -71,6 +79,14 @@ def columns_of(files: list[TableFile], data: Table, also: str | None) -> dict[st
                     f"{file.name}: column {shown(name)!r} holds {file.types[name]} where {first.name} has "
                     f"{first.types[name]}: prepare it as they did, or say its kind in data.features"
                 )
+    nameless = next(
+        (place for place, name in enumerate(first.types) if name in names and not is_name(name)), None
+    )
+    if nameless is not None:
+        raise DataError(
+            f"{first.name}: column {nameless + 1} has no name of 1 to {LONGEST_NAME} letters that print: give it one, or "
+            "name the columns to learn from in data.features"
+        )
     if not names:
         raise DataError(f"{first.name} has no column to learn from beside the label: add some")
     for name in names:
@@ -97,6 +113,11 @@ def look(column: Any, seen: Seen, name: str, where: str) -> None:
         for word in pc.unique(column).to_pylist():
             if word is not None:
                 seen.words[word] = None
+        if any(len(word) > LONGEST for word in seen.words):
+            raise DataError(
+                f"{where}: column {shown(name)!r} holds text of more than {LONGEST:,} letters, no words: leave it out "
+                "of data.features"
+            )
         if len(seen.words) > MOST_WORDS:
             raise DataError(
                 f"{where}: column {shown(name)!r} has more than {MOST_WORDS:,} different words: leave it out of "

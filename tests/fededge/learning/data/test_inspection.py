@@ -78,7 +78,9 @@ def images(folder: Path) -> dict[str, Any]:
         (folder / "images" / name).mkdir(parents=True)
         for number in range(40):
             level = 200 if name == "a" else 50
-            Image.new("RGB", (20, 20), (level + number, 0, 0)).save(folder / "images" / name / f"{number}.png")
+            Image.new("RGB", (20, 20), (level + number, 0, 0)).save(
+                folder / "images" / name / f"{number}.png"
+            )
     return {"source": "images", "path": str(folder / "images")}
 
 
@@ -142,6 +144,18 @@ def test_the_suggested_task_names_columns_with_their_rules(people: Path, tmp_pat
     assert age.missing == pytest.approx(age.mean)
     assert color.categories == ["blue", "dark green", "red", "missing"]
     assert population.example.label.names == ["no", "yes"]
+
+
+def test_a_column_without_a_name_and_words_of_any_letters_are_no_obstacle(tmp_path: Path) -> None:
+    rows = [
+        f'{n},{n % 5},"{("two" + chr(10) + "lines", "a: {b}", "no", "")[n % 4]}",{("1", "null")[n % 2]}'
+        for n in range(99)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join([",n,word,label", *rows]))
+    data = {"source": "csv", "path": str(tmp_path / "t.csv"), "label": "n"}
+    (tmp_path / "task.yaml").write_text(look(data).task)
+    task = tasks.load(tmp_path / "task.yaml")
+    assert checking.check(task)
 
 
 def test_data_that_cannot_be_read_are_named(tmp_path: Path) -> None:
