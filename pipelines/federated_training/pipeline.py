@@ -167,9 +167,11 @@ def _register(
     built = _step(
         build_variants(task=task, run=RUN, population=clients["population"], state=state, ranges=ranges),
         images.WORKER,
-    ).output
+    ).outputs
     measured = _step(
-        measure_variants(task=task, run=RUN, variants=built, test=clients["test"], evaluation=evaluation),
+        measure_variants(
+            task=task, run=RUN, variants=built["variants"], test=clients["test"], evaluation=evaluation
+        ),
         images.SERVING,
     ).output
     return _step(
@@ -179,8 +181,9 @@ def _register(
             state=state,
             evaluation=evaluation,
             decision=decision,
-            variants=built,
+            variants=built["variants"],
             measurements=measured,
+            pyfunc=built["pyfunc"],
         ),
         images.PLATFORM,
     )

@@ -14,6 +14,7 @@ def build_variants(
     state: Input[Model],
     ranges: Input[Artifact],
     variants: Output[Model],
+    pyfunc: Output[Model],
 ) -> None:
     """Convert the global model to a LiteRT file of each kind that the task lists and that can be made of it.
 
@@ -27,10 +28,13 @@ def build_variants(
         state: the global model's weights.
         ranges: calibration ranges, where clients measured them; read for int8 only.
         variants: a folder with a LiteRT file for each kind, by its name; metadata kinds, digest, parents, round.
+        pyfunc: the model as MLflow loads and serves it by itself; metadata kind (of the variant that answers), digest,
+            parents.
     """
     from pathlib import Path
 
     from fededge import lineage, model_files, storage
+    from fededge.delivery import pyfunc as models
     from fededge.delivery.variants import conversion
     from fededge.documents import CalibrationRanges, Population
     from fededge.errors import VariantError
@@ -64,3 +68,5 @@ def build_variants(
         if not kinds:
             raise VariantError(f"no variant can be built: {'; '.join(refused.values())}")
         lineage.seal(variants, parents=parents, round=int(state.metadata["round"]), kinds=kinds)
+        answers = models.save(Path(pyfunc.path), schema, Path(variants.path), kinds, spec.name)
+        lineage.seal(pyfunc, parents=[population, variants], kind=answers)

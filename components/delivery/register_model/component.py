@@ -15,6 +15,7 @@ def register_model(
     decision: Input[Artifact],
     variants: Input[Model],
     measurements: Input[Metrics],
+    pyfunc: Input[Model],
     version: Output[Model],
 ) -> str:
     """Publish the variants that passed their gates and register the model version in MLflow.
@@ -31,6 +32,7 @@ def register_model(
         decision: of the model's gate.
         variants: a folder with a LiteRT file for each kind.
         measurements: a folder with a measurement document for each kind.
+        pyfunc: the model as MLflow loads it; kept with the version.
         version: the model-version document: variants by URL and digest, and which device class
             gets which.
 
@@ -49,11 +51,12 @@ def register_model(
     spec = FederatedTask.from_json(task)
     tracked = TrackedRun.join(run, spec)
     with tracked.step("register_model") as step:
-        parents = [state, evaluation, decision, variants, measurements]
+        parents = [state, evaluation, decision, variants, measurements, pyfunc]
         lineage.verify(*parents)
         kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
+        tracked.keep(Path(pyfunc.path), registration.FOLDER)
         registered, final = registration.register(
             spec,
             run,

@@ -1,6 +1,7 @@
 """register_model: variants, measurements and a decision become a model version."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def inputs(artifact: Callable[..., Any]) -> dict[str, Any]:
                 for kind in KINDS
             },
         ),
+        "pyfunc": folder(artifact(Model, "pyfunc"), {"MLmodel": b"flavors: {}", "artifacts/schema.json": b"{}"}),
     }
 
 
@@ -81,7 +83,10 @@ def test_a_version_document_says_what_a_release_needs(plain: Any, artifact: Any,
         assert storage.read_verified(variant.url, variant.digest) == variant.kind.encode()
     records = TrackedRun.join("run-1", TASK).records()
     assert ModelVersion.from_content(records["version"]) == document
-    assert len(version.metadata["parents"]) == 5
+    assert len(version.metadata["parents"]) == 6
+    kept = TrackedRun.join("run-1", TASK).artifact_uri.removeprefix("file://")
+    assert (Path(kept) / "model" / "MLmodel").read_bytes() == b"flavors: {}"
+    assert (Path(kept) / "model" / "artifacts" / "schema.json").is_file()
     lineage.verify(version)
 
 
