@@ -42,7 +42,7 @@ def register_model(
     from pathlib import Path
 
     from fededge import lineage, storage, weights
-    from fededge.delivery import registration
+    from fededge.delivery import registration, registry
     from fededge.documents import Evaluation, GateDecision, Measurement
     from fededge.learning import state as states
     from fededge.task import FederatedTask
@@ -56,7 +56,7 @@ def register_model(
         kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
-        tracked.keep(Path(pyfunc.path), registration.FOLDER)
+        tracked.keep(Path(pyfunc.path), registry.FOLDER)
         registered, final = registration.register(
             spec,
             run,

@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ CODE = Path(__file__).with_name("answering.py")
 EXAMPLES = 2
 
 
-def save(folder: Path, schema: Schema, variants: Path, kinds: list[str], name: str) -> str:
+def save(folder: Path, schema: Schema, variants: Path, kinds: Sequence[str], name: str) -> str:
     """Write the pyfunc model to `folder`, in place of what is there.
 
     Args:
@@ -84,6 +84,7 @@ def signature(schema: Schema) -> "ModelSignature":
 
     content = schema.to_content()
     names = output_names(content["features"], content["label"])
+    takes: list[ColSpec | TensorSpec]
     if array := _only_array(schema):
         takes = [TensorSpec(np.dtype(array.dtype), (-1, *array.shape), array.name)]
     else:
@@ -96,7 +97,9 @@ def signature(schema: Schema) -> "ModelSignature":
             for feature in schema.features
         ]
     words = {"class": names[:1], "sequence": names}.get(schema.label.kind, [])
-    gives = [ColSpec(DataType.string if name in words else DataType.float, name) for name in names]
+    gives: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType.string if name in words else DataType.float, name) for name in names
+    ]
     return ModelSignature(MlflowSchema(takes), MlflowSchema(gives))
 
 

@@ -58,7 +58,9 @@ def inputs(artifact: Callable[..., Any]) -> dict[str, Any]:
                 for kind in KINDS
             },
         ),
-        "pyfunc": folder(artifact(Model, "pyfunc"), {"MLmodel": b"flavors: {}", "artifacts/schema.json": b"{}"}),
+        "pyfunc": folder(
+            artifact(Model, "pyfunc"), {"MLmodel": b"flavors: {}", "artifacts/schema.json": b"{}"}
+        ),
     }
 
 

@@ -87,10 +87,10 @@ def test_a_table_is_signed_by_its_columns_and_answers(tmp_path: Path) -> None:
     assert takes.required_input_names() == ["age", "member"]
     assert gives.input_names() == ["label", "stays", "leaves"]
     assert model.signature.params is None
-    facts = model.metadata["fededge"]
+    facts: Any = (model.metadata or {})["fededge"]
     assert facts["variant"] == "float32"
     assert facts["units"] == {"age": "years", "since": "days"}
-    example = model.load_input_example(str(tmp_path / "model"))
+    example: Any = model.load_input_example(str(tmp_path / "model"))
     assert example["job"].tolist() == ["cook", "smith"]
     assert example["age"].tolist() == [40.0, 50.0]
 
@@ -277,8 +277,8 @@ def test_a_champion_answers_bit_for_bit_in_the_environment_that_mlflow_builds(
     frame = FRAME.drop(columns="since")
     frame.to_json(tmp_path / "frame.json", orient="split")
     mlflow = Path(sys.executable).with_name("mlflow")
-    model = ["-m", "models:/table@champion", "--env-manager", "uv"]
-    prepared = run([mlflow, "models", "prepare-env", *model], tmp_path)
+    served = ["-m", "models:/table@champion", "--env-manager", "uv"]
+    prepared = run([mlflow, "models", "prepare-env", *served], tmp_path)
     assert prepared.returncode == 0, prepared.stderr
     (python,) = (tmp_path / "environments").rglob("bin/python")
     given = {
@@ -300,8 +300,8 @@ def test_a_champion_answers_bit_for_bit_in_the_environment_that_mlflow_builds(
         assert told.returncode == 0, told.stderr
         assert np.load(found).dtype == np.float32
         np.testing.assert_array_equal(np.load(found), np.load(wanted))
-    serve = [mlflow, "models", "serve", *model, "--port", str(free_port)]
-    with serving([*serve], free_port) as ask:
+    serve = [mlflow, "models", "serve", *served, "--port", str(free_port)]
+    with serving(serve, free_port) as ask:
         answers = ask({"dataframe_split": json.loads((tmp_path / "frame.json").read_text())})
     wanted = np.load(tmp_path / "table-wanted.npy")
     assert [row.pop("label") for row in answers] == [
