@@ -15,7 +15,16 @@ from components.delivery.measure_variants.component import measure_variants
 from components.delivery.register_model.component import register_model
 from fededge import examples, lineage, settings, storage
 from fededge.delivery import registry
-from fededge.documents import CalibrationRanges, Evaluation, RoundRecord, TensorRange
+from fededge.documents import (
+    CalibrationRanges,
+    Evaluation,
+    Feature,
+    Label,
+    Population,
+    RoundRecord,
+    Schema,
+    TensorRange,
+)
 from fededge.host.layout import VENVS
 from fededge.learning.state import State
 from fededge.task import FederatedTask
@@ -23,9 +32,13 @@ from fededge.tracking.run import TrackedRun
 from pipelines import local
 
 KINDS = ["float32", "int8"]
+SCHEMA = Schema(
+    features=[Feature(name="image", dtype="float32", shape=[28, 28, 1])],
+    label=Label(kind="class", classes=10),
+)
 ACTIVATIONS = [
-    *("input", "1/Conv2D", "2/MaxPooling2D", "3/Conv2D", "4/MaxPooling2D"),
-    *("5/Flatten", "6/Dense", "7/Dense", "8/Softmax"),
+    *("input", "1/PooledConvolution", "2/Dropout", "3/PooledConvolution"),
+    *("4/Flatten", "5/Dense", "6/Dropout", "7/Dense"),
 ]
 SHAPES = {
     "conv1/kernel": (5, 5, 1, 32),
@@ -63,7 +76,9 @@ def inputs(artifact: Any) -> dict[str, Any]:
     ]
     State(TASK.identity, 4, tensors, [], history).save(state.path)
     lineage.seal(state, round=4)
-    examples.write(Path(test.path), random.random((20, 28, 28, 1), np.float32), random.integers(0, 10, 20))
+    examples.write(
+        Path(test.path), random.random((20, 28, 28, 1), np.float32), random.integers(0, 10, 20), SCHEMA
+    )
     lineage.seal(test)
     measured = [TensorRange(name=name, low=0.0, high=4.0) for name in ACTIVATIONS]
     CalibrationRanges(clients=3, examples=90, ranges=measured).write(ranges.path)
@@ -72,7 +87,16 @@ def inputs(artifact: Any) -> dict[str, Any]:
         evaluation.path
     )
     lineage.seal(evaluation)
-    return {"state": state, "test": test, "ranges": ranges, "evaluation": evaluation}
+    population = artifact(Artifact, "population")
+    Population(clients=[], example=SCHEMA, examples=0, simulated=True).write(population.path)
+    lineage.seal(population)
+    return {
+        "population": population,
+        "state": state,
+        "test": test,
+        "ranges": ranges,
+        "evaluation": evaluation,
+    }
 
 
 def compiled(inputs: dict[str, Any], file: Path) -> Path:
@@ -83,12 +107,15 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
     @dsl.pipeline(name="delivery")
     def delivery(task: str) -> Artifact:
         run = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-        state, test, ranges, evaluation = map(given, ("state", "test", "ranges", "evaluation"))
+        population, state, test, ranges, evaluation = map(
+            given, ("population", "state", "test", "ranges", "evaluation")
+        )
         gate = gate_model(task=task, run=run, evaluation=evaluation, state=state, centralized=-1.0)
         with dsl.If(gate.outputs["Output"] == "pass"):
-            built = build_variants(task=task, run=run, state=state, ranges=ranges)
+            built = build_variants(task=task, run=run, population=population, state=state, ranges=ranges)
+            variants = built.outputs["variants"]
             measured = measure_variants(
-                task=task, run=run, variants=built.output, test=test, evaluation=evaluation
+                task=task, run=run, variants=variants, test=test, evaluation=evaluation
             )
             register_model(
                 task=task,
@@ -96,8 +123,9 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
                 state=state,
                 evaluation=evaluation,
                 decision=gate.outputs["decision"],
-                variants=built.output,
+                variants=variants,
                 measurements=measured.output,
+                pyfunc=built.outputs["pyfunc"],
             )
         return gate.outputs["decision"]
 
@@ -133,3 +161,6 @@ def test_a_model_goes_from_its_gate_to_a_registered_version(inputs: dict[str, An
     champion = registry.champion("tiny")
     assert champion
     assert champion.round == 4
+    files = Path(TrackedRun.join("run-1", TASK).artifact_uri.removeprefix("file://")) / "model"
+    assert (files / "MLmodel").is_file()
+    assert (files / "artifacts" / "variant.tflite").read_bytes() == (files / "float32.tflite").read_bytes()
