@@ -26,6 +26,8 @@ def _picture(rng: np.random.Generator, shape: str) -> np.ndarray:
     elif shape == "square":
         draw.rectangle(box, tuple(color.tolist()))
     else:
-        draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], tuple(color.tolist()))
+        draw.polygon(
+            [(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], tuple(color.tolist())
+        )
     noisy = np.asarray(image) + rng.normal(0, 12, (SIZE, SIZE, 3))
     return np.clip(noisy, 0, 255).astype(np.uint8)

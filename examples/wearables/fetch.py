@@ -1,6 +1,6 @@
 """Write basic_motions.npz beside this file: movements that a watch measured, out of aeon's wheel, which is not installed.
 
-    python3.11 examples/wearables/fetch.py
+python3.11 examples/wearables/fetch.py
 """
 
 import subprocess
@@ -19,7 +19,17 @@ def main() -> None:
     """Download the wheel with pip, and write x_train, y_train, x_test, y_test and the names of the classes."""
     arrays: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
-        download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, PACKAGE]
+        download = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            folder,
+            PACKAGE,
+        ]
         subprocess.run(download, check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
