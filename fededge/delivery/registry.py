@@ -6,6 +6,7 @@ lies in the blob store, and a tag holds the document's digest. What is served an
 champion: `for_champion`.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from fededge import task as tasks
 from fededge.delivery.gates import Rival
 from fededge.documents import Evaluation, GateDecision, ModelVersion, Rollback
 from fededge.documents.base import ACCURACY
-from fededge.errors import IntegrityError, ReleaseError
+from fededge.errors import IntegrityError, ReleaseError, TaskError, shown
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, is_missing, public_uri, translated
 
@@ -28,6 +29,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 DOCUMENT, EVALUATION, DECISION, ROLLBACK = "document", "evaluation", "decision", "rollback."
 """Tags of a version: digests of its document and its evaluation, its gate decision, and (numbered) rollbacks to it."""
 FOLDER = "model"
+URI = re.compile(r"models:/(?P<name>[a-z0-9-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>[0-9]+))")
 """Of a version's files, among the artifacts of its run."""
 LARGEST = 64 << 20
 
@@ -237,6 +239,31 @@ def task_of(version: ModelVersion) -> FederatedTask:
     (entry,) = [each for each in versions(version.name) if each.version == version.version]
     text = _artifact(entry, "task.yaml", "a task").decode()
     return tasks.parse(text, f"task.yaml of MLflow run {entry.run_id}")
+
+
+def state_of(uri: str) -> bytes:
+    """The state of a registered version, as a safetensors file.
+
+    Args:
+        uri: models:/NAME@ALIAS, or models:/NAME/VERSION.
+
+    Raises:
+        TaskError: it has another form.
+        ReleaseError: there is no such version.
+        TrackingError: MLflow cannot be reached, or its run keeps no state.
+    """
+    named = URI.fullmatch(uri)
+    if named is None:
+        raise TaskError(
+            f"{shown(uri)} names no registered model: say models:/NAME@champion, or models:/NAME/3"
+        )
+    for entry in versions(named["name"]):
+        if named["alias"] in entry.aliases or named["version"] == str(entry.version):
+            data = _artifact(entry, f"{FOLDER}/state.safetensors", "a state")
+            if storage.digest(data) != entry.tags.get("digest"):
+                raise IntegrityError(f"the state of {uri} was changed since it was registered: start from another")
+            return data
+    raise ReleaseError(f"{shown(uri)} is not registered at {public_uri()}: see `fededge models`")
 
 
 def _entries(client: "MlflowClient", name: str) -> list[Entry]:

@@ -26,7 +26,10 @@ class Model(Part):
     )
     arguments: dict[str, Any] = Field({}, description="of the model, such as {hidden: [64, 32]}")
     loss: str | None = Field(None, description="name of a loss of the framework, or module:function")
-    weights: str | None = Field(None, description="weights to start from: a file, or models:/NAME@champion")
+    weights: str | None = Field(
+        None,
+        description="weights to start from: a safetensors file, relative to the task file, or models:/NAME@champion",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -78,7 +78,7 @@ def _text(path: Path, source: str) -> str:
 def _make_data_paths_absolute(task: Any, folder: Path) -> None:
     data, model = (task.get(key) if isinstance(task, dict) else None for key in ("data", "model"))
     if isinstance(model, dict):
-        _make_absolute(model, ("code",), folder)
+        _make_absolute(model, ("code", "weights"), folder)
     if isinstance(data, dict):
         _make_absolute(data, (*PATHS, *(NPY_PATHS if data.get("source") == "npy" else ())), folder)
 
@@ -91,8 +91,8 @@ def _make_absolute(section: dict[str, Any], keys: Sequence[str], folder: Path) -
 
 
 def _is_elsewhere(path: str) -> bool:
-    """Whether it is a URL, or the digest of code that is packed already."""
-    return "://" in path or path.startswith("sha256:")
+    """Whether it is a URL, a registered model, or the digest of code that is packed already."""
+    return "://" in path or path.startswith(("sha256:", "models:/"))
 
 
 def _validated(content: Content, source: str, model: type[Whole]) -> Whole:

@@ -12,7 +12,7 @@ def initialize_model(
 ) -> None:
     """Make the state before the first round, and export the client work as a plan.
 
-    The same task gives the same weights.
+    The same task gives the same weights; where it names weights to start from, those.
 
     Args:
         task: the task as canonical JSON.
@@ -24,7 +24,9 @@ def initialize_model(
     from pathlib import Path
 
     from fededge import lineage
+    from fededge.delivery import registry
     from fededge.documents import Population
+    from fededge.learning import warm_start
     from fededge.learning.frameworks import model_spec
     from fededge.learning.state import State
     from fededge.task import FederatedTask
@@ -34,7 +36,12 @@ def initialize_model(
     with TrackedRun.join(run, spec).step("initialize_model"):
         lineage.verify(population)
         model = model_spec(spec.model, Population.read(population.path).example, spec.seed)
-        State(spec.identity, round=0, weights=model.initial_weights(), server=[]).save(state.path)
+        weights = model.initial_weights()
+        if given := spec.model.weights:
+            registered = given.startswith("models:/")
+            held = warm_start.parse(registry.state_of(given), given) if registered else warm_start.read(given)
+            weights = warm_start.start_from(held, weights, given)
+        State(spec.identity, round=0, weights=weights, server=[]).save(state.path)
         lineage.seal(state, parents=[population], round=0)
         model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
         lineage.seal(plan, parents=[population])
