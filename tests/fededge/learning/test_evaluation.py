@@ -6,10 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fededge import examples
-from fededge.documents import Evaluation
+from fededge.documents import ClientCounts, Evaluation, Feature, Label, Population, Schema
 from fededge.errors import DataError, RoundError
 from fededge.learning import centralized
 from fededge.learning.engines import open_runtime
@@ -138,3 +139,37 @@ def test_examples_of_clients_that_are_elsewhere_are_never_pooled(
             prepared.test,
             lambda found: None,
         )
+
+
+NUMBER = Schema(features=[Feature(name="x", dtype="float32", shape=[1])], label=Label(kind="number"))
+
+
+class Constant:
+    """A model that answers 0 to everything."""
+
+    def predict(self, weights: object, x: np.ndarray) -> np.ndarray:
+        return np.zeros((len(x), 1), np.float32)
+
+
+def test_clients_of_a_number_are_scored_by_sums_and_the_worst_are_told() -> None:
+    ids = [f"site-{number:02d}" for number in range(20)]
+    clients = [ClientCounts(id=name, train=10, test=10) for name in ids]
+    population = Population(clients=clients, example=NUMBER, examples=400, simulated=True)
+    sums = [{"squared_error": 0.5 * number, "target": 0.0, "target_squared": 10.0} for number in range(19)]
+    sums.append({"squared_error": 1.0, "target": 100.0, "target_squared": 10.0})
+
+    class Told:
+        def evaluate(self, *asked: object) -> Iterator[EvaluationReport]:
+            for name, told in zip(ids, sums, strict=True):
+                yield EvaluationReport(name, {"examples": 10.0, "loss_sum": 5.0, **told})
+
+    model: Any = Constant()
+    runtime: Any = Told()
+    state = State("sha256:" + "0" * 64, 0, {}, [])
+    y = np.array([-1.0, 1.0], np.float32)
+    result = evaluate_state(model, state, np.zeros((2, 1), np.float32), y, population, runtime, 1)
+    assert (result.metric, result.score, result.metrics["mae"]) == ("r2", 0.0, 1.0)
+    assert [client.score for client in result.clients[:3]] == pytest.approx([1.0, 0.95, 0.9])
+    assert result.worst_tenth == pytest.approx(0.1)
+    assert result.spread == pytest.approx(np.std([client.score for client in result.clients]))
+    assert "target 100" in result.failed["site-19"]
