@@ -14,6 +14,9 @@ class ClientOptimizer(Part):
     learning_rate: Positive = 0.05
     epochs: Count = 1
     batch_size: Count = 32
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where PyTorch computes; auto: on a GPU where there is one"
+    )
 
 
 class ServerOptimizer(Part):

@@ -1,11 +1,14 @@
 """Frameworks that models come from: one folder each, with a model spec, a client and a plan."""
 
+import importlib.util
 from pathlib import Path
 
 from fededge.documents import Plan, Schema
-from fededge.errors import DataError
+from fededge.errors import DataError, TaskError
 from fededge.learning.interfaces import Client, ModelSpec
 from fededge.task import Model
+
+INSTALL = "pip install torch==2.13.0 'mpmath<1.4'"
 
 
 def model_spec(model: Model, schema: Schema, seed: int) -> ModelSpec:
@@ -18,6 +21,12 @@ def model_spec(model: Model, schema: Schema, seed: int) -> ModelSpec:
         from fededge.learning.frameworks.sklearn.spec import SklearnModel
 
         return SklearnModel(model, schema, seed)
+    if model.framework == "torch":
+        if not _has_torch():
+            raise TaskError(f"model.framework torch needs PyTorch in the worker environment: {INSTALL}")
+        from fededge.learning.frameworks.torch.spec import TorchModel
+
+        return TorchModel(model, schema, seed)
     from fededge.learning.frameworks.keras.spec import KerasModel
 
     return KerasModel(model, schema, seed)
@@ -36,8 +45,16 @@ def open_client(plan: Path, data: Path) -> Client:
         from fededge.learning.frameworks.sklearn.client import SklearnClient
 
         return SklearnClient(plan, document, data)
+    if document.framework == "torch" and _has_torch():
+        from fededge.learning.frameworks.torch.client import TorchClient
+
+        return TorchClient(plan, document, data)
     if document.framework != "keras":
         raise DataError(f"the plan in {plan} is for the framework {document.framework!r}: install it here")
     from fededge.learning.frameworks.keras.client import KerasClient
 
     return KerasClient(plan, document, data)
+
+
+def _has_torch() -> bool:
+    return importlib.util.find_spec("torch") is not None

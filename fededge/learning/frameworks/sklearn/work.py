@@ -180,6 +180,10 @@ def _suggested(kind: str) -> str:
 
 
 def _check_client(name: str, client: ClientOptimizer) -> None:
+    if client.device == "cuda":
+        raise TaskError(
+            f"learning.client.device cuda goes with no {name}, which computes on the CPU: remove it"
+        )
     usual = ClientOptimizer()
     refused = {
         "LogisticRegression": ("optimizer", "learning_rate", "batch_size"),

@@ -1,0 +1,117 @@
+"""A task's PyTorch module as it learns: encoded examples in, raw outputs out.
+
+The float32 tensors that travel are the parameters that learn, by their names, and then the persistent buffers, such as
+BatchNorm's statistics. Frozen parameters and integer counters stay: every process makes the same ones from the seed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from fededge.documents import Schema, Variable
+from fededge.errors import TaskError, shown
+from fededge.learning import factories
+from fededge.task import Model
+from fededge.weights import Weights
+
+BATCH = 512
+
+
+class Network:
+    """The module that a task's factory makes for examples of `schema`.
+
+    Args:
+        model: the task's section.
+        schema: of the examples.
+        seed: of the task, from which initial weights are drawn.
+
+    Raises:
+        TaskError: there is no factory, it gives no module, or the module does not take and give what the schema says.
+
+    Attributes:
+        module: float32 [b, *schema.encoded_shape] to raw outputs: logits, or standardized numbers.
+        tensors: those that travel, by name; `statistics`: the names of those that no optimizer moves.
+    """
+
+    def __init__(self, model: Model, schema: Schema, seed: int) -> None:
+        if model.factory is None:
+            raise TaskError(
+                "model.framework torch needs model.factory: name your own function as module:function"
+            )
+        factory = factories.load(model.factory, "model.factory", model.code)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            made = factories.make(factory, model, schema)
+        if not isinstance(made, torch.nn.Module):
+            raise TaskError(
+                f"model {model.shown} gives a {type(made).__name__}, not a torch.nn.Module: give one back"
+            )
+        self.module = made.to(torch.float32)
+        self._schema = schema
+        _check(self.module, model, schema)
+        parameters = {n: p.data for n, p in self.module.named_parameters() if p.requires_grad}
+        kept = self.module.state_dict().keys()
+        buffers = {n: b for n, b in self.module.named_buffers() if n in kept and b.dtype == torch.float32}
+        if not parameters:
+            raise TaskError(f"model {model.shown} has no parameter that learns: let one require a gradient")
+        self.tensors: dict[str, torch.Tensor] = parameters | buffers
+        self.statistics = set(buffers)
+        self._before = {name: value.clone() for name, value in self.module.state_dict().items()}
+
+    @property
+    def described(self) -> list[Variable]:
+        """The tensors that travel."""
+        return [
+            Variable(name=name, shape=list(value.shape), statistic=name in self.statistics)
+            for name, value in self.tensors.items()
+        ]
+
+    def weights(self) -> Weights:
+        """A copy of what travels."""
+        return {name: value.detach().cpu().numpy().copy() for name, value in self.tensors.items()}
+
+    def begin(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Take `weights`, and forget all else that was learned or counted."""
+        self.module.load_state_dict(self._before)
+        for name, tensor in self.tensors.items():
+            tensor.copy_(torch.from_numpy(np.array(weights[name], np.float32)))
+
+    def to(self, device: str) -> None:
+        """Move to `device`."""
+        self.module.to(device)
+        parameters, buffers = dict(self.module.named_parameters()), dict(self.module.named_buffers())
+        self.tensors = {
+            name: (parameters[name].data if name in parameters else buffers[name]) for name in self.tensors
+        }
+
+    def raw(self, encoded: np.ndarray) -> np.ndarray:
+        """Raw outputs float32 [n, ...] for encoded examples [n, ...], without training."""
+        device = next(iter(self.tensors.values())).device
+        self.module.eval()
+        with torch.inference_mode():
+            parts = [
+                self.module(torch.from_numpy(encoded[start : start + BATCH]).to(device)).cpu().numpy()
+                for start in range(0, len(encoded), BATCH)
+            ]
+        return np.concatenate(parts)
+
+
+def _check(module: torch.nn.Module, model: Model, schema: Schema) -> None:
+    wanted = schema.label.output_shape or schema.encoded_shape
+    module.eval()
+    try:
+        with torch.inference_mode():
+            found: Any = module(torch.zeros((2, *schema.encoded_shape)))
+        shape = tuple(found.shape[1:])
+    except Exception as error:  # the user's module may raise anything
+        raise TaskError(
+            f"model {model.shown} does not take examples of shape {list(schema.encoded_shape)}: "
+            f"{shown(f'{type(error).__name__}: {error}', 300)}"
+        ) from error
+    if shape != wanted:
+        raise TaskError(
+            f"model {model.shown} gives outputs of shape {list(shape)} for an example, where the label asks for "
+            f"{list(wanted)}: change its last layer"
+        )
