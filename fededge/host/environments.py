@@ -21,6 +21,7 @@ from fededge.host.layout import (
     UV,
     VENVS,
     Command,
+    call,
     interpreter,
     lock_file,
     python_version,
@@ -31,6 +32,9 @@ from fededge.host.layout import (
 Stamp = dict[str, str]
 # What the environments' own entry of this project is made from.
 METADATA = ("setup.cfg", "images/build.lock")
+TORCH = ("torch==2.13.0+cpu", "mpmath<1.4")
+"""What the tests of PyTorch need beside the locks. Only PyTorch's own CPU index, or a wheel on this machine, has the
+version with +cpu; the one on PyPI brings gigabytes for GPUs."""
 
 
 def set_up(tests: bool = False) -> None:
@@ -96,7 +100,18 @@ def _install(name: str, tests: bool) -> None:
         [UV, "pip", "install", *target, "--no-deps", *build, "-C", "editable_mode=compat", "-e", ROOT],
         uv,
     )
+    if tests and name == "worker":
+        _add_torch()
     _write(folder, wanted)
+
+
+def _add_torch() -> None:
+    """Add PyTorch to the worker environment where pip, which alone looks at local wheels, has its CPU wheel."""
+    pip: Command = [VENVS / "uv" / "bin" / "python", "-m", "pip", "--python", interpreter("worker")]
+    options: Command = ["install", "--quiet", "--disable-pip-version-check"]
+    with open(os.devnull, "w") as nowhere:
+        if call([*pip, *options, *TORCH], output=nowhere):
+            say(f"worker: pip finds no {TORCH[0]} here, so the tests of PyTorch will skip")
 
 
 def add_notebook() -> None:
@@ -121,7 +136,10 @@ def _wanted(name: str, tests: bool) -> Stamp:
         "project": _digest(*(ROOT / file for file in METADATA)),
         "requirements": _digest(lock_file(name)),
     }
-    return {**stamp, "test": _digest(lock_file(name, tests=True))} if tests else stamp
+    if not tests:
+        return stamp
+    beside = {"beside": " ".join(TORCH)} if name == "worker" else {}
+    return {**stamp, **beside, "test": _digest(lock_file(name, tests=True))}
 
 
 def _is_current(name: str, tests: bool) -> bool:

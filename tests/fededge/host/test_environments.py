@@ -18,6 +18,7 @@ class Machine:
         self.venvs, self.images = folder / ".venvs", folder / "images"
         self.calls: list[list[str]] = []
         self.fail: str | None = None
+        self.status = 0
         for name in NAMES:
             (self.images / name).mkdir(parents=True)
             (self.images / name / "requirements.lock").write_text(f"# {name}")
@@ -35,6 +36,10 @@ class Machine:
             python.parent.mkdir(parents=True)
             python.touch()
 
+    def call(self, command: list[str | Path], extra: object = None, output: object = None) -> int:
+        self.calls.append([str(part) for part in command])
+        return self.status
+
     def synced(self) -> list[list[str]]:
         """Lock files of each `uv pip sync` since the last call, by their folder and name."""
         calls = [call for call in self.calls if "sync" in call]
@@ -48,6 +53,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in (("ROOT", tmp_path), ("VENVS", made.venvs), ("IMAGES", made.images)):
         monkeypatch.setattr(environments, name, value)
     monkeypatch.setattr(environments, "require", made.require)
+    monkeypatch.setattr(environments, "call", made.call)
     monkeypatch.setattr(environments, "interpreter", lambda name: made.venvs / name / "bin" / "python")
     monkeypatch.setattr(
         environments,
@@ -70,6 +76,20 @@ def test_what_is_set_up_for_tests_serves_to_run_and_not_the_other_way_round(mach
     environments.set_up(tests=True)
     assert machine.synced() == [[f"{name}/requirements.lock", f"{name}/test.lock"] for name in NAMES]
     environments.set_up()
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_the_tests_get_pytorch_where_pip_finds_it(
+    machine: Any, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.status = status
+    environments.set_up(tests=True)
+    asked = [call for call in machine.calls if "torch==2.13.0+cpu" in call]
+    assert [call[call.index("--python") + 1] for call in asked] == [str(machine.venvs / "worker/bin/python")]
+    assert ("the tests of PyTorch will skip" in capsys.readouterr().out) == bool(status)
+    machine.calls.clear()
+    environments.set_up(tests=True)
     assert machine.calls == []
 
 
