@@ -17,11 +17,13 @@ class Columns:
     Attributes:
         source: column of the examples that it comes from, int64 [w].
         code: category that it stands for, float32 [w]; -1 where it is a number.
+        log: unit of a number that enters as a logarithm, float32 [w]; 0 where it does not.
         mean: and `std`: what a number is standardized by, float32 [w].
     """
 
     source: np.ndarray
     code: np.ndarray
+    log: np.ndarray
     mean: np.ndarray
     std: np.ndarray
 
@@ -33,7 +35,7 @@ class Columns:
 
 def columns(schema: Schema) -> Columns | None:
     """How examples of `schema` are encoded; None where a model sees them as they are."""
-    source, code, mean, std = [], [], [], []
+    source, code, log, mean, std = [], [], [], [], []
     at = 0
     for feature in schema.features:
         for _ in range(feature.size if feature.categories else 1):
@@ -42,13 +44,14 @@ def columns(schema: Schema) -> Columns | None:
             code += range(count) if feature.categories else [-1] * count
             at += 1 if feature.categories else count
         width = len(source) - len(mean)
+        log += [0.0 if feature.categories else feature.log or 0.0] * width
         standard = None if feature.categories else feature.std
         mean += [feature.mean or 0.0 if standard else 0.0] * width
         std += [standard or 1.0] * width
-    if max(code) < 0 and not any(mean) and set(std) == {1.0}:
+    if max(code) < 0 and not any(log) and not any(mean) and set(std) == {1.0}:
         return None
     return Columns(
-        np.array(source, np.int64), *(np.array(values, np.float32) for values in (code, mean, std))
+        np.array(source, np.int64), *(np.array(values, np.float32) for values in (code, log, mean, std))
     )
 
 
@@ -58,8 +61,15 @@ def encode(schema: Schema, x: np.ndarray) -> np.ndarray:
     if how is None:
         return x
     flat = x.reshape(len(x), -1)[:, how.source]
-    encoded = np.where(how.categories, flat == how.code, (flat - how.mean) / how.std)
+    numbers = (logarithms(flat, how.log) - how.mean) / how.std
+    encoded = np.where(how.categories, flat == how.code, numbers)
     return encoded.astype(np.float32).reshape(len(x), *schema.encoded_shape)
+
+
+def logarithms(x: np.ndarray, log: np.ndarray) -> np.ndarray:
+    """`x` [n, w] as sign(x) ln(1 + |x| / log) where `log` [w] is above 0, else as it is."""
+    unit = np.where(log > 0, log, np.inf)
+    return np.where(log > 0, np.sign(x) * np.log1p(np.abs(x) / unit), x)
 
 
 def targets(schema: Schema, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ class Feature(Part):
         unit: of its numbers, such as C or lx; for people.
         categories: of a column of words; a word is held as its place in this list.
         missing: what stands where nothing was given; None where that is refused. A place in `categories`, if any.
-        mean: numbers enter a model less their mean and by their standard deviation `std`; None leaves them.
+        log: a number x enters a model as sign(x) ln(1 + |x| / log), for numbers of many magnitudes; None leaves it.
+        mean: numbers enter a model (after that) less their mean and by their standard deviation `std`; None leaves them.
     """
 
     name: str = Field(min_length=1, max_length=200)
@@ -30,6 +31,7 @@ class Feature(Part):
     unit: str = Field("", max_length=40)
     categories: list[str] = []
     missing: float | None = None
+    log: Annotated[float, Field(gt=0)] | None = None
     mean: float | None = None
     std: Annotated[float, Field(gt=0)] | None = None
 

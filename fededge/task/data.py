@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from fededge.task.base import Fraction, Part
+from fededge.task.base import Fraction, Part, Positive
 from fededge.task.model import ImportPath
 
 Text = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -46,6 +46,9 @@ class Column(Part):
     kind: Literal["number", "category"] | None = Field(None, description="default: as the data are")
     unit: str = Field("", max_length=40, description="of its numbers, for people")
     categories: list[Word] = Field([], description="its words, in their order; default: those in the data")
+    log: Positive | None = Field(
+        None, description="x enters a model as sign(x) ln(1 + |x| / log), for numbers of many magnitudes"
+    )
     missing: float | str | None = Field(
         None, description="what stands where nothing is given: a number, `mean`, or a word of its own"
     )
@@ -54,6 +57,8 @@ class Column(Part):
     def _consistent(self) -> "Column":
         if self.categories and self.kind == "number":
             raise ValueError(f"column {self.name} is a number with categories: remove one of the two")
+        if self.log and (self.categories or self.kind == "category"):
+            raise ValueError(f"column {self.name} has categories, which have no logarithm: remove log")
         if isinstance(self.missing, str) and self.missing != "mean" and self.kind == "number":
             raise ValueError(f"column {self.name} is a number: missing is a number, or `mean`")
         return self

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fededge.learning.data.labels import word_of
 from fededge.learning.data.table_files import TableFile, numbers
 from fededge.learning.data.table_schema import LONGEST, MOST_WORDS, is_name, is_words
 from fededge.task import Table
@@ -25,6 +26,15 @@ NAMES_OF_OWNERS = (
 )
 IDENTIFIES = 0.95
 """Share of rows with a word of their own from which a column of words names rows."""
+MOST_CODES = 31
+"""Different whole numbers up to which they may be codes, such as days of a month."""
+FEWEST_OF_CODE = 50
+"""Rows that hold the rarest of them."""
+NARROW = 0.3
+"""Half of the numbers lie within this many deviations where they are of many magnitudes; of a bell curve 1.35."""
+SMALL = 0.05
+"""Quantile of their sizes that is the unit of their logarithm."""
+KEPT = 20_000
 FEWEST = 50
 """Rows from which on that is told."""
 
@@ -47,12 +57,32 @@ class Found:
     whole: bool = True
     counting: bool = True
     last: float | None = None
-    new_words: int = 0
+    kept: list[np.ndarray] = field(default_factory=list)
+    rate: float = 1.0
 
     @property
     def is_words(self) -> bool:
         """Whether it holds words."""
         return is_words(self.type_)
+
+    @property
+    def codes(self) -> list[str]:
+        """Names of its numbers, where they are few whole ones, each of them often: they tell apart, and do not count."""
+        few = self.whole and not self.is_words and 2 < len(self.words) <= MOST_CODES
+        often = few and min(self.words.values()) >= FEWEST_OF_CODE
+        return [word_of(value) for value in sorted(self.words)] if often else []
+
+    @property
+    def unit_of_logarithm(self) -> float | None:
+        """A small one of its numbers, where they are of many magnitudes; else None."""
+        if self.is_words or not self.kept or (len(self.words) <= MOST_CODES and self.whole):
+            return None
+        values = np.concatenate(self.kept)
+        low, high = np.quantile(values, [0.25, 0.75])
+        sizes = np.abs(values[values != 0])
+        if not len(sizes) or high - low >= NARROW * values.std():
+            return None
+        return float(f"{np.quantile(sizes, SMALL):.3g}")
 
     def left_out(self, name: str) -> str:
         """Why it is no feature under its name; "" where it is one."""
@@ -126,6 +156,7 @@ def _add(found: Found, column: Any) -> None:
     found.missing += len(values) - len(there)
     if not len(there):
         return
+    _keep(found, there)
     found.low, found.high = min(found.low, float(there.min())), max(found.high, float(there.max()))
     with np.errstate(invalid="ignore"):
         found.whole = found.whole and bool((there == np.floor(there)).all())
@@ -135,6 +166,16 @@ def _add(found: Found, column: Any) -> None:
     if found.whole and len(found.words) <= MOST_WORDS:
         unique, counts = np.unique(there, return_counts=True)
         _count(found, zip(unique.tolist(), counts.tolist(), strict=True))
+
+
+def _keep(found: Found, values: np.ndarray) -> None:
+    """Keep a random part of the numbers, at most 2 KEPT."""
+    rng = np.random.default_rng(found.rows)
+    found.kept.append(values[rng.random(len(values)) < found.rate])
+    if sum(map(len, found.kept)) > 2 * KEPT:
+        joined = np.concatenate(found.kept)
+        found.kept = [joined[rng.random(len(joined)) < 0.5]]
+        found.rate /= 2
 
 
 def _values(column: Any) -> Iterator[tuple[Any, int]]:

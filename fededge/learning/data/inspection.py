@@ -128,7 +128,9 @@ def _rule(name: str, found: Found) -> Column:
     if found.is_words:
         words = sorted(found.words)
         return Column(name=name, categories=words, missing="missing" if found.missing else None)
-    return Column(name=name, missing="mean" if found.missing else None)
+    if found.codes:
+        return Column(name=name, categories=found.codes, missing="missing" if found.missing else None)
+    return Column(name=name, missing="mean" if found.missing else None, log=found.unit_of_logarithm)
 
 
 def _columns(schema: Schema, drawn: Sample, found: dict[str, Found], data: Data) -> list[ColumnFinding]:

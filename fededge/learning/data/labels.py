@@ -84,7 +84,7 @@ class LabelRule:
             values, inverse = np.unique(
                 raw.astype(str) if raw.dtype.kind in WORDS else raw, return_inverse=True
             )
-            raw = np.array([self._place(_word(value)) for value in values.tolist()], np.int64)[
+            raw = np.array([self._place(word_of(value)) for value in values.tolist()], np.int64)[
                 inverse.reshape(-1)
             ]
         elif (
@@ -168,9 +168,11 @@ def _classes(seen: LabelSummary, data: Described, source: str, kind: LabelKind, 
             "number the classes from 0"
         )
     if "U" in seen.kinds or (table and not shape):
-        names = names or [_word(value) for value in sorted(seen.values)]
+        names = names or [word_of(value) for value in sorted(seen.values)]
         places = {name: place for place, name in enumerate(names)}
-        unknown = next((_word(value) for value in sorted(seen.values) if _word(value) not in places), None)
+        unknown = next(
+            (word_of(value) for value in sorted(seen.values) if word_of(value) not in places), None
+        )
         if unknown is not None:
             raise DataError(
                 f"{source}: label {shown(unknown)!r} is none of the {len(names)} classes: correct it, or name all "
@@ -189,7 +191,8 @@ def _classes(seen: LabelSummary, data: Described, source: str, kind: LabelKind, 
     return LabelRule(Label(kind=kind, classes=count, names=names, shape=shape), places, source)
 
 
-def _word(value: str | float) -> str:
+def word_of(value: str | float) -> str:
+    """The name of a class or category that a table holds as `value`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fededge.documents import Feature, Label, Schema
+from fededge.encoding import logarithms
 from fededge.learning.data.writing import pieces
 
 CONSTANT = 1e-6
@@ -71,9 +72,9 @@ def merge(parts: Iterable[Moments], size: int) -> Moments:
     return total
 
 
-def of_client(file: Path, size: int) -> Moments:
-    """What a client tells of its x.npy or y.npy, with `size` numbers of each example."""
-    return merge(map(moments, pieces(file)), size)
+def of_client(file: Path, log: np.ndarray) -> Moments:
+    """What a client tells of its x.npy or y.npy, whose numbers are taken as logarithms where `log` [k] is above 0."""
+    return merge((moments(logarithms(piece, log)) for piece in pieces(file)), len(log))
 
 
 def with_statistics(schema: Schema, folders: Iterable[Path], filled: Iterable[int] = ()) -> Schema:
@@ -87,8 +88,8 @@ def with_statistics(schema: Schema, folders: Iterable[Path], filled: Iterable[in
     folders = list(folders)
     features = schema.features
     if any(standardized(feature) for feature in features):
-        size = math.prod(schema.shape)
-        total = merge((of_client(folder / "x.npy", size) for folder in folders), size)
+        log = np.concatenate([np.full(feature.size, feature.log or 0.0) for feature in features])
+        total = merge((of_client(folder / "x.npy", log) for folder in folders), len(log))
         features = _described(features, total, set(filled))
     return schema.model_copy(update={"features": features, "label": _label(schema.label, folders)})
 
@@ -106,16 +107,21 @@ def _described(features: list[Feature], total: Moments, filled: set[int]) -> lis
             own = total.slice(start, start + feature.size)
             found = {"mean": float(own.mean[0]), "std": float(own.deviation[0])}
             if start in filled:
-                found["missing"] = float(np.float32(own.mean[0]))
+                found["missing"] = float(np.float32(_value(float(own.mean[0]), feature.log)))
             feature = feature.model_copy(update=found)
         described.append(feature)
         start += feature.size
     return described
 
 
+def _value(mean: float, log: float | None) -> float:
+    """The number that enters a model as `mean`."""
+    return mean if log is None else math.copysign(log * math.expm1(abs(mean)), mean)
+
+
 def _label(label: Label, folders: list[Path]) -> Label:
     if label.kind != "number":
         return label
-    size = math.prod(label.shape)
-    total = merge((of_client(folder / "y.npy", size) for folder in folders), size)
+    plain = np.zeros(math.prod(label.shape))
+    total = merge((of_client(folder / "y.npy", plain) for folder in folders), len(plain))
     return label.model_copy(update={"mean": total.mean.tolist(), "std": total.deviation.tolist()})

@@ -124,17 +124,21 @@ def _model(schema: Schema, counted: Survey) -> list[str]:
     if rank == 2:
         return ["model:", "  name: cnn1d  # for series of [steps, channels]; gru is another"]
     hidden = [64, 32] if counted.count < SMALL else [128, 64]
-    return ["model:", "  name: mlp  # a multilayer perceptron", f"  arguments: {{hidden: {hidden}}}"]
+    return [
+        "model:",
+        "  name: mlp  # a multilayer perceptron",
+        f"  arguments: {{hidden: {hidden}, dropout: 0.1}}",
+    ]
 
 
 def _learning(schema: Schema, counted: Survey, clients: int) -> list[str]:
     each = counted.count // clients
-    epochs = 5 if each < SMALL else 2
+    epochs = 3 if each < SMALL else 1
     return [
         "learning:",
         "  engine: simulation  # all clients in one process; federated runs each as a site of its own",
         "  rounds: 20",
-        f"  client: {{optimizer: adam, learning_rate: 0.002, epochs: {epochs}, batch_size: 32}}",
+        f"  client: {{optimizer: adam, learning_rate: 0.001, epochs: {epochs}, batch_size: 32}}",
         f"  cohort: {{size: {min(COHORT, clients)}}}",
         "operation:",
         "  rounds_per_step: 10",

@@ -8,6 +8,7 @@ import numpy as np
 
 from fededge.documents import Feature
 from fededge.errors import DataError, shown
+from fededge.learning.data.labels import word_of
 from fededge.learning.data.table_files import TableFile, numbers
 from fededge.task import Column, Table
 
@@ -151,8 +152,8 @@ def rule_of(name: str, type_: Any, seen: Seen | None, data: Table, where: str) -
                 f"{where}: column {shown(name)!r} is empty in {missing:,} rows: say data.missing: fill, or what stands "
                 "there in data.features (missing)"
             )
-        stand_in = NOTHING if is_words(type_) else "mean"
-    if is_words(type_):
+        stand_in = NOTHING if is_words(type_) or said.categories else "mean"
+    if is_words(type_) or said.categories:
         words = list(said.categories) or sorted(seen.words if seen else ())
         word = None if stand_in is None else str(stand_in)
         if word is not None and word not in words:
@@ -168,7 +169,9 @@ def rule_of(name: str, type_: Any, seen: Seen | None, data: Table, where: str) -
     truth = pa.types.is_boolean(type_) and stand_in is None
     unit = said.unit or ("days" if pa.types.is_temporal(type_) else "")
     value = None if isinstance(stand_in, str) or stand_in is None else float(stand_in)
-    feature = Feature(name=name, dtype="bool" if truth else "float32", shape=[], unit=unit, missing=value)
+    feature = Feature(
+        name=name, dtype="bool" if truth else "float32", shape=[], unit=unit, missing=value, log=said.log
+    )
     return Rule(feature, {}, filled=stand_in == "mean")
 
 
@@ -179,12 +182,19 @@ def encoded(column: Any, rule: Rule, where: str) -> np.ndarray:
         DataError: a word is none of the column's, or a value is missing where no rule says what stands there.
     """
     feature = rule.feature
-    if feature.categories or is_words(column.type):
+    if feature.categories and not is_words(column.type):
+        raw = numbers(column)
+        there = ~np.isnan(raw)
+        different, inverse = np.unique(raw[there], return_inverse=True)
+        places = np.array([_place(word_of(value), rule, where) for value in different.tolist()], np.float64)
+        values = np.full(len(raw), np.nan if feature.missing is None else feature.missing)
+        values[there] = places[inverse.reshape(-1)]
+    elif is_words(column.type):
         found = column if hasattr(column, "indices") else column.dictionary_encode()
-        places = [_place(word, rule, where) for word in found.dictionary.to_pylist()]
-        codes = found.indices.fill_null(len(places)).to_numpy(zero_copy_only=False)
+        words = [_place(word, rule, where) for word in found.dictionary.to_pylist()]
+        codes = found.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)
         stands = np.nan if feature.missing is None else feature.missing
-        values = np.array([*places, stands], np.float64)[codes]
+        values = np.array([*words, stands], np.float64)[codes]
     else:
         values = numbers(column) / (SECONDS_A_DAY if feature.unit == "days" and _is_time(column.type) else 1)
         if feature.missing is not None:

@@ -19,6 +19,7 @@ LONGEST = 1 << 20
 """Bytes of the longest header line."""
 DELIMITERS = ",;\t|"
 VALUE = re.compile(r"In CSV column #(\d+).*?conversion error to (.+?): invalid value '(.*)'", re.DOTALL)
+NUMBER = re.compile(r"0|-?[1-9][0-9]{0,15}|missing")
 COLUMNS = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
@@ -111,13 +112,20 @@ def _types(file: _Csv, data: Table, column: str | None) -> dict[str, Any]:
                 f"{file.path}: column {shown(name)!r} is not text in UTF-8: save it so, or name its encoding "
                 "(data.encoding)"
             )
-        words = name in (data.owner, column) or (rule and (rule.kind == "category" or rule.categories))
+        words = name in (data.owner, column) or (
+            rule and (rule.kind == "category" or not numbered(rule.categories))
+        )
         if words:
             type_ = pa.string()
         elif pa.types.is_integer(type_) or pa.types.is_null(type_) or (rule and rule.kind == "number"):
             type_ = pa.float64()
         types[name] = type_
     return types
+
+
+def numbered(words: Sequence[str]) -> bool:
+    """Whether all words are whole numbers as Python writes them: such a column may hold numbers."""
+    return all(NUMBER.fullmatch(word) for word in words)
 
 
 def _people(type_: str) -> str:

@@ -29,7 +29,7 @@ def opened(path: str, data: Table, owner: str | None = None) -> TableFile:
     twice = [name for name in schema.names if schema.names.count(name) > 1]
     if twice:
         raise DataError(f"{path} names column {shown(twice[0])!r} twice: rename one of them")
-    worded = {each.name for each in data.features if each.kind == "category" or each.categories}
+    worded = {each.name for each in data.features if each.kind == "category"}
     types = {
         name: pa.string() if name in worded else type_
         for name, type_ in zip(schema.names, schema.types, strict=True)

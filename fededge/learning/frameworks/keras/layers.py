@@ -28,7 +28,12 @@ class Encode(tf.keras.layers.Layer):
         flat = tf.reshape(inputs, [-1, width])
         if not np.array_equal(how.source, np.arange(width)):
             flat = tf.gather(flat, how.source, axis=1)
-        encoded = (flat - how.mean) * (1 / how.std)
+        numbers = flat
+        if how.log.any():
+            unit = np.where(how.log > 0, how.log, 1).astype(np.float32)
+            size = tf.math.log(1 + tf.abs(flat) * (1 / unit))
+            numbers = tf.where(how.log > 0, tf.where(flat < 0, -size, size), flat)
+        encoded = (numbers - how.mean) * (1 / how.std)
         if how.categories.any():
             hot = tf.cast(tf.abs(flat - how.code) < 0.5, tf.float32)
             chosen = how.categories.astype(np.float32)
