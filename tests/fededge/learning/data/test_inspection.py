@@ -165,3 +165,17 @@ def test_data_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
     with pytest.raises(DataError, match="no column 'c'"):
         look({"source": "csv", "path": str(tmp_path / "t.csv"), "label": "c"})
+
+
+def test_numbers_of_many_magnitudes_and_codes_get_rules_of_their_own(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    wealth, hours, rooms = np.exp(rng.normal(8, 2, 3000)), rng.normal(40, 5, 3000), rng.poisson(3, 3000)
+    rows = [f"{wealth[n]:.2f},{hours[n]:.2f},{n % 7},{rooms[n]},{rng.random():.3f}" for n in range(3000)]
+    (tmp_path / "t.csv").write_text("\n".join(["wealth,hours,weekday,rooms,target", *rows]))
+    found = look({"source": "csv", "path": str(tmp_path / "t.csv")}, folder=str(tmp_path))
+    (tmp_path / "task.yaml").write_text(found.task)
+    rules = {column.name: column for column in tasks.load(tmp_path / "task.yaml").data.features}  # type: ignore[union-attr]
+    assert rules["weekday"].categories == [str(day) for day in range(7)]
+    assert rules["rooms"].categories == []
+    assert rules["hours"].log is None
+    assert rules["wealth"].log == pytest.approx(np.quantile(wealth, 0.05), rel=0.2)

@@ -9,6 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from fededge.encoding import encode
 from fededge.errors import DataError, FedEdgeError
 
 pytestmark = pytest.mark.environment("worker")
@@ -222,3 +223,29 @@ def test_lists_in_parquet_are_no_features(prepare: Any, tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="column 'a' holds list"):
         prepare({"source": "parquet", "path": str(file), "label": "income"}, partition=IID)
+
+
+def test_whole_numbers_with_categories_are_codes_in_both_formats(prepare: Any, table: Any) -> None:
+    rows = ["floor,level,income", *(f"{n % 4},{n % 3},{'high' if n % 5 else 'low'}" for n in range(120))]
+    floors = {"name": "floor", "categories": ["3", "2", "1", "0"]}
+    done = prepare(table(rows, features=[floors, {"name": "level", "kind": "category"}]), partition=IID)
+    assert [each.categories for each in done.population.example.features] == [
+        ["3", "2", "1", "0"],
+        ["0", "1", "2"],
+    ]
+    with pytest.raises(DataError, match="'3', which is none of its 3 categories"):
+        prepare(table(rows, features=[{"name": "floor", "categories": ["0", "1", "2"]}]), partition=IID)
+
+
+def test_logarithms_are_standardized_and_their_mean_stands_for_nothing(prepare: Any, table: Any) -> None:
+    sizes = [*(10.0 ** (n % 7) * (-1) ** n for n in range(119)), None]
+    rows = ["size,income", *(f"{'' if x is None else x},{n % 2}" for n, x in enumerate(sizes))]
+    done = prepare(table(rows, features=[{"name": "size", "log": 10, "missing": "mean"}]), partition=IID)
+    feature = done.population.example.features[0]
+    train = [done.read(done.clients / client.id / "train")[0] for client in done.population.clients]
+    seen = encode(done.population.example, np.concatenate(train))
+    assert abs(seen.mean()) < 0.05
+    assert seen.std() == pytest.approx(1, abs=0.05)
+    assert encode(done.population.example, np.array([[feature.missing]], np.float32)) == pytest.approx(
+        0, abs=1e-5
+    )
