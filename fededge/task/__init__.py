@@ -4,6 +4,7 @@ A task is a YAML file. `load` reads and validates it; every mistake names its pa
 its line. `json_schema` is what editors use to complete it.
 """
 
+from fededge.task.card import Card
 from fededge.task.data import (
     Column,
     CsvData,
@@ -45,6 +46,7 @@ from fededge.task.steps import ClusterSettings
 
 __all__ = [
     "Autoscale",
+    "Card",
     "ClientOptimizer",
     "ClusterSettings",
     "Cohort",

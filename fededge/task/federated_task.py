@@ -10,6 +10,7 @@ from fededge.errors import TaskError, shown
 from fededge.metrics import OF_CLIENTS
 from fededge.storage import digest
 from fededge.task.base import Name, Part
+from fededge.task.card import Card
 from fededge.task.data import Data, FoldersData, Table
 from fededge.task.delivery import Compare, DeviceClass, Endpoint, Evaluation, Gate, Variant
 from fededge.task.learning import Learning, Privacy
@@ -47,6 +48,7 @@ class FederatedTask(Part):
     ]
     devices: list[DeviceClass] = []
     endpoint: Endpoint | None = None
+    card: Card = Card()
 
     @model_validator(mode="before")
     @classmethod

@@ -178,6 +178,7 @@ def _register(
         register_model(
             task=task,
             run=RUN,
+            population=clients["population"],
             state=state,
             evaluation=evaluation,
             decision=decision,

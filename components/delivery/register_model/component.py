@@ -10,6 +10,7 @@ from components.images import PLATFORM
 def register_model(
     task: str,
     run: str,
+    population: Input[Artifact],
     state: Input[Model],
     evaluation: Input[Metrics],
     decision: Input[Artifact],
@@ -22,11 +23,12 @@ def register_model(
 
     Where the champion is another than the decision was taken against, the decision is taken again first. The
     version gets the alias `candidate`, then `champion` where the decision is `pass`. A retry gives the same
-    version and decision, and moves no alias.
+    version and decision, and moves no alias. A model card is kept with it.
 
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
+        population: whom it learned from, for the model card.
         state: the trained global model.
         evaluation: of the model on held-out examples.
         decision: of the model's gate.
@@ -42,8 +44,8 @@ def register_model(
     from pathlib import Path
 
     from fededge import lineage, storage, weights
-    from fededge.delivery import registration, registry
-    from fededge.documents import Evaluation, GateDecision, Measurement
+    from fededge.delivery import card, registration, registry
+    from fededge.documents import Evaluation, GateDecision, Measurement, Population
     from fededge.learning import state as states
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -51,11 +53,22 @@ def register_model(
     spec = FederatedTask.from_json(task)
     tracked = TrackedRun.join(run, spec)
     with tracked.step("register_model") as step:
-        parents = [state, evaluation, decision, variants, measurements, pyfunc]
+        named = {
+            "population": population,
+            "state": state,
+            "evaluation": evaluation,
+            "decision": decision,
+            "variants": variants,
+            "measurements": measurements,
+            "pyfunc": pyfunc,
+        }
+        parents = list(named.values())
         lineage.verify(*parents)
         kinds = variants.metadata["kinds"]
         trained = states.load(state.path)
         given = GateDecision.read(decision.path)
+        measured = [Measurement.read(Path(measurements.path) / f"{kind}.json") for kind in kinds]
+        reached = Evaluation.read(evaluation.path)
         tracked.keep(Path(pyfunc.path), registry.FOLDER)
         registered, final = registration.register(
             spec,
@@ -66,12 +79,21 @@ def register_model(
                 digest=state.metadata["digest"],
                 weights_digest=weights.digest_of(trained.weights),
                 round=trained.round,
-                evaluation=Evaluation.read(evaluation.path),
+                evaluation=reached,
             ),
             {kind: storage.read(str(Path(variants.path) / kind)) for kind in kinds},
-            [Measurement.read(Path(measurements.path) / f"{kind}.json") for kind in kinds],
+            measured,
             given,
         )
+        facts = card.Facts(
+            population=Population.read(population.path),
+            history=trained.history,
+            evaluation=reached,
+            decision=final,
+            measured=measured,
+            parents={name: each.metadata["digest"] for name, each in named.items()},
+        )
+        card.keep(tracked, spec, registered, facts)
         registered.write(version.path)
         lineage.seal(
             version,

@@ -120,6 +120,7 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
             register_model(
                 task=task,
                 run=run,
+                population=population,
                 state=state,
                 evaluation=evaluation,
                 decision=gate.outputs["decision"],
@@ -163,4 +164,5 @@ def test_a_model_goes_from_its_gate_to_a_registered_version(inputs: dict[str, An
     assert champion.round == 4
     files = Path(TrackedRun.join("run-1", TASK).artifact_uri.removeprefix("file://")) / "model"
     assert (files / "MLmodel").is_file()
+    assert (files / "README.md").read_text().startswith("# tiny, version 1\n")
     assert (files / "artifacts" / "variant.tflite").read_bytes() == (files / "float32.tflite").read_bytes()

@@ -11,9 +11,20 @@ from kfp.dsl import Artifact, Metrics, Model
 from fededge import lineage, storage, weights
 from fededge.delivery import registry
 from fededge.delivery.gates import judge_model
-from fededge.documents import Document, Evaluation, GateDecision, ModelVersion
+from fededge.documents import (
+    ClientCounts,
+    Document,
+    Evaluation,
+    Feature,
+    GateDecision,
+    Label,
+    ModelVersion,
+    Population,
+    Schema,
+)
 from fededge.learning.state import State
 from fededge.task import parse
+from fededge.tracking.connection import connect
 from fededge.tracking.run import TrackedRun
 from tests.registered_models import measured, register_version
 
@@ -42,7 +53,15 @@ def inputs(artifact: Callable[..., Any]) -> dict[str, Any]:
         round=0, score=0.95, loss=0.1, examples=10, samples=0.0, per_class=[], confusion=[]
     )
     state = State(task=TASK.identity, round=0, weights=WEIGHTS, server=[])
+    image = Feature(name="image", dtype="uint8", shape=[28, 28, 1])
+    population = Population(
+        clients=[ClientCounts(id="a", train=8, test=2)],
+        example=Schema(features=[image], label=Label(kind="class", classes=10)),
+        examples=10,
+        simulated=True,
+    )
     return {
+        "population": sealed(artifact(Artifact, "population"), population),
         "state": sealed(artifact(Model, "state"), state.to_bytes(), round=0.0),
         "evaluation": sealed(artifact(Metrics, "evaluation"), evaluation),
         "decision": sealed(
@@ -85,11 +104,25 @@ def test_a_version_document_says_what_a_release_needs(plain: Any, artifact: Any,
         assert storage.read_verified(variant.url, variant.digest) == variant.kind.encode()
     records = TrackedRun.join("run-1", TASK).records()
     assert ModelVersion.from_content(records["version"]) == document
-    assert len(version.metadata["parents"]) == 6
+    assert len(version.metadata["parents"]) == 7
     kept = TrackedRun.join("run-1", TASK).artifact_uri.removeprefix("file://")
     assert (Path(kept) / "model" / "MLmodel").read_bytes() == b"flavors: {}"
     assert (Path(kept) / "model" / "artifacts" / "schema.json").is_file()
     lineage.verify(version)
+
+
+def test_a_card_is_kept_with_the_version_and_describes_it(plain: Any, artifact: Any, inputs: Any) -> None:
+    for attempt in ("first", "again"):
+        plain("delivery/register_model")(TASK.to_json(), "run-1", **inputs, version=artifact(Model, attempt))
+    files = Path(TrackedRun.join("run-1", TASK).artifact_uri.removeprefix("file://")) / "model"
+    text = (files / "README.md").read_text()
+    assert text.startswith("# tiny, version 1\n")
+    assert f"- **From state**: {inputs['state'].metadata['digest']}" in text
+    assert (files / "README.html").read_text().startswith("<!doctype html>")
+    assert connect().get_model_version("tiny", "1").description == text
+    connect().update_model_version("tiny", "1", "by hand")
+    plain("delivery/register_model")(TASK.to_json(), "run-1", **inputs, version=artifact(Model, "later"))
+    assert connect().get_model_version("tiny", "1").description == "by hand"
 
 
 def test_equal_weights_have_equal_digests_whatever_their_state_says(
