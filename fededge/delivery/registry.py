@@ -261,7 +261,9 @@ def state_of(uri: str) -> bytes:
         if named["alias"] in entry.aliases or named["version"] == str(entry.version):
             data = _artifact(entry, f"{FOLDER}/state.safetensors", "a state")
             if storage.digest(data) != entry.tags.get("digest"):
-                raise IntegrityError(f"the state of {uri} was changed since it was registered: start from another")
+                raise IntegrityError(
+                    f"the state of {uri} was changed since it was registered: start from another"
+                )
             return data
     raise ReleaseError(f"{shown(uri)} is not registered at {public_uri()}: see `fededge models`")
 

@@ -42,6 +42,7 @@ from fededge.documents.fleet import (
 from fededge.documents.images import ImageDigests
 from fededge.documents.inspection import Bar, ColumnFinding, Finding, Inspection
 from fededge.documents.learning import (
+    Alone,
     ClassScore,
     ClientScore,
     Evaluation,
@@ -57,6 +58,7 @@ from fededge.documents.learning import (
 from fededge.documents.run import Ending, RunRecord, StepOutcome, StepRecord, Steps
 
 __all__ = [
+    "Alone",
     "Bar",
     "CalibrationRanges",
     "Champion",

@@ -124,6 +124,30 @@ class ClientScore(Part):
     examples: Count
 
 
+class Alone(Document):
+    """What each client reaches without the others: scores on the same held-out examples.
+
+    Attributes:
+        metric: of the scores.
+        clients: each with the number of held-out examples.
+    """
+
+    KIND: ClassVar = "alone"
+
+    metric: str
+    clients: list[ClientScore] = Field(min_length=1)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the scores."""
+        return sum(client.score for client in self.clients) / len(self.clients)
+
+    @property
+    def best(self) -> float:
+        """The highest of the scores."""
+        return max(client.score for client in self.clients)
+
+
 class Pass(Part):
     """Scores on held-out examples after one pass of centralized training."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fededge import examples
-from fededge.documents import Evaluation, Pass, Population
+from fededge.documents import Alone, ClientScore, Evaluation, Pass, Population
 from fededge.errors import DataError
 from fededge.learning.evaluation import evaluate
 from fededge.learning.frameworks import open_client
@@ -61,7 +61,7 @@ def train(
     """
     if not population.simulated:
         raise DataError(
-            "clients' examples may be pooled only where the population is simulated: remove compare.centralized"
+            "clients' examples may be pooled only where the population is simulated: remove compare"
         )
     everybody = [client.id for client in population.clients]
     share = 1.0 if names else min(learning.cohort.size, len(everybody)) / len(everybody)
@@ -91,6 +91,30 @@ def train(
             passes.append(Pass(round=number, score=result.score, loss=result.loss))
             on_pass(result)
     return result.model_copy(update={"passes": passes})
+
+
+def train_each(
+    model: ModelSpec,
+    learning: Learning,
+    seed: int,
+    population: Population,
+    clients: Path,
+    test: Path,
+    on_client: Callable[[ClientScore], None],
+) -> Alone:
+    """Train at each client on its own examples alone, and score each model on held-out ones; arguments as for `train`.
+
+    Raises:
+        DataError: the population is not simulated.
+    """
+    found: list[ClientScore] = []
+    for client in population.clients:
+        result = train(model, learning, seed, population, clients, test, lambda _: None, names=[client.id])
+        found.append(
+            ClientScore(id=client.id, score=result.score, loss=result.loss, examples=result.examples)
+        )
+        on_client(found[-1])
+    return Alone(metric=result.metric, clients=found)
 
 
 class _Pool:

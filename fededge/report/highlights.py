@@ -18,7 +18,7 @@ class Highlight:
 
 
 def highlights(report: Report) -> list[Highlight]:
-    """Score, gap to centralized training, rounds, variants, devices and time."""
+    """Score, gap to centralized training, clients alone, rounds, variants, devices and time."""
     facts, final, found = report.facts, report.evaluation, []
     if final:
         note = f"held out, {count(final.examples)} examples"
@@ -36,6 +36,11 @@ def highlights(report: Report) -> list[Highlight]:
                 f"{side} centralized training",
             )
         )
+    if facts.alone:
+        note = (
+            f"mean of {count(len(facts.alone.clients))}, best {score(facts.alone.best, facts.alone.metric)}"
+        )
+        found.append(Highlight("Alone", score(facts.alone.mean, facts.alone.metric), note))
     if facts.rounds:
         failed = sum(len(record.failed) for record in facts.rounds)
         note = f"of {report.task.learning.rounds}"

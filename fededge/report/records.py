@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fededge import settings
 from fededge.documents import (
+    Alone,
     DeviceReport,
     DeviceReports,
     Document,
@@ -32,6 +33,7 @@ from fededge.errors import DocumentError, StorageError
 KINDS: dict[str, type[Document]] = {
     "data": Population,
     "centralized": Evaluation,
+    "alone": Alone,
     "gate": GateDecision,
     "version": ModelVersion,
     "endpoint": Endpoint,
@@ -61,6 +63,7 @@ class Facts:
         rounds: in order; a round that two steps recorded counts once, as the later step recorded it.
         evaluations: of the global model, by round.
         centralized: the comparison with centralized training, where the task asks for it.
+        alone: what each client reached without the others, where the task asks for it.
         gate: the decision on the trained model.
         variants: what each variant was measured at.
         version: the model version that this run registered.
@@ -76,6 +79,7 @@ class Facts:
     rounds: list[RoundRecord] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     centralized: Evaluation | None = None
+    alone: Alone | None = None
     gate: GateDecision | None = None
     variants: list[Measurement] = field(default_factory=list)
     version: ModelVersion | None = None
@@ -139,6 +143,7 @@ def read(
         rounds=[rounds[number] for number in sorted(rounds)],
         evaluations=sorted(each(Evaluation, "evaluation-"), key=lambda evaluation: evaluation.round),
         centralized=one(Evaluation, "centralized"),
+        alone=one(Alone),
         gate=one(GateDecision),
         variants=each(Measurement),
         version=one(ModelVersion),

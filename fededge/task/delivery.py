@@ -31,6 +31,7 @@ class Compare(Part):
     centralized: bool = Field(
         False, description="train on all clients' examples together, too; only in a simulated population"
     )
+    alone: bool = Field(False, description="train at each client alone, too; only in a simulated population")
 
 
 class Evaluation(Part):

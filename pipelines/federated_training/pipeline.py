@@ -2,14 +2,14 @@
 
     prepare_data -> initialize_model, select_cohort
       -> [ run_rounds -> evaluate_model ] x ceil(rounds / rounds_per_step)
-    where the task compares: prepare_data -> train_centralized
+    where the task compares: prepare_data -> train_centralized, train_alone
       -> gate_model
       -> build_variants -> measure_variants
       -> register_model (candidate; champion if the gate passes)
       -> if it passes: deploy_endpoint -> check_endpoint -> release_variants
     whatever happens: write_report
 
-Clients' examples go to run_rounds, evaluate_model and train_centralized alone.
+Clients' examples go to run_rounds, evaluate_model, train_centralized and train_alone only.
 
 Kubeflow Pipelines has no loop that carries state, so the chunks of rounds are unrolled when the
 pipeline is compiled: it is compiled for one task, and its first step refuses any other. A model that fails
@@ -40,6 +40,7 @@ from components.learning.evaluate_model.component import evaluate_model
 from components.learning.initialize_model.component import initialize_model
 from components.learning.prepare_data.component import prepare_data
 from components.learning.run_rounds.component import run_rounds
+from components.learning.train_alone.component import train_alone
 from components.learning.train_centralized.component import train_centralized
 from fededge import storage
 from fededge.delivery.gates import NOT_COMPARED
@@ -115,6 +116,8 @@ def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     compared: Any = NOT_COMPARED
     if spec.compare.centralized:
         compared = _step(train_centralized(task=task, run=RUN, **clients), images.WORKER).outputs["Output"]
+    if spec.compare.alone:
+        _step(train_alone(task=task, run=RUN, **clients), images.WORKER)
     gate = _step(
         gate_model(task=task, run=RUN, evaluation=evaluated["evaluation"], state=state, centralized=compared),
         images.PLATFORM,
