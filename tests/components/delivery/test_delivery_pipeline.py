@@ -15,6 +15,7 @@ from components.delivery.measure_variants.component import measure_variants
 from components.delivery.register_model.component import register_model
 from fededge import examples, lineage, settings, storage
 from fededge.delivery import registry
+from fededge.delivery.gates import NOT_COMPARED
 from fededge.documents import (
     CalibrationRanges,
     Evaluation,
@@ -110,7 +111,7 @@ def compiled(inputs: dict[str, Any], file: Path) -> Path:
         population, state, test, ranges, evaluation = map(
             given, ("population", "state", "test", "ranges", "evaluation")
         )
-        gate = gate_model(task=task, run=run, evaluation=evaluation, state=state, centralized=-1.0)
+        gate = gate_model(task=task, run=run, evaluation=evaluation, state=state, centralized=NOT_COMPARED)
         with dsl.If(gate.outputs["Output"] == "pass"):
             built = build_variants(task=task, run=run, population=population, state=state, ranges=ranges)
             variants = built.outputs["variants"]
