@@ -35,7 +35,11 @@ class Columns:
 
 def columns(schema: Schema) -> Columns | None:
     """How examples of `schema` are encoded; None where a model sees them as they are."""
-    source, code, log, mean, std = [], [], [], [], []
+    source: list[int] = []
+    code: list[float] = []
+    log: list[bool] = []
+    mean: list[float] = []
+    std: list[float] = []
     at = 0
     for feature in schema.features:
         for _ in range(feature.size if feature.categories else 1):

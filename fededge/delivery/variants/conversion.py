@@ -60,7 +60,7 @@ def build(model: tf.keras.Model, kind: str, ranges: CalibrationRanges | None = N
             "Remove this kind from the task's variants"
         )
     converter = tf.lite.TFLiteConverter.from_keras_model(
-        _with_ranges(model, ranges) if kind == CALIBRATED else model
+        _with_ranges(model, ranges) if kind == CALIBRATED and ranges else model
     )
     if kind != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

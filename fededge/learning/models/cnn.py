@@ -12,7 +12,7 @@ from fededge.learning.models.shapes import images, outputs
 layers = tf.keras.layers
 
 
-class PooledConvolution(layers.Conv2D):
+class PooledConvolution(tf.keras.layers.Conv2D):
     """Conv2D and a 2x2 max pool, where in training bias and activation (a rising one) come after the pool.
 
     That gives the values and gradients of the usual order, and bias and activation take a quarter of the

@@ -15,7 +15,7 @@ layers = tf.keras.layers
 EPSILON = 1e-3
 
 
-class GroupNormalization(layers.Layer):
+class GroupNormalization(tf.keras.layers.Layer):
     """Group normalization of [b, h, w, c] by operations that LiteRT executes for any batch size.
 
     Args:

@@ -14,7 +14,7 @@ from fededge.learning.models.shapes import outputs
 layers = tf.keras.layers
 
 
-class Positions(layers.Layer):
+class Positions(tf.keras.layers.Layer):
     """Adds to each step of [b, steps, width] a learned vector of its place."""
 
     def build(self, shape: tf.TensorShape) -> None:
@@ -28,7 +28,7 @@ class Positions(layers.Layer):
         return inputs + self.places
 
 
-class Tokens(layers.Layer):
+class Tokens(tf.keras.layers.Layer):
     """Tokens as float32 [b, steps] to whole numbers within the vocabulary."""
 
     def __init__(self, vocabulary: int, **options: object) -> None:

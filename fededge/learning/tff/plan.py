@@ -125,6 +125,7 @@ class PlanModule(tf.Module):
 
         def extremes(weights: Tensors, folder: tf.Tensor) -> dict[str, Any]:
             assign(weights)
+            assert probe is not None
             width = len(self.activations)
             smallest, largest = tf.zeros([0, width]), tf.zeros([0, width])
             for batch in batches.evaluation_batches(schema, folder):

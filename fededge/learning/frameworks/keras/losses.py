@@ -83,12 +83,13 @@ def loss_of(model: Model, schema: Schema) -> Loss:
             f"model.loss {model.loss} is no loss of Keras: name one, such as huber or mean_absolute_error, or a function "
             "as module:function"
         ) from error
+    sparse = model.loss.startswith("sparse")
     function = named.call if isinstance(named, tf.keras.losses.Loss) else named
 
     def each(wanted: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
         if kind in ("class", "sequence"):
             raw = tf.nn.softmax(raw)
-            wanted = wanted if model.loss.startswith("sparse") else tf.one_hot(wanted, schema.label.classes)
+            wanted = wanted if sparse else tf.one_hot(wanted, schema.label.classes)
         elif kind == "multi-label":
             raw = tf.nn.sigmoid(raw)
         else:
