@@ -37,7 +37,7 @@ def columns(schema: Schema) -> Columns | None:
     """How examples of `schema` are encoded; None where a model sees them as they are."""
     source: list[int] = []
     code: list[float] = []
-    log: list[bool] = []
+    log: list[float] = []
     mean: list[float] = []
     std: list[float] = []
     at = 0

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fededge import documents
@@ -41,7 +41,11 @@ def refused_or_read(kind: type[Document], data: bytes) -> None:
 @given(written)
 def test_what_the_schema_allows_is_read_as_it_is_written(document: tuple[type[Document], Any]) -> None:
     kind, content = document
-    read = kind.from_bytes(json.dumps(content).encode())
+    try:
+        read = kind.from_bytes(json.dumps(content).encode())
+    except DocumentError as refused:
+        assume("Value error" not in str(refused))  # a rule between fields, of which JSON Schema knows nothing
+        raise
     assert kind.from_bytes(read.to_bytes()) == read
 
 
