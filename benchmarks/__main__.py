@@ -9,7 +9,13 @@ import sys
 from fededge.host.environments import set_up
 from fededge.host.layout import ROOT, interpreter, say
 
-BENCHMARKS = (("worker", "rounds"), ("platform", "pipeline"), ("platform", "tasks"), ("serving", "serving"))
+BENCHMARKS = (
+    ("worker", "rounds"),
+    ("worker", "frameworks"),
+    ("platform", "pipeline"),
+    ("platform", "tasks"),
+    ("serving", "serving"),
+)
 
 
 def main() -> None:
