@@ -64,10 +64,14 @@ def encode(schema: Schema, x: np.ndarray) -> np.ndarray:
     how = columns(schema)
     if how is None:
         return x
-    flat = x.reshape(len(x), -1)[:, how.source]
-    numbers = (logarithms(flat, how.log) - how.mean) / how.std
-    encoded = np.where(how.categories, flat == how.code, numbers)
-    return encoded.astype(np.float32).reshape(len(x), *schema.encoded_shape)
+    flat = x.reshape(len(x), -1)
+    if not np.array_equal(how.source, np.arange(flat.shape[1])):
+        flat = flat[:, how.source]
+    numbers = logarithms(flat, how.log) if how.log.any() else flat
+    encoded = (numbers - how.mean) / how.std
+    if how.categories.any():
+        encoded = np.where(how.categories, flat == how.code, encoded)
+    return encoded.astype(np.float32, copy=False).reshape(len(x), *schema.encoded_shape)
 
 
 def logarithms(x: np.ndarray, log: np.ndarray) -> np.ndarray:
