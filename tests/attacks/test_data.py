@@ -1,4 +1,4 @@
-"""Data files (.npz) of an enemy: read, or refused by name in one line."""
+"""Data files of an enemy: read, or refused by name in one line."""
 
 import io
 import struct
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ from fededge.errors import DataError
 from fededge.learning.data.source import Batch
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.survey import checked
-from fededge.task import FileData
+from fededge.task import CsvData, Data, FileData, ParquetData
 from tests.attacks.hostile import CASES, mutants, read_or_refused
 
 pytestmark = pytest.mark.environment("worker")
@@ -67,7 +69,7 @@ DTYPES = [
 SHAPES = ["(6,)", "(-1,)", "(1000000000000,)", "(999999999999999999999999,)", "(0, 28, 28)", "()", "5"]
 
 
-def read_all(data: FileData) -> list[Batch]:
+def read_all(data: Data) -> list[Batch]:
     return list(checked(open_source(data, 0)))
 
 
@@ -121,3 +123,38 @@ def test_names_with_control_characters_are_shown_escaped(tmp_path: Path) -> None
 def test_what_once_did_harm_is_refused_by_name(tmp_path: Path, name: str) -> None:
     path = CASES / "data" / name
     assert read_or_refused(lambda: read_all(FileData(source="npz", path=str(path)))) is None
+
+
+CSV = b"age,color,when,label\n" + b"".join(
+    b"%d,%s,2026-01-0%d,%s\n" % (n, (b"red", b'"a,b"')[n % 2], 1 + n % 9, (b"x", b"y")[n % 2])
+    for n in range(20)
+)
+
+
+def parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    table = pa.table({"age": range(20), "color": ["red", "blue"] * 10, "label": ["x", "y"] * 10})
+    pyarrow.parquet.write_table(table, sink)
+    return sink.getvalue().to_pybytes()
+
+
+@FEW
+@given(mutants([CSV, CSV.replace(b",", b";"), CSV.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + CSV]))
+def test_changed_csv_files_are_read_or_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(data)
+    for batch in (
+        read_or_refused(lambda: read_all(CsvData(source="csv", path=str(path), label="label"))) or ()
+    ):
+        assert np.isfinite(batch.x).all()
+
+
+@FEW
+@given(mutants([parquet()]))
+def test_changed_parquet_files_are_read_or_refused_by_name(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "data.parquet"
+    path.write_bytes(data)
+    for batch in (
+        read_or_refused(lambda: read_all(ParquetData(source="parquet", path=str(path), label="label"))) or ()
+    ):
+        assert np.isfinite(batch.x).all()

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fededge.errors import DataError, shown
+
 
 @dataclass(frozen=True)
 class TableFile:
@@ -22,6 +24,25 @@ class TableFile:
     types: dict[str, Any]
     rows: Callable[[Sequence[str]], Iterator[Any]]
     owner: str | None = None
+
+
+def header(schema: Any, path: str) -> dict[str, Any]:
+    """Names and Arrow types of a file's columns.
+
+    Raises:
+        DataError: two columns have one name, or one has a name that is no text.
+    """
+    try:
+        names = list(schema.names)
+    except UnicodeError as error:
+        raise DataError(
+            f"{path}: the names of the columns are not text in UTF-8: save the file as UTF-8, or name its encoding "
+            "(data.encoding)"
+        ) from error
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} names column {shown(twice[0])!r} twice: rename one of them")
+    return dict(zip(names, schema.types, strict=True))
 
 
 def numbers(column: Any) -> np.ndarray:

@@ -1,7 +1,5 @@
 """CSV files, streamed by Arrow."""
 
-import codecs
-import csv
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 from fededge import storage
 from fededge.errors import DataError, StorageError, shown
 from fededge.learning.data.source import Source
-from fededge.learning.data.table_files import TableFile
+from fededge.learning.data.table_files import TableFile, header
 from fededge.learning.data.tables import from_tables
 from fededge.task import CsvData, Table
 
@@ -20,6 +18,7 @@ LONGEST = 1 << 20
 DELIMITERS = ",;\t|"
 VALUE = re.compile(r"In CSV column #(\d+).*?conversion error to (.+?): invalid value '(.*)'", re.DOTALL)
 NUMBER = re.compile(r"0|-?[1-9][0-9]{0,15}|missing")
+QUOTED = re.compile(r'"[^"]*"?')
 COLUMNS = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
@@ -37,7 +36,7 @@ def opened(path: str, data: Table, column: str | None, owner: str | None = None)
     """The CSV file at `path`, with the types that its first rows and the task tell."""
     encoding = data.encoding if isinstance(data, CsvData) else "utf-8"
     try:
-        codecs.lookup(encoding)
+        b"".decode(encoding)
     except LookupError as error:
         raise DataError(
             f"data.encoding {shown(encoding)} is none that Python knows: use utf-8 or latin-1"
@@ -99,13 +98,10 @@ class _Csv:
 def _types(file: _Csv, data: Table, column: str | None) -> dict[str, Any]:
     import pyarrow as pa
 
-    schema = next(file.rows(None))
-    twice = [name for name in schema.names if schema.names.count(name) > 1]
-    if twice:
-        raise DataError(f"{file.path} names column {shown(twice[0])!r} twice: rename one of them")
+    found = header(next(file.rows(None)), file.path)
     said = {each.name: each for each in data.features}
     types = {}
-    for name, type_ in zip(schema.names, schema.types, strict=True):
+    for name, type_ in found.items():
         rule = said.get(name)
         if pa.types.is_binary(type_):
             raise DataError(
@@ -152,6 +148,5 @@ def _delimiter(path: str, encoding: str) -> str:
         line = file.readline(LONGEST)
     if not line.strip():
         raise DataError(f"{path} is empty: give a header line and rows")
-    header = line.decode(encoding, errors="replace").rstrip("\r\n")
-    found = {each: len(next(csv.reader([header], delimiter=each), [])) for each in DELIMITERS}
-    return max(found, key=lambda each: found[each])
+    header = QUOTED.sub("", line.decode(encoding, errors="replace"))
+    return max(DELIMITERS, key=header.count)

@@ -6,7 +6,7 @@ from typing import Any
 from fededge import storage
 from fededge.errors import DataError, StorageError, shown
 from fededge.learning.data.source import ROWS, Source
-from fededge.learning.data.table_files import TableFile
+from fededge.learning.data.table_files import TableFile, header
 from fededge.learning.data.tables import from_tables
 from fededge.task import ParquetData, Table
 
@@ -25,15 +25,9 @@ def opened(path: str, data: Table, owner: str | None = None) -> TableFile:
     """The Parquet file at `path`."""
     import pyarrow as pa
 
-    schema = next(_batches(path, None))
-    twice = [name for name in schema.names if schema.names.count(name) > 1]
-    if twice:
-        raise DataError(f"{path} names column {shown(twice[0])!r} twice: rename one of them")
+    found = header(next(_batches(path, None)), path)
     worded = {each.name for each in data.features if each.kind == "category"}
-    types = {
-        name: pa.string() if name in worded else type_
-        for name, type_ in zip(schema.names, schema.types, strict=True)
-    }
+    types = {name: pa.string() if name in worded else type_ for name, type_ in found.items()}
 
     def rows(columns: Sequence[str]) -> Iterator[Any]:
         for batch in _batches(path, columns):
