@@ -1,5 +1,6 @@
 """CSV files, streamed by Arrow."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -36,7 +37,7 @@ def opened(path: str, data: Table, column: str | None, owner: str | None = None)
     """The CSV file at `path`, with the types that its first rows and the task tell."""
     encoding = data.encoding if isinstance(data, CsvData) else "utf-8"
     try:
-        b"".decode(encoding)
+        io.TextIOWrapper(io.BytesIO(), encoding)
     except LookupError as error:
         raise DataError(
             f"data.encoding {shown(encoding)} is none that Python knows: use utf-8 or latin-1"

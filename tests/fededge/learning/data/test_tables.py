@@ -190,8 +190,9 @@ def test_another_encoding_is_read_where_it_is_named(prepare: Any, tmp_path: Path
     text = "\n".join(ROWS).replace("blue", "grün").encode("latin-1")
     color = prepare(csv(tmp_path, text, encoding="latin-1"), partition=IID).population.example.features[1]
     assert color.categories == ["grün", "red"]
-    with pytest.raises(DataError, match="none that Python knows"):
-        prepare(csv(tmp_path, text, encoding="klingon"), partition=IID)
+    for unknown in ("klingon", "hex"):
+        with pytest.raises(DataError, match="none that Python knows"):
+            prepare(csv(tmp_path, text, encoding=unknown), partition=IID)
 
 
 def test_whole_numbers_that_turn_out_to_be_fractions_are_numbers(prepare: Any, tmp_path: Path) -> None:
