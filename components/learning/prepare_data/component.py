@@ -26,7 +26,7 @@ def prepare_data(
         run: id of the pipeline run.
         population: the clients and how many examples they hold, never the examples.
         data: a folder for each simulated client: for run_rounds, evaluate_model and train_centralized alone.
-        test: held-out examples, x.npy and y.npy, that no client sees.
+        test: held-out examples that no client sees; in `validation` those that the task keeps beside them.
     """
     from pathlib import Path
 
