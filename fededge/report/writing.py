@@ -15,6 +15,7 @@ from fededge.documents import Ending
 from fededge.errors import ReportError, TrackingError
 from fededge.report.content import Report, report_of
 from fededge.report.page import render
+from fededge.report.plots import plots
 from fededge.report.records import device_reports, read
 from fededge.task import FederatedTask
 from fededge.tracking.run import ENDING, TrackedRun
@@ -126,4 +127,6 @@ def _write(report: Report, tracked: TrackedRun, path: str | Path) -> None:
     storage.write(str(path), page)
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "report.html").write_bytes(page)
+        for name, image in plots(report).items():
+            (Path(folder) / name).write_bytes(image)
         tracked.keep(Path(folder), "report")

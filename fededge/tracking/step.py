@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fededge.documents import Document, Evaluation, GateDecision, Measurement, RoundRecord
+from fededge.documents import Document, Evaluation, GateDecision, Measurement, Population, RoundRecord
 from fededge.metrics import OF_CLIENTS
 from fededge.tracking.connection import translated
+from fededge.tracking.dataset import dataset_input
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -53,6 +54,11 @@ class Step:
             with translated("tag a run of"):
                 self._client.set_tag(self._run_id, METRIC, name)
             self._metric = name
+
+    def dataset(self, population: Population, source: str) -> None:
+        """Log what the run learns from as MLflow's data set `source`: schema, counts and digest."""
+        with translated("log a data set to"):
+            self._client.log_inputs(self._run_id, datasets=[dataset_input(population, source)])
 
     def round(self, record: RoundRecord, metric: str) -> None:
         """Log a round, whose scores are in `metric`, at the time when it was committed."""

@@ -46,3 +46,4 @@ def prepare_data(
         clients.write(population.path)
         lineage.seal(population, parents=[data, test])
         step.record("data", clients)
+        step.dataset(clients, spec.data.source)
