@@ -4,6 +4,7 @@ import io
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -44,7 +45,7 @@ def confusion_image(counts: np.ndarray, names: list[str]) -> bytes:
     """An SVG image of counts [true class, predicted class], each row shaded by its shares."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.0 + 0.45 * len(names)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "fededge", "text.parse_math": False}
+    style: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "fededge", "text.parse_math": False}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(side, side), layout="constrained")
         axes = figure.add_subplot(aspect="equal", xlabel="predicted", ylabel="true")

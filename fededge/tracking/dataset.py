@@ -1,6 +1,7 @@
 """What a run learned from, as MLflow's data set: its schema, its counts and its digest, and no example."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fededge import storage
@@ -41,14 +42,19 @@ def dataset_input(population: Population, source: str) -> "DatasetInput":
 
 
 def _columns(schema: Schema) -> list[dict[str, object]]:
-    columns: list[dict[str, object]] = []
-    for feature in schema.features[:MOST]:
-        kind: object = "string" if feature.categories else TYPES[feature.dtype]
-        typed = {"type": "array", "items": {"type": kind}} if feature.shape else {"type": kind}
-        columns.append({"name": feature.name, **typed, "required": feature.missing is None})
+    """Features and label as MLflow's column specifications."""
+    columns = [
+        _column(f.name, "string" if f.categories else TYPES[f.dtype], f.shape, f.missing is None)
+        for f in schema.features[:MOST]
+    ]
     label = schema.label
     if label.kind != "none":
-        kind = "string" if label.names and label.kind in ("class", "sequence") else TYPES[label.dtype]
-        typed = {"type": "array", "items": {"type": kind}} if label.stored_shape else {"type": kind}
-        columns.append({"name": label.name or "label", **typed, "required": True})
+        named = label.names and label.kind in ("class", "sequence")
+        kind = "string" if named else TYPES[label.dtype]
+        columns.append(_column(label.name or "label", kind, label.stored_shape, True))
     return columns
+
+
+def _column(name: str, kind: str, shape: Sequence[int], required: bool) -> dict[str, object]:
+    typed = {"type": "array", "items": {"type": kind}} if shape else {"type": kind}
+    return {"name": name, **typed, "required": required}

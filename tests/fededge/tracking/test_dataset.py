@@ -36,7 +36,7 @@ def logged(task: FederatedTask, population: Population) -> list[Any]:
     with tracked.step("prepare_data") as step:
         step.dataset(population, "csv")
         step.dataset(population, "csv")
-    inputs = connect().get_run(tracked.run_id).inputs
+    inputs: Any = connect().get_run(tracked.run_id).inputs
     return list(inputs.dataset_inputs)
 
 
