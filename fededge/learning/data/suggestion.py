@@ -133,7 +133,7 @@ def _model(schema: Schema, counted: Survey) -> list[str]:
 
 def _learning(schema: Schema, counted: Survey, clients: int) -> list[str]:
     each = counted.count // clients
-    epochs = 3 if each < SMALL else 1
+    epochs = 3 if each < SMALL else 2
     return [
         "learning:",
         "  engine: simulation  # all clients in one process; federated runs each as a site of its own",
