@@ -57,6 +57,7 @@ def learned(task: FederatedTask, done: Any, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["number", "class"])
 def test_it_comes_within_a_tenth_of_gradient_boosting(prepare: Any, tmp_path: Path, kind: str) -> None:
     table(tmp_path / "t.csv", kind)
