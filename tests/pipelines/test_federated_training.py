@@ -209,6 +209,15 @@ def test_every_step_is_configured_by_secrets_and_two_hold_a_key(documents: list[
         assert mounts == keys.get(name.removeprefix("exec-").rstrip("-0123456789"), []), name
 
 
+def test_steps_that_import_a_tasks_own_code_get_the_public_key_and_no_other_step(tmp_path: Path) -> None:
+    own = {"factory": "a:b", "code": "sha256:" + "0" * 64}
+    spec, platform = compiled(task(model=own), tmp_path)
+    for name, executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
+        mounts = [volume["configMapName"] for volume in executor.get("configMapAsVolume", [])]
+        image = spec["deploymentSpec"]["executors"][name]["container"]["image"]
+        assert mounts == (["fededge-release-key"] if "worker" in image else []), name
+
+
 def test_a_task_without_endpoint_or_devices_has_no_steps_for_them(tmp_path: Path) -> None:
     spec = compiled(task(endpoint=None, devices=[]), tmp_path)[0]
     body = dag(spec, "exit-handler")

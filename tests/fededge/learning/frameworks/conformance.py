@@ -21,7 +21,7 @@ IDENTITY = "sha256:" + "0" * 64
 TRAIN, TEST = 21, 13
 FEATURES = [
     Feature(name="warmth", dtype="float32", shape=[], mean=20.0, std=4.0),
-    Feature(name="light", dtype="float32", shape=[]),
+    Feature(name="light", dtype="float32", shape=[], log=0.5),
     Feature(name="room", dtype="float32", shape=[], categories=["attic", "cellar", "hall"]),
 ]
 LABELS = {
