@@ -101,13 +101,17 @@ def model_card(task: FederatedTask, version: ModelVersion, facts: Facts) -> list
 
 def _details(task: FederatedTask, version: ModelVersion, facts: Facts) -> Section:
     learning, schema = task.learning, facts.population.example
+    more = f" and {len(schema.features) - FEW} more" if len(schema.features) > FEW else ""
     return Section(
         "Model details",
         facts=[
             ("Authors", ", ".join(task.card.authors) or "not stated"),
             ("License", task.card.license or "not stated"),
             ("Model", f"{task.model.shown}, {task.model.framework}"),
-            ("Takes", f"{list(schema.shape)} numbers of {len(schema.features)} features"),
+            (
+                "Takes",
+                f"{', '.join(each.name for each in schema.features[:FEW])}{more}, as {list(schema.shape)}",
+            ),
             ("Predicts", _label(facts)),
             ("Rounds", str(version.round)),
             ("Cohort", f"{learning.cohort.size} clients a round, selected by {learning.cohort.policy}"),
@@ -262,7 +266,7 @@ def _caveats(task: FederatedTask, facts: Facts) -> Section:
     if unheard := len({client.id for client in population.clients} - reported):
         notes.append(f"{unheard} of {len(population.clients)} clients had no update that counts.")
     if found.failed:
-        notes.append(f"{len(found.failed)} clients could not test it; how it does there is not known.")
+        notes.append(f"It could not be tested at {len(found.failed)} of the clients.")
     rare = [each.label for each in found.per_class if each.examples < FEW]
     if rare:
         notes.append(f"Fewer than {FEW} held-out examples, so hardly tested: {', '.join(rare[:ROWS])}.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REQUIREMENTS = ("mlflow==3.17.2", "ai-edge-litert==2.3.0", "numpy==2.4.6", "pandas==3.1.1")
 """What the code needs; the versions that this FedEdge's own environments have."""
 PREFERENCE = ("float32", "float16", "dynamic-int8", "int8")
-"""Of these kinds of variant, the first that was built answers."""
+"""Of these kinds of variant, the first that was built answers; where none was, the task's first."""
 CODE = Path(__file__).with_name("answering.py")
 EXAMPLES = 2
 
@@ -47,7 +47,7 @@ def save(folder: Path, schema: Schema, variants: Path, kinds: Sequence[str], nam
         os.environ.setdefault(variable, value)
     from mlflow import pyfunc
 
-    kind = min(kinds, key=PREFERENCE.index)
+    kind = next((kind for kind in PREFERENCE if kind in kinds), kinds[0])
     data = storage.read(str(variants / kind))
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "model"

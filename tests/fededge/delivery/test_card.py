@@ -104,6 +104,7 @@ def test_tells_people_what_the_run_knows(facts: Any) -> None:
     for line in (
         "- **Authors**: Ann, Bob",
         "- **License**: CC-BY-4.0",
+        "- **Takes**: age, job, as \\[2\\]",
         "Calls at noon.",
         "- Not for credit.",
         "| roc\\_auc | 0.95 |",
@@ -115,7 +116,7 @@ def test_tells_people_what_the_run_knows(facts: Any) -> None:
         "- **Spread (standard deviation)**: 0.175",
         "- **Training examples a client**: 10 to 30, median 20",
         "- 1 of 3 clients had no update that counts.",
-        "- 1 clients could not test it; how it does there is not known.",
+        "- It could not be tested at 1 of the clients.",
         "- Fewer than 10 held-out examples, so hardly tested: leaves.",
         f"- **From state**: {DIGEST}",
     ):
