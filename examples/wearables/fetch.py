@@ -4,7 +4,6 @@ python3.11 examples/wearables/fetch.py
 """
 
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
