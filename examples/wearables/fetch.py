@@ -1,6 +1,6 @@
 """Write basic_motions.npz beside this file: movements that a watch measured, out of aeon's wheel, which is not installed.
 
-python3.11 examples/wearables/fetch.py
+.venvs/worker/bin/python examples/wearables/fetch.py
 """
 
 import subprocess
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from fededge.host.layout import VENVS
+
 PACKAGE = "aeon==1.6.0"
 FOLDER = "aeon/datasets/data/BasicMotions/"
 
 
 def main() -> None:
-    """Download the wheel with pip, and write x_train, y_train, x_test, y_test and the names of the classes."""
+    """Download the wheel with pip, and write x_train, y_train, x_test and y_test."""
     arrays: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder:
         pip = [VENVS / "uv" / "bin" / "python", "-m", "pip", "download", "--quiet", "--no-deps"]
