@@ -2,12 +2,14 @@
 
     python -m fededge.learning.data.checking < task.json
 
-reads a task as canonical JSON and writes a `Report` as JSON. Nothing else is written, and TensorFlow is not
-imported.
+reads a task as canonical JSON and writes a `Report` as JSON. Nothing else is written. TensorFlow is not imported, but
+for a PyTorch model, of which variants are built by way of Keras.
 """
 
 import math
 import sys
+import tempfile
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -17,6 +19,7 @@ from fededge.learning.data import splits
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
+from fededge.learning.frameworks import model_spec
 from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
 
 SHOWN = 5
@@ -45,7 +48,8 @@ def check(task: FederatedTask) -> list[Finding]:
 
     Raises:
         DataError: the data are missing or malformed, cannot be spread as asked, or hold too little.
-        TaskError: a cohort is larger than the population.
+        TaskError: a cohort is larger than the population, or a scikit-learn or PyTorch model does not fit the data.
+        VariantError: no variant can be built of a PyTorch model.
         StorageError: they cannot be read.
     """
     source = f"data.source {task.data.source}"
@@ -67,6 +71,8 @@ def check(task: FederatedTask) -> list[Finding]:
         ),
         (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
     ]
+    if task.model.framework != "keras":  # which takes longer to import than its first step to fail
+        findings.append((f"model {task.model.shown}", _model(task, opened.schema)))
     if any(variant.kind == "int8" for variant in task.variants):
         findings.append(("variant int8", _calibration(task, division)))
     return [Finding(checked=checked, found=found) for checked, found in findings]
@@ -100,6 +106,17 @@ def _cohort(task: FederatedTask, clients: int) -> str:
             f"learning.cohort.size is {size} but the data name only {clients} clients (owners): lower the size"
         )
     return f"can be had from {clients} clients"
+
+
+def _model(task: FederatedTask, schema: Schema) -> str:
+    """Whether the model can be made, trained as `learning.client` says, and built into variants."""
+    model = model_spec(task.model, schema, task.seed)
+    with tempfile.TemporaryDirectory(prefix="fededge-plan-") as folder:
+        model.export_plan(task.learning.client, task.identity, Path(folder))
+    weights = model.initial_weights()
+    if task.model.framework == "torch":
+        model.inference(weights)
+    return f"{sum(value.size for value in weights.values()):,} numbers in {len(weights)} tensors"
 
 
 def _calibration(task: FederatedTask, division: Division) -> str:

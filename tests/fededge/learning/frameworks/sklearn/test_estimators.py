@@ -14,9 +14,10 @@ from fededge import examples
 from fededge.delivery.variants import conversion
 from fededge.documents import CalibrationRanges, Feature, Label, Schema, TensorRange
 from fededge.errors import DocumentError, TaskError
+from fededge.learning.data.checking import check
 from fededge.learning.frameworks import model_spec, open_client
 from fededge.learning.frameworks.sklearn.work import Work
-from fededge.task import ClientOptimizer, Model
+from fededge.task import ClientOptimizer, FederatedTask, Model
 from tests.fededge.learning.frameworks.conformance import IDENTITY, schema_of, table
 
 pytestmark = pytest.mark.environment("worker")
@@ -69,6 +70,25 @@ def test_client_work_that_an_estimator_cannot_honor_is_refused(
     spec = model_spec(Model(framework="sklearn", name=name), schema_of("class"), 0)
     with pytest.raises(TaskError, match=rf"learning\.client\.{key} goes with no {name}"):
         spec.export_plan(ClientOptimizer(**work), IDENTITY, tmp_path)
+
+
+def test_the_check_of_a_task_finds_a_model_that_does_not_fit() -> None:
+    def task(name: str, **client: Any) -> FederatedTask:
+        content = {
+            "name": "a",
+            "data": {"source": "sklearn", "name": "wine"},
+            "partition": {"kind": "iid"},
+            "model": {"framework": "sklearn", "name": name},
+            "learning": {"client": client},
+        }
+        return FederatedTask.model_validate(content)
+
+    found = {finding.checked: finding.found for finding in check(task("SGDClassifier"))}
+    assert found["model SGDClassifier"] == "42 numbers in 2 tensors"
+    with pytest.raises(TaskError, match="learns labels of kind number"):
+        check(task("SGDRegressor"))
+    with pytest.raises(TaskError, match="optimizer adam"):
+        check(task("SGDClassifier", optimizer="adam"))
 
 
 FACTORY = """

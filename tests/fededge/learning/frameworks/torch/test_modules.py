@@ -15,6 +15,7 @@ from fededge.delivery.variants import conversion
 from fededge.documents import CalibrationRanges, ClientCounts, Feature, Label, Schema, TensorRange
 from fededge.errors import IntegrityError, TaskError, VariantError
 from fededge.learning import bundles
+from fededge.learning.data.checking import check
 from fededge.learning.engines import open_engine
 from fededge.learning.frameworks import model_spec, open_client
 from fededge.signing import SigningKey, public_file
@@ -279,6 +280,21 @@ def test_a_module_without_a_keras_form_has_no_variant(name: str, said: str) -> N
 
     with pytest.raises(VariantError, match=said):
         keras_form.body(one_module(image_schema()), image_schema())
+
+
+def test_the_check_of_a_task_finds_a_model_without_variants() -> None:
+    content = {
+        "name": "a",
+        "data": {"source": "sklearn", "name": "wine"},
+        "partition": {"kind": "iid"},
+        "model": {"framework": "torch", "factory": f"{__name__}:table_with_norm"},
+    }
+    with pytest.raises(VariantError, match="the layer LayerNorm has no Keras form"):
+        check(FederatedTask.model_validate(content))
+
+
+def table_with_norm(schema: Schema) -> Any:
+    return nn.Sequential(nn.Linear(schema.encoded_shape[0], schema.outputs), nn.LayerNorm(schema.outputs))
 
 
 def litert(model: bytes, x: np.ndarray) -> np.ndarray:
