@@ -102,6 +102,20 @@ class State:
         storage.write(str(url), self.to_bytes())
 
 
-def load(url: str | Path) -> State:
-    """Read the state at `url`; errors as for `State.from_bytes`, and StorageError."""
-    return State.from_bytes(storage.read(str(url), LIMIT), str(url))
+def load(url: str | Path, task: str | None = None) -> State:
+    """Read the state at `url`; errors as for `State.from_bytes`, and StorageError.
+
+    Args:
+        url: of the file.
+        task: identity of the task that it must be of; None takes any.
+
+    Raises:
+        IntegrityError: it is of another task.
+    """
+    state = State.from_bytes(storage.read(str(url), LIMIT), str(url))
+    if task is not None and state.task != task:
+        raise IntegrityError(
+            f"{url} is a state of the task {state.task}, not of {task}: give the state of this task, or start with "
+            "`fededge run --fresh`"
+        )
+    return state

@@ -52,7 +52,7 @@ def evaluate_model(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    current = states.load(state.path)
+    current = states.load(state.path, spec.identity)
     with TrackedRun.join(run, spec).step(f"evaluate_model-{current.round:04d}") as step:
         lineage.verify(population, data, test, plan, state)
         clients = Population.read(population.path)

@@ -53,7 +53,7 @@ def run_rounds(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    begin = states.load(state.path)
+    begin = states.load(state.path, spec.identity)
     first = f"{begin.round + 1:04d}"
     with TrackedRun.join(run, spec).step(f"run_rounds-{first}") as step:
         lineage.verify(population, data, test, plan, state, selection)

@@ -253,3 +253,11 @@ def test_a_state_of_version_0_is_read(tmp_path: Path) -> None:
     text = header % json.dumps(record | {"accuracy": 0.5, "seconds": 1.0, "at": 0.0})
     storage.write(str(tmp_path / "x"), to_bytes({"model/a": np.zeros(1, np.float32)}, {"state": text}))
     assert load(tmp_path / "x").round == 1
+
+
+def test_a_state_of_another_task_is_refused(tmp_path: Path) -> None:
+    mine, other = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    State(mine, 0, {"w": np.zeros(1, np.float32)}, []).save(tmp_path / "state")
+    assert load(tmp_path / "state", mine).task == mine
+    with pytest.raises(IntegrityError, match="is a state of the task sha256:aaa.*fededge run --fresh"):
+        load(tmp_path / "state", other)
