@@ -259,5 +259,5 @@ def test_a_state_of_another_task_is_refused(tmp_path: Path) -> None:
     mine, other = "sha256:" + "a" * 64, "sha256:" + "b" * 64
     State(mine, 0, {"w": np.zeros(1, np.float32)}, []).save(tmp_path / "state")
     assert load(tmp_path / "state", mine).task == mine
-    with pytest.raises(IntegrityError, match="is a state of the task sha256:aaa.*fededge run --fresh"):
+    with pytest.raises(IntegrityError, match=r"is a state of the task sha256:aaa.*fededge run --fresh"):
         load(tmp_path / "state", other)
