@@ -39,12 +39,13 @@ def make_task(samples: int, batch: int, engine: str) -> FederatedTask:
 def measure_engine(task: FederatedTask, clients: Path, rounds: int) -> list[float]:
     """Seconds of each round after one that warms up."""
     from fededge import examples
-    from fededge.documents import ClientCounts
+    from fededge.documents import ClientCounts, Schema
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
 
-    model = model_spec(task.model)
-    weights = model.initial_weights(task.seed)
+    schema = Schema.read(clients / "site-0" / "train" / "schema.json")
+    model = model_spec(task.model, schema, task.seed)
+    weights = model.initial_weights()
     names = [f"site-{number}" for number in range(CLIENTS)]
     pool = [
         ClientCounts(id=name, train=len(examples.read(clients / name / "train")[1]), test=1) for name in names
@@ -70,16 +71,22 @@ def measure_pure(clients: Path, batch: int, rounds: int, part: int, parts: int) 
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     from fededge import examples
-    from fededge.learning.models import cnn
+    from fededge.documents import Schema
+    from fededge.learning.frameworks.keras.network import Network
+    from fededge.task import Model
 
     pairs = [examples.read(clients / f"site-{number}" / "train") for number in range(CLIENTS)]
     x, y = (np.array_split(np.concatenate([pair[i] for pair in pairs]), parts)[part] for i in (0, 1))
-    model = cnn.training_model(0.25)
+    schema = Schema.read(clients / "site-0" / "train" / "schema.json")
+    model = Network(Model(), schema).training
     optimizer = tf.keras.optimizers.SGD(0.05)
+
+    levels = schema.dtype == "uint8"
 
     def prepare(step, batch_of):  # type: ignore[no-untyped-def]
         image, label = batch_of
-        return {"image": image, "seed": tf.tile([[0, step]], [tf.size(label), 1])}, label
+        image = tf.cast(image, tf.float32) / 255 if levels else image
+        return {"examples": image, "seed": tf.tile([[0, step]], [tf.size(label), 1])}, label
 
     dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(10_000).batch(batch).enumerate().map(prepare)
     options = tf.data.Options()

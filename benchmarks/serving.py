@@ -49,10 +49,12 @@ BUILD = """
 import sys
 from pathlib import Path
 from fededge.delivery.variants import conversion
-from fededge.learning.frameworks.keras import models
-from fededge.task import load
-task = load("examples/digits/task.yaml")
-model = models.inference_model(task.model, models.initial_weights(task.model, task.seed))
+from fededge.documents import Feature, Label, Schema
+from fededge.learning.frameworks import model_spec
+from fededge.task import Model
+image = Feature(name="image", dtype="float32", shape=[28, 28, 1])
+spec = model_spec(Model(), Schema(features=[image], label=Label(classes=10)), 0)
+model = spec.inference(spec.initial_weights())
 Path(sys.argv[2]).write_bytes(conversion.build(model, sys.argv[1]))
 """
 
