@@ -16,12 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.memory import Peak
 from benchmarks.results import save, table
 from fededge.host.layout import ROOT, say
-
-MARK = "FEDEDGE_BENCHMARK"
-"""Set in every process of a job, by which its memory is found."""
-POLL = 0.5
 
 
 def measure(name: str, command: list[str], clone: Path) -> dict[str, Any]:
@@ -31,30 +28,15 @@ def measure(name: str, command: list[str], clone: Path) -> dict[str, Any]:
         SystemExit: it failed.
     """
     say(name)
-    value = f"{os.getpid()}-{time.monotonic_ns()}"
     shared = os.environ.get("FEDEDGE_SHARED") or str(ROOT.parent / "shared")
-    variables = os.environ | {MARK: value, "FEDEDGE_SHARED": shared}
-    started, peak = time.monotonic(), 0
-    with subprocess.Popen(command, cwd=clone, env=variables, stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            peak = max(peak, proportional_set_size(f"{MARK}={value}".encode()))
-            time.sleep(POLL)
-    if process.returncode:
-        raise SystemExit(f"{name} failed with status {process.returncode}: run it by hand in a clone")
-    return {"job": name, "seconds": round(time.monotonic() - started, 1), "peak GB": round(peak / 1e6, 2)}
-
-
-def proportional_set_size(mark: bytes) -> int:
-    """kB of memory of all processes that have `mark` among their variables."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except OSError:
-            continue  # it ended meanwhile, or is not ours
-    return total
+    started = time.monotonic()
+    with Peak() as peak:
+        variables = os.environ | peak.variables | {"FEDEDGE_SHARED": shared}
+        status = subprocess.run(command, cwd=clone, env=variables, stdout=subprocess.DEVNULL).returncode
+    if status:
+        raise SystemExit(f"{name} failed with status {status}: run it by hand in a clone")
+    seconds = round(time.monotonic() - started, 1)
+    return {"job": name, "seconds": seconds, "peak GB": round(peak.megabytes / 1000, 2)}
 
 
 def accuracies(clone: Path) -> dict[str, float]:

@@ -66,7 +66,7 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as home:
         os.environ["FEDEDGE_HOME"] = home
-        model = options.model.resolve() if options.model else _built(options.kind, Path(home))
+        model = options.model.resolve() if options.model else built(options.kind, Path(home))
         data = model.read_bytes()
         variant = VariantFile(kind=options.kind, url=str(model), digest=storage.digest(data), bytes=len(data))
         try:
@@ -91,7 +91,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _built(kind: str, folder: Path) -> Path:
+def built(kind: str, folder: Path) -> Path:
+    """The CNN as a variant of this kind, in a file in `folder`."""
     file = folder / f"{kind}.tflite"
     worker = ROOT / ".venvs" / "worker" / "bin" / "python"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -109,7 +110,7 @@ def _cold(variant: VariantFile, repeats: int) -> dict[str, Any]:
 
     def first_answer() -> None:
         endpoint = local_endpoint.start("benchmark", variant, 1)
-        _rest(endpoint)([_body("REST uint8 binData", np.zeros((1, 28, 28, 1), np.uint8))])
+        over_rest(endpoint)([_body("REST uint8 binData", np.zeros((1, 28, 28, 1), np.uint8))])
 
     times = []
     for _ in range(repeats):
@@ -122,7 +123,7 @@ def _rows(endpoint: LocalEndpoint, model: bytes, repeats: int) -> Iterator[dict[
     images = to_uint8(np.random.default_rng(0).random((max(COUNTS), 28, 28, 1), dtype=np.float32))
     runtime = load_model(model, threads=len(os.sched_getaffinity(0)))
     expected = runtime.predict(_scaled(images))
-    rest, rpc = _rest(endpoint), _grpc(endpoint)
+    rest, rpc = over_rest(endpoint), _grpc(endpoint)
     payloads: dict[str, Send] = {
         "REST uint8 binData": rest,
         "REST float32 binData": rest,
@@ -135,7 +136,7 @@ def _rows(endpoint: LocalEndpoint, model: bytes, repeats: int) -> Iterator[dict[
         for count in COUNTS:
             if count > SLOW.get(payload, count):
                 continue
-            bodies, examples = _bodies(payload, images[:count]), _scaled(images[:count])
+            bodies, examples = bodies_of(payload, images[:count]), _scaled(images[:count])
             if not np.allclose(send(bodies), expected[:count], atol=1e-3):
                 raise SystemExit(f"{payload}: the endpoint's answers are not the model's")
             times = [
@@ -175,7 +176,8 @@ def _scaled(images: np.ndarray) -> np.ndarray:
     return np.divide(images, np.float32(255), dtype=np.float32)
 
 
-def _bodies(payload: str, images: np.ndarray) -> list[Any]:
+def bodies_of(payload: str, images: np.ndarray) -> list[Any]:
+    """Requests with uint8 `images` [n, 28, 28, 1]: one, or slices where the server's limits ask for it."""
     body = _body(payload, images)
     if isinstance(body, bytes):
         size, needed = len(body), cost.of_json(body)
@@ -208,7 +210,8 @@ def _body(payload: str, images: np.ndarray) -> Any:
     return orjson.dumps({"binData": content, "meta": {"tags": {"dtype": "float32"}}})
 
 
-def _rest(endpoint: LocalEndpoint) -> Send:
+def over_rest(endpoint: LocalEndpoint) -> Send:
+    """Sends bodies over REST, one after the other; gives float32 [n, 10]."""
     session = requests.Session()
     session.trust_env = False
     session.headers["Content-Type"] = "application/json"

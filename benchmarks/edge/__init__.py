@@ -1,0 +1,1 @@
+"""Parts of the experiment of benchmarks.seed_serverless_edge, each a process of its own environment."""
