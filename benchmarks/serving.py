@@ -1,6 +1,7 @@
 """What an endpoint adds to the model's own time: cold start, and 1 to 10,000 images in each kind of payload.
 
     .venvs/serving/bin/python -m benchmarks.serving [--kind dynamic-int8] [--model FILE] [--repeats 15]
+        [--images 1 10 500 1000 10000]
 
 The real server runs on this machine with the CNN of 317,066 parameters. The baseline is the interpreter
 itself, in this process, with as many threads: it and the endpoint answer in turn, and `above ms` is the
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def main() -> None:
         try:
             rows = [_cold(variant, options.repeats)]
             endpoint = local_endpoint.start("benchmark", variant, 1)
-            rows += _rows(endpoint, data, options.repeats)
+            rows += _rows(endpoint, data, options.images, options.repeats)
         finally:
             local_endpoint.stop("benchmark")
     print(f"{options.kind}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
@@ -87,6 +88,9 @@ def _options() -> argparse.Namespace:
         "--kind", default="dynamic-int8", choices=kinds, help="variant to build (default: dynamic-int8)"
     )
     parser.add_argument("--model", type=Path, help="a .tflite file of 10 classes for [n, 28, 28, 1] instead")
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=COUNTS, help=f"in a request (default: {COUNTS})"
+    )
     parser.add_argument("--repeats", type=int, default=15, help="of each measurement (default: 15)")
     return parser.parse_args()
 
@@ -119,8 +123,10 @@ def _cold(variant: VariantFile, repeats: int) -> dict[str, Any]:
     return _row("cold start, above its imports", 1, 1, times)
 
 
-def _rows(endpoint: LocalEndpoint, model: bytes, repeats: int) -> Iterator[dict[str, Any]]:
-    images = to_uint8(np.random.default_rng(0).random((max(COUNTS), 28, 28, 1), dtype=np.float32))
+def _rows(
+    endpoint: LocalEndpoint, model: bytes, counts: Sequence[int], repeats: int
+) -> Iterator[dict[str, Any]]:
+    images = to_uint8(np.random.default_rng(0).random((max(counts), 28, 28, 1), dtype=np.float32))
     runtime = load_model(model, threads=len(os.sched_getaffinity(0)))
     expected = runtime.predict(_scaled(images))
     rest, rpc = over_rest(endpoint), _grpc(endpoint)
@@ -133,7 +139,7 @@ def _rows(endpoint: LocalEndpoint, model: bytes, repeats: int) -> Iterator[dict[
         "gRPC ndarray": rpc,
     }
     for payload, send in payloads.items():
-        for count in COUNTS:
+        for count in counts:
             if count > SLOW.get(payload, count):
                 continue
             bodies, examples = bodies_of(payload, images[:count]), _scaled(images[:count])

@@ -25,7 +25,7 @@ EPOCHS = 10
 LEARNING = {
     "engine": "simulation",
     "rounds": 50,
-    "client": {"optimizer": "sgd", "learning_rate": 0.01, "epochs": EPOCHS, "batch_size": 32},
+    "client": {"optimizer": "sgd", "learning_rate": 0.05, "epochs": EPOCHS, "batch_size": 32},
     "cohort": {"size": len(NODES)},
 }
 PATIENCE = 6

@@ -66,7 +66,7 @@ def _learning(told: Mapping[str, Any]) -> str:
     return f"""## Accuracy by round (its figures 4 and 5)
 
 {told["data"]}; training images: {held}. Of the digits 7, 8 and 9 node-3 holds three quarters, and of the others 1 %.
-Each round is ten local epochs of SGD (learning rate 0.01, batches of 32, dropout 0.25) at each node, in the simulation
+Each round is ten local epochs of SGD (learning rate 0.05, batches of 32, dropout 0.25) at each node, in the simulation
 engine. A node's column is the new global model's accuracy on the node's own training images; `global` is on images that
 no node has. {_conditions(told)}
 
