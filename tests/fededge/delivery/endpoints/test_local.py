@@ -76,9 +76,17 @@ def test_images_of_the_wrong_shape_are_refused_by_name(served: Endpoint) -> None
     assert caught.value.reason == "WRONG_SHAPE"
 
 
-def test_images_that_are_not_uint8_are_not_sent() -> None:
-    with pytest.raises(RequestError, match="images are float32"):
-        prediction.predict("http://127.0.0.1:1", X)
+def test_examples_of_a_type_that_models_do_not_take_are_not_sent() -> None:
+    with pytest.raises(RequestError, match="examples are float64: send float32, or uint8 for images"):
+        prediction.predict("http://127.0.0.1:1", X.astype(np.float64))
+
+
+def test_numbers_are_answered_as_they_are(served: Endpoint) -> None:
+    images = prediction.to_uint8(X)
+    as_numbers = np.divide(images, np.float32(255), dtype=np.float32)
+    np.testing.assert_array_equal(
+        prediction.predict(served.rest, as_numbers)[0], prediction.predict(served.rest, images)[0]
+    )
 
 
 def test_nobody_there_is_named() -> None:
