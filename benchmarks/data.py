@@ -142,8 +142,8 @@ def tensorflow_pass(schema: Any, train: Path, columns: bool) -> Callable[[], int
     return one_pass
 
 
-def child(*arguments: str) -> tuple[float, float]:
-    """This script as one measurement: processor seconds, and megabytes at its peak."""
+def child(*arguments: str) -> tuple[float, Peak]:
+    """This script as one measurement: processor seconds, and its peak memory."""
     with Peak() as peak:
         output = subprocess.run(
             [sys.executable, "-m", "benchmarks.data", "--measure", *arguments],
@@ -152,7 +152,7 @@ def child(*arguments: str) -> tuple[float, float]:
             env=os.environ | peak.variables | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             check=True,
         ).stdout
-    return float(json.loads(output.splitlines()[-1])), peak.megabytes
+    return float(json.loads(output.splitlines()[-1])), peak
 
 
 def main() -> None:
@@ -171,16 +171,17 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     baseline: dict[str, float] = {}
 
-    def add(work: str, kind: str, size: int | None, found: tuple[float, float]) -> None:
-        seconds, megabytes = found
+    def add(work: str, kind: str, size: int | None, found: tuple[float, Peak]) -> None:
+        seconds, peak = found
         first = baseline.setdefault(kind, seconds)
-        row = {"work": work, "file MB": round(size / 1e6) if size else ""}
         rows.append(
-            row
-            | {
+            {
+                "work": work,
+                "file MB": round(size / 1e6) if size else "",
                 "processor s": round(seconds, 2),
                 "ratio to npy": round(seconds / first, 2),
-                "peak MB": round(megabytes),
+                "peak MB": round(peak.megabytes),
+                "without mapped files": round(peak.own),
             }
         )
         print(rows[-1], flush=True)

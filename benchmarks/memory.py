@@ -13,12 +13,16 @@ POLL = 0.2
 
 
 class Peak:
-    """Watches the processes that are started with `variables` while the block lasts; `megabytes` is their peak."""
+    """Watches the processes that are started with `variables` while the block lasts.
+
+    Attributes:
+        megabytes: their peak; `own`: without files that are mapped, which the system takes back when it needs room.
+    """
 
     def __init__(self) -> None:
         value = f"{os.getpid()}-{time.monotonic_ns()}"
         self.variables = {MARK: value}
-        self.megabytes = 0.0
+        self.megabytes = self.own = 0.0
         self._mark = f"{MARK}={value}".encode()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -35,17 +39,21 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._over.wait(POLL):
-            self.megabytes = max(self.megabytes, _proportional_set_size(self._mark) / 1000)
+            sizes = [_sizes(folder) for folder in Path("/proc").glob("[0-9]*") if self._marked(folder)]
+            self.megabytes = max(self.megabytes, sum(size.get("Pss", 0) for size in sizes) / 1000)
+            self.own = max(self.own, sum(size.get("Pss_Anon", 0) for size in sizes) / 1000)
 
-
-def _proportional_set_size(mark: bytes) -> int:
-    """kB of memory of all processes that have `mark` among their variables."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
+    def _marked(self, folder: Path) -> bool:
         try:
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                lines = (folder / "smaps_rollup").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            return self._mark in (folder / "environ").read_bytes().split(b"\0")
         except OSError:
-            continue  # it ended meanwhile, or is not ours
-    return total
+            return False  # it ended meanwhile, or is not ours
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """kB by name of a process's smaps_rollup; empty where it ended meanwhile."""
+    try:
+        lines = (folder / "smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return {}
+    return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
