@@ -17,12 +17,13 @@ class Peak:
 
     Attributes:
         megabytes: their peak; `own`: without files that are mapped, which the system takes back when it needs room.
+        alone: with the files that the largest process maps, as if no other process of the machine shared them.
     """
 
     def __init__(self) -> None:
         value = f"{os.getpid()}-{time.monotonic_ns()}"
         self.variables = {MARK: value}
-        self.megabytes = self.own = 0.0
+        self.megabytes = self.own = self.alone = 0.0
         self._mark = f"{MARK}={value}".encode()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -40,8 +41,12 @@ class Peak:
     def _watch(self) -> None:
         while not self._over.wait(POLL):
             sizes = [_sizes(folder) for folder in Path("/proc").glob("[0-9]*") if self._marked(folder)]
-            self.megabytes = max(self.megabytes, sum(size.get("Pss", 0) for size in sizes) / 1000)
-            self.own = max(self.own, sum(size.get("Pss_Anon", 0) for size in sizes) / 1000)
+            found = [size for size in sizes if size]
+            own = sum(size["Pss_Anon"] for size in found) / 1000
+            mapped = max((size["Rss"] - size["Anonymous"] for size in found), default=0) / 1000
+            self.megabytes = max(self.megabytes, sum(size["Pss"] for size in found) / 1000)
+            self.own = max(self.own, own)
+            self.alone = max(self.alone, own + mapped)
 
     def _marked(self, folder: Path) -> bool:
         try:

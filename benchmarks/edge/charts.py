@@ -23,6 +23,7 @@ def accuracy(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     axes.axhline(ACCURACY["global"], color="#666", dashes=(4, 3), linewidth=1.2, label="paper, global")
     axes.axvline(PLATEAU, color="#666", dashes=(1, 2), linewidth=1.2, label="paper, plateau")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     _save(figure, file)
 

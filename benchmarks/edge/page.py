@@ -1,5 +1,6 @@
 """The page of the experiment: what was measured here beside what the paper reports."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from benchmarks.edge import charts, paper
 from benchmarks.edge.results import read
 
+WIDTH = 120
 INTRODUCTION = """# The serverless edge experiment
 
 The experiment of Ta Phuong Bac, Minh Ngoc Tran and YoungHan Kim 2022, *Serverless Computing Approach for Deploying
@@ -38,7 +40,7 @@ def write(folder: Path) -> Path:
     if measured:
         text.append(_memory(measured))
     file = folder / "README.md"
-    file.write_text("\n".join(text))
+    file.write_text("\n\n".join(_wrapped(block) for block in "\n".join(text).split("\n\n")) + "\n")
     return file
 
 
@@ -136,8 +138,8 @@ def _memory(measured: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append([part, f"{limit}", f"{used:.0f}", verdict])
     return f"""## Memory
 
-The largest sum of the processes' proportional set sizes while they did the work above, sampled five times a second,
-beside what the paper gives its functions. Memory was not limited.
+The most that the function's processes held while they did the work above, with the program files that they map,
+sampled five times a second, beside what the paper gives its functions. Memory was not limited.
 
 {_table(["function", "paper MB", "peak MB", ""], lines)}
 
@@ -147,10 +149,17 @@ and what it holds of a request of up to 10,000 images.
 
 
 def _conditions(told: Mapping[str, Any]) -> str:
-    return (
-        f"Measured on {told['processors']} processors ({told['processor']}); mean load of the last 15 minutes "
-        f"{told['load']}."
-    )
+    machine = f"Measured on {told['processors']} processors ({told['processor']}) under a mean load of {told['load']}"
+    if told["load"] > 1.2 * told["processors"]:
+        return f"{machine}: they were shared with other work, so seconds are longer than alone."
+    return f"{machine}."
+
+
+def _wrapped(block: str) -> str:
+    """A paragraph in lines of WIDTH; tables, code, headings and charts as they are."""
+    if block.lstrip().startswith(("|", "#", "!", "```")):
+        return block.strip("\n")
+    return textwrap.fill(" ".join(block.split()), WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(names: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

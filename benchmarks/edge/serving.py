@@ -61,7 +61,7 @@ def main() -> None:
                 }
                 rows.append(row)
                 print(row, flush=True)
-        write(Path(sys.argv[1]), "serving", rows, limit=limit.how, megabytes=peak.megabytes)
+        write(Path(sys.argv[1]), "serving", rows, limit=limit.how, megabytes=peak.alone)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main() -> None:
                     row |= _answers(plan, folder / "data", weights)
                 rows.append(row)
                 print(row, flush=True)
-        write(Path(sys.argv[1]), "training", rows, limit=limit.how, megabytes=peak.megabytes, images=count)
+        write(Path(sys.argv[1]), "training", rows, limit=limit.how, megabytes=peak.alone, images=count)
 
 
 def _answers(plan: Path, data: Path, weights: Weights) -> dict[str, float]:

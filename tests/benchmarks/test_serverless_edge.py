@@ -18,7 +18,7 @@ def test_the_page_tells_the_parts_that_were_measured_and_shows_charts_that_are_t
     results.write(tmp_path, "learning", LEARNED, images={"node-1": 3}, data="digits")
     served = [{"images": count, "warm": 0.01 * count, "cold": 1.0} for count in (1, 10)]
     results.write(tmp_path, "serving", served, limit="0.4 CPU by cgroup", megabytes=131.4)
-    text = page.write(tmp_path).read_text()
+    text = " ".join(page.write(tmp_path).read_text().split())
     assert "97.0 % after round 2 and 97.2 % after round 3" in text
     assert "20.0 points behind the mean of the others after round 1" in text
     assert "| serving | 100 | 131 | does not fit, by 31 MB |" in text
