@@ -46,8 +46,8 @@ def run(written: Path, rounds: int, mnist: Path | None, folder: Path) -> None:
     model = model_spec(task.model, population.example, task.seed)
     model.export_plan(task.learning.client, task.identity, folder / "plan")
     seen = {node: examples.read(folder / "data" / node / "train") for node in NODES}
-    counts = {name: len(y) for name, (_, y) in seen.items()}
     seen["global"] = examples.read(folder / "test")
+    counts = {name: len(y) for name, (_, y) in seen.items()}
     weights, rows = model.initial_weights(), []
     with open_engine(
         task.model,

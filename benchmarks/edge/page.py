@@ -63,20 +63,20 @@ def _learning(told: Mapping[str, Any]) -> str:
         for row in shown
     ]
     lines.append(["paper, 50", *(f"{100 * paper.ACCURACY[name]:.0f} %" for name in names), ""])
-    held = ", ".join(f"{name} {count:,}" for name, count in images.items())
+    held = ", ".join(f"{name} {images[name]:,}" for name in names if name != "global")
     second = rows[min(1, len(rows) - 1)]
     return f"""## Accuracy by round (its figures 4 and 5)
 
 {told["data"]}; training images: {held}. Of the digits 7, 8 and 9 node-3 holds three quarters, and of the others 1 %.
 Each round is ten local epochs of SGD (learning rate 0.05, batches of 32, dropout 0.25) at each node, in the simulation
-engine. A node's column is the new global model's accuracy on the node's own training images; `global` is on images that
-no node has. {_conditions(told)}
+engine. A node's column is the new global model's accuracy on the node's own training images; `global` is on
+{images["global"]:,} images that no node has. The run ends when six rounds gain less than 0.1 points. {_conditions(told)}
 
 ![Accuracy by round](accuracy.svg)
 
 {_table(["round", *names, "loss"], lines)}
 
-The paper's global model reaches 82 % and stops to gain after about {paper.PLATEAU} rounds. Here it has
+The paper's global model reaches 82 % and stops gaining after about {paper.PLATEAU} rounds. Here it has
 {100 * second["global"]:.1f} % after round {second["round"]} and {100 * last["global"]:.1f} % after round {last["round"]},
 and comes within half a point of its best at round {number}. As in the paper one node lags: node-3 is
 {_points(rows[0])} points behind the mean of the others after round 1, and {_points(last)} after the last. In the paper it
@@ -149,7 +149,9 @@ and what it holds of a request of up to 10,000 images.
 
 
 def _conditions(told: Mapping[str, Any]) -> str:
-    machine = f"Measured on {told['processors']} processors ({told['processor']}) under a mean load of {told['load']}"
+    machine = (
+        f"Measured on {told['processors']} processors ({told['processor']}) under a load of {told['load']}"
+    )
     if told["load"] > 1.2 * told["processors"]:
         return f"{machine}: they were shared with other work, so seconds are longer than alone."
     return f"{machine}."

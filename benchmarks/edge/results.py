@@ -11,7 +11,7 @@ def write(folder: Path, part: str, rows: Sequence[dict[str, Any]], **told: Any) 
     """Write `folder`/<part>.json: rows, what else is told, and the machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
-    machine = {"processor": model, "processors": os.cpu_count(), "load": round(os.getloadavg()[2], 1)}
+    machine = {"processor": model, "processors": os.cpu_count(), "load": round(os.getloadavg()[1], 1)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{part}.json").write_text(json.dumps({**told, **machine, "rows": list(rows)}, indent=1) + "\n")
 

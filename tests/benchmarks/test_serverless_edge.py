@@ -15,7 +15,13 @@ LEARNED = [
 
 
 def test_the_page_tells_the_parts_that_were_measured_and_shows_charts_that_are_there(tmp_path: Path) -> None:
-    results.write(tmp_path, "learning", LEARNED, images={"node-1": 3}, data="digits")
+    results.write(
+        tmp_path,
+        "learning",
+        LEARNED,
+        images={"node-1": 3, "node-2": 2, "node-3": 1, "global": 4},
+        data="digits",
+    )
     served = [{"images": count, "warm": 0.01 * count, "cold": 1.0} for count in (1, 10)]
     results.write(tmp_path, "serving", served, limit="0.4 CPU by cgroup", megabytes=131.4)
     text = " ".join(page.write(tmp_path).read_text().split())
