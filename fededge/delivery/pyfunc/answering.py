@@ -97,6 +97,8 @@ def encode(features: list[Content], x: np.ndarray) -> np.ndarray:
         if words:
             made.append((values[:, :, None] == np.arange(words)).reshape(len(x), -1).astype(np.float32))
         else:
+            if log := feature["log"]:
+                values = np.sign(values) * np.log1p(np.abs(values) / np.float32(log))
             mean, std = ((feature["mean"] or 0.0), feature["std"]) if feature["std"] else (0.0, 1.0)
             made.append((values - np.float32(mean)) / np.float32(std))
         at += size
