@@ -20,6 +20,7 @@ from fededge.learning.data.sources import open_source
 from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
 from fededge.learning.frameworks import model_spec
+from fededge.learning.models import shipped
 from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
 
 SHOWN = 5
@@ -48,7 +49,7 @@ def check(task: FederatedTask) -> list[Finding]:
 
     Raises:
         DataError: the data are missing or malformed, cannot be spread as asked, or hold too little.
-        TaskError: a cohort is larger than the population, or a scikit-learn or PyTorch model does not fit the data.
+        TaskError: a cohort is larger than the population, or the model does not fit the data.
         VariantError: no variant can be built of a PyTorch model.
         StorageError: they cannot be read.
     """
@@ -71,8 +72,13 @@ def check(task: FederatedTask) -> list[Finding]:
         ),
         (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
     ]
-    if task.model.framework != "keras":  # which takes longer to import than its first step to fail
+    if task.model.framework != "keras":
         findings.append((f"model {task.model.shown}", _model(task, opened.schema)))
+    elif (
+        task.model.factory is None
+    ):  # one's own is made in the second step: TensorFlow takes longer to import
+        shape = shipped.check(task.model.name or shipped.DEFAULT, opened.schema)
+        findings.append((f"model {task.model.shown}", f"takes examples of shape {list(shape)}"))
     if any(variant.kind == "int8" for variant in task.variants):
         findings.append(("variant int8", _calibration(task, division)))
     return [Finding(checked=checked, found=found) for checked, found in findings]

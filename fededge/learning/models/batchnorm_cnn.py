@@ -8,7 +8,8 @@ normalization, max pooling and a dense layer with ReLU. The thesis gives no size
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.learning.models.shapes import images, outputs
+from fededge.learning.models.shapes import outputs
+from fededge.learning.models.shipped import check
 
 layers = tf.keras.layers
 
@@ -20,7 +21,7 @@ def build(schema: Schema, dropout: float = 0.25) -> tf.keras.Model:
         schema: of the examples.
         dropout: share of units that a training step leaves out, before the dense layer and after it.
     """
-    image = tf.keras.Input(images(schema, "batchnorm-cnn", 8))
+    image = tf.keras.Input(check("batchnorm-cnn", schema))
     x = image
     for number, filters in enumerate((32, 64), 1):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"conv{number}")(x)

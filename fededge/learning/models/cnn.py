@@ -7,7 +7,8 @@ Learning Applications in Edge Layer, Table 1.
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.learning.models.shapes import images, outputs
+from fededge.learning.models.shapes import outputs
+from fededge.learning.models.shipped import check
 
 layers = tf.keras.layers
 
@@ -35,7 +36,7 @@ def build(schema: Schema, dropout: float = 0.25) -> tf.keras.Model:
         schema: of the examples.
         dropout: share of units that a training step leaves out, after the first convolution and the hidden layer.
     """
-    image = tf.keras.Input(images(schema, "cnn", 16))
+    image = tf.keras.Input(check("cnn", schema))
     x = PooledConvolution(32, 5, activation="relu", name="conv1")(image)
     x = layers.Dropout(dropout)(x)
     x = PooledConvolution(64, 5, activation="relu", name="conv2")(x)

@@ -9,7 +9,8 @@ Machine Learning, section 5.
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.learning.models.shapes import images, outputs
+from fededge.learning.models.shapes import outputs
+from fededge.learning.models.shipped import check
 
 layers = tf.keras.layers
 EPSILON = 1e-3
@@ -54,7 +55,7 @@ def build(schema: Schema, filters: int = 16, blocks: int = 1, groups: int = 4) -
         blocks: in each stage.
         groups: of channels that are normalized together.
     """
-    image = tf.keras.Input(images(schema, "resnet", 8))
+    image = tf.keras.Input(check("resnet", schema))
     x = _convolution(image, filters, 1, groups)
     for stage in range(3):
         for block in range(blocks):

@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.learning.models.shapes import outputs, series
+from fededge.learning.models.shapes import outputs
+from fededge.learning.models.shipped import check
 
 layers = tf.keras.layers
 
@@ -17,7 +18,7 @@ def convolutional(schema: Schema, filters: int = 32, kernel: int = 5, blocks: in
         kernel: steps that a filter sees.
         blocks: convolutions.
     """
-    examples = tf.keras.Input(series(schema, "cnn1d"))
+    examples = tf.keras.Input(check("cnn1d", schema))
     x = examples
     for number in range(blocks):
         x = layers.Conv1D(
@@ -34,6 +35,6 @@ def recurrent(schema: Schema, units: int = 32) -> tf.keras.Model:
         schema: of the examples.
         units: of its state.
     """
-    examples = tf.keras.Input(series(schema, "gru"))
+    examples = tf.keras.Input(check("gru", schema))
     x = layers.GRU(units, unroll=True, name="gru")(examples)
     return tf.keras.Model(examples, outputs(schema, x))

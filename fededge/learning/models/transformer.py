@@ -8,8 +8,8 @@ al. 2020, On Layer Normalization in the Transformer Architecture, section 3.
 import tensorflow as tf
 
 from fededge.documents import Schema
-from fededge.errors import TaskError
 from fededge.learning.models.shapes import outputs
+from fededge.learning.models.shipped import check
 
 layers = tf.keras.layers
 
@@ -64,13 +64,8 @@ def build(
         blocks: of attention and a dense network.
         dropout: share of units that a training step leaves out.
     """
-    if len(schema.encoded_shape) != 1:
-        raise TaskError(
-            f"model transformer takes tokens of shape [steps], but an example has {list(schema.encoded_shape)}: take "
-            "another model, such as gru"
-        )
     sequence = schema.label.kind == "sequence"
-    tokens = tf.keras.Input(schema.encoded_shape)
+    tokens = tf.keras.Input(check("transformer", schema))
     x = Positions(name="positions")(layers.Embedding(vocabulary, width)(Tokens(vocabulary)(tokens)))
     for _ in range(blocks):
         attended = layers.MultiHeadAttention(heads, width // heads, dropout=dropout)

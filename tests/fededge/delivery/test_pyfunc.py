@@ -40,7 +40,9 @@ TABLE = Schema(
         Feature(name="age", dtype="float32", shape=[], unit="years", mean=40.0, std=10.0),
         Feature(name="job", dtype="int64", shape=[], categories=["cook", "smith", "missing"], missing=2.0),
         Feature(name="member", dtype="bool", shape=[]),
-        Feature(name="since", dtype="float32", shape=[], unit="days", missing=0.0, log=30.0, mean=2.0, std=1.5),
+        Feature(
+            name="since", dtype="float32", shape=[], unit="days", missing=0.0, log=30.0, mean=2.0, std=1.5
+        ),
     ],
     label=Label(kind="class", classes=2, names=["stays", "leaves"]),
 )

@@ -20,20 +20,10 @@ from fededge.documents import Schema, Variable
 from fededge.errors import TaskError, shown
 from fededge.learning import factories
 from fededge.learning.frameworks.keras.layers import SEED_SIZE, Encode, Finish, SeededGenerator, SeedGate
+from fededge.learning.models.shipped import DEFAULT, FACTORIES, check
 from fededge.task import Model
 from fededge.weights import Weights
 
-SHIPPED = {
-    "cnn": "fededge.learning.models.cnn:build",
-    "batchnorm-cnn": "fededge.learning.models.batchnorm_cnn:build",
-    "mlp": "fededge.learning.models.mlp:build",
-    "regression": "fededge.learning.models.mlp:regression",
-    "cnn1d": "fededge.learning.models.series:convolutional",
-    "gru": "fededge.learning.models.series:recurrent",
-    "resnet": "fededge.learning.models.resnet:build",
-    "transformer": "fededge.learning.models.transformer:build",
-}
-"""Models by the name that a task gives."""
 PROBABILITIES = (tf.keras.activations.softmax, tf.keras.activations.sigmoid)
 
 
@@ -153,13 +143,9 @@ def _body(model: Model, schema: Schema) -> tf.keras.Model:
     if model.factory:
         factory = factories.load(model.factory, "model.factory", model.code)
     else:
-        name = model.name or "cnn"
-        if name not in SHIPPED:
-            raise TaskError(
-                f"model.name {name} is no Keras model that ships: use {', '.join(SHIPPED)}, or name your own as "
-                "model.factory"
-            )
-        factory = factories.load(SHIPPED[name], "model.name")
+        name = model.name or DEFAULT
+        check(name, schema)
+        factory = factories.load(FACTORIES[name], "model.name")
     made = factories.make(factory, model, schema)
     if not isinstance(made, tf.keras.Model):
         raise TaskError(

@@ -11,7 +11,8 @@ import tensorflow as tf
 from fededge.documents import Feature, Label, Schema
 from fededge.errors import TaskError
 from fededge.learning.frameworks.keras import losses
-from fededge.learning.frameworks.keras.network import SHIPPED, Network
+from fededge.learning.frameworks.keras.network import Network
+from fededge.learning.models.shipped import FACTORIES
 from fededge.task import Model
 
 pytestmark = pytest.mark.environment("worker")
@@ -105,7 +106,7 @@ def test_numbers_are_standardized_and_words_become_one_of_as_many_as_there_are()
     np.testing.assert_allclose(encoded, [[1, 0, 1], [0, 1, 0]], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", list(SHIPPED))
+@pytest.mark.parametrize("name", list(FACTORIES))
 def test_every_model_that_ships_gives_what_its_label_asks_for(name: str) -> None:
     schema = FITTING.get(name, DIGITS)
     network = Network(Model(name=name), schema)
