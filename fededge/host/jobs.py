@@ -22,8 +22,8 @@ SUITES = (
     ("edge", ["tests"]),
 )
 SLOW_SUITES = (
-    ("platform", ["tests/e2e"]),
-    ("worker", ["tests/fededge/learning"]),
+    ("platform", ["tests/e2e", "tests/examples"]),
+    ("worker", ["tests/fededge"]),
     ("serving", ["tests/serving"]),
 )
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
