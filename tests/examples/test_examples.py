@@ -46,7 +46,7 @@ def test_an_example_delivers_a_version(file: Path, tmp_path: Path, request: pyte
     finished = run_task(task.model_copy(update={"variants": variants}))
     try:
         assert finished.report.outcome.title == "Delivered"
-        assert registry.champion_document(task.name).score == finished.report.facts.evaluations[-1].score
+        assert registry.champion_document(task.name).score == finished.report.facts.evaluations[-1].loss
     finally:
         if task.endpoint:
             local_endpoint.stop(task.endpoint.name)
