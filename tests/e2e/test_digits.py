@@ -111,7 +111,7 @@ def test_mlflow_holds_metrics_by_round_and_the_champion(job: Job) -> None:
         found = database.execute("select key, step from metrics where key like 'held_out/%'").fetchall()
         others = {row[0] for row in database.execute("select distinct key from metrics")}
         aliases = {row[0] for row in database.execute("select alias from registered_model_aliases")}
-    assert set(found) == {(f"held_out/{name}", step) for name in ("accuracy", "loss") for step in (1, 2)}
+    assert set(found) >= {(f"held_out/{name}", step) for name in ("accuracy", "loss") for step in (1, 2)}
     assert {"variant/int8/accuracy", "gate/passed", "clients/accuracy_min", "train/loss"} <= others
     assert aliases == {"candidate", "champion"}
 
