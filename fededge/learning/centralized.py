@@ -5,7 +5,7 @@ each pass, as a client's does with each round.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,11 @@ import numpy as np
 from fededge import examples
 from fededge.documents import Alone, ClientScore, Evaluation, Pass, Population
 from fededge.errors import DataError
-from fededge.learning.evaluation import evaluate
+from fededge.learning.evaluation import evaluate, scorer
 from fededge.learning.frameworks import open_client
 from fededge.learning.interfaces import ModelSpec
 from fededge.learning.seeds import seed_for
+from fededge.metrics import METRIC
 from fededge.storage import digest
 from fededge.task import Learning
 from fededge.weights import Weights
@@ -32,7 +33,6 @@ def train(
     clients: Path,
     test: Path,
     on_pass: Callable[[Evaluation], None],
-    names: Sequence[str] | None = None,
     named: Sequence[str] = (),
     code: str | None = None,
 ) -> Evaluation:
@@ -49,7 +49,6 @@ def train(
         clients: folder with one folder for each client.
         test: folder with held-out examples.
         on_pass: told of each pass.
-        names: the clients whose examples are taken, all of each pass; None takes all clients', in shares.
         named: metrics beyond the usual ones; see `fededge.learning.evaluation.evaluate`, also of `code`.
         code: folder with the modules of the user's own metrics.
 
@@ -59,24 +58,15 @@ def train(
     Raises:
         DataError: the population is not simulated: its examples must stay where they are.
     """
-    if not population.simulated:
-        raise DataError(
-            "clients' examples may be pooled only where the population is simulated: remove compare"
-        )
+    _refuse_real(population)
     everybody = [client.id for client in population.clients]
-    share = 1.0 if names else min(learning.cohort.size, len(everybody)) / len(everybody)
+    share = min(learning.cohort.size, len(everybody)) / len(everybody)
     test_x, test_y = examples.read(test, population.example)
     passes: list[Pass] = []
-    weights, samples = model.initial_weights(), 0.0
     with tempfile.TemporaryDirectory(prefix="fededge-pooled-") as folder:
-        plan = Path(folder) / "plan"
-        model.export_plan(learning.client, digest(NAME.encode()), plan)
-        pool = _Pool([clients / name / "train" for name in names or everybody], Path(folder), population)
-        for number in range(1, learning.rounds + 1):
-            client = open_client(plan, pool.draw(share, [seed, 4, number]))
-            update = client.train(weights, seed_for(seed, number, NAME))
-            weights = _moved(weights, update.delta)
-            samples += update.examples
+        plan = _exported(model, learning, Path(folder))
+        pool = _Pool([clients / name / "train" for name in everybody], Path(folder), population)
+        for number, (weights, samples) in enumerate(_passes(model, learning, seed, plan, pool, share), 1):
             outputs = model.predict(weights, test_x)
             result = evaluate(
                 outputs,
@@ -107,18 +97,50 @@ def train_each(
     Raises:
         DataError: the population is not simulated.
     """
+    _refuse_real(population)
+    scored = scorer(model, population.example, *examples.read(test, population.example))
     found: list[ClientScore] = []
-    for client in population.clients:
-        result = train(model, learning, seed, population, clients, test, lambda _: None, names=[client.id])
-        found.append(
-            ClientScore(id=client.id, score=result.score, loss=result.loss, examples=result.examples)
+    with tempfile.TemporaryDirectory(prefix="fededge-alone-") as folder:
+        plan = _exported(model, learning, Path(folder))
+        for client in population.clients:
+            pool = _Pool([clients / client.id / "train"], Path(folder) / client.id, population)
+            *_, (weights, _) = _passes(model, learning, seed, plan, pool, 1.0)
+            score = scored(weights)
+            found.append(
+                ClientScore(id=client.id, score=score.score, loss=score.loss, examples=score.examples)
+            )
+            on_client(found[-1])
+    return Alone(metric=METRIC[population.example.label.kind], clients=found)
+
+
+def _refuse_real(population: Population) -> None:
+    if not population.simulated:
+        raise DataError(
+            "clients' examples may be pooled only where the population is simulated: remove compare"
         )
-        on_client(found[-1])
-    return Alone(metric=result.metric, clients=found)
+
+
+def _exported(model: ModelSpec, learning: Learning, folder: Path) -> Path:
+    plan = folder / "plan"
+    model.export_plan(learning.client, digest(NAME.encode()), plan)
+    return plan
+
+
+def _passes(
+    model: ModelSpec, learning: Learning, seed: int, plan: Path, pool: "_Pool", share: float
+) -> Iterator[tuple[Weights, float]]:
+    """The weights after each pass, and the sample passes until then."""
+    weights, samples = model.initial_weights(), 0.0
+    for number in range(1, learning.rounds + 1):
+        client = open_client(plan, pool.draw(share, [seed, 4, number]))
+        update = client.train(weights, seed_for(seed, number, NAME))
+        weights = {name: value - update.delta[name] for name, value in weights.items()}
+        samples += update.examples
+        yield weights, samples
 
 
 class _Pool:
-    """The examples of several folders in one: `folder`/<data>/train is a client's folder."""
+    """The examples of several folders in one: `folder` is a client's folder, with train/."""
 
     def __init__(self, sources: Sequence[Path], folder: Path, population: Population) -> None:
         self._folder = folder
@@ -144,7 +166,3 @@ class _Pool:
         chosen = chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
         examples.copy(self._folder / "train", self._pairs, chosen, self._schema)
         return self._folder
-
-
-def _moved(weights: Weights, delta: Weights) -> Weights:
-    return {name: value - delta[name] for name, value in weights.items()}
