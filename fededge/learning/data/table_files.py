@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fededge.errors import DataError, shown
+from fededge import storage
+from fededge.errors import DataError, StorageError, shown
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,22 @@ class TableFile:
     types: dict[str, Any]
     rows: Callable[[Sequence[str]], Iterator[Any]]
     owner: str | None = None
+
+
+def readable(path: str) -> Any:
+    """What Arrow reads: the path of a local file, or an open file that lies elsewhere.
+
+    Raises:
+        StorageError: there is no such local file.
+    """
+    local = storage.local_path(path)
+    if local is not None:
+        if not local.is_file():
+            raise StorageError(f"cannot read {path}: there is no such file. Check the path")
+        return str(local)
+    import fsspec
+
+    return fsspec.open(path, "rb").open()
 
 
 def header(schema: Any, path: str) -> dict[str, Any]:

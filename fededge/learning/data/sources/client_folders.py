@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fededge import examples, storage
+from fededge import examples
 from fededge.documents import Schema
 from fededge.errors import DataError, shown
 from fededge.learning.data.source import Batch, Source
 from fededge.learning.data.sources import delimited, parquet
-from fededge.learning.data.sources.images import inside
+from fededge.learning.data.sources.images import inside, local_folder
 from fededge.learning.data.table_files import TableFile
 from fededge.learning.data.tables import from_tables
 from fededge.task import FoldersData
@@ -35,7 +35,7 @@ def open_source(data: FoldersData, seed: int, column: str | None) -> Source:
     files = tables(data)
     if files is not None:
         return from_tables(data.path, files, data, None)
-    root = _root(data.path)
+    root = local_folder(data.path)
     return _arrays(data.path, [root / name for name in _clients(root)[0]])
 
 
@@ -45,16 +45,9 @@ def tables(data: FoldersData) -> list[TableFile] | None:
     Raises:
         DataError: as `open_source`.
     """
-    root = _root(data.path)
+    root = local_folder(data.path)
     names, form = _clients(root)
     return None if form == "x.npy" else [_table(root / name / form, data) for name in names]
-
-
-def _root(path: str) -> Path:
-    root = storage.local_path(path)
-    if root is None or not root.is_dir():
-        raise DataError(f"{path} is not a folder of this machine: check the path, or mount it")
-    return root
 
 
 def _clients(root: Path) -> tuple[list[str], str]:

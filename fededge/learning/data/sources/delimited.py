@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fededge import storage
 from fededge.errors import DataError, StorageError, shown
 from fededge.learning.data.source import Source
-from fededge.learning.data.table_files import TableFile, header
+from fededge.learning.data.table_files import TableFile, header, readable
 from fededge.learning.data.tables import from_tables
 from fededge.task import CsvData, Table
 
@@ -60,7 +59,7 @@ class _Csv:
         order = list(types or ())
         try:
             with arrow.open_csv(
-                _stream(self.path),
+                readable(self.path),
                 read_options=arrow.ReadOptions(use_threads=False, block_size=BLOCK, encoding=self._encoding),
                 parse_options=arrow.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
                 convert_options=arrow.ConvertOptions(
@@ -131,20 +130,9 @@ def _people(type_: str) -> str:
     return "true and false" if "bool" in type_ else "numbers"
 
 
-def _stream(path: str) -> Any:
-    local = storage.local_path(path)
-    if local is not None:
-        if not local.is_file():
-            raise StorageError(f"cannot read {path}: there is no such file. Check the path")
-        return str(local)
-    import fsspec
-
-    return fsspec.open(path, "rb").open()
-
-
 def _delimiter(path: str, encoding: str) -> str:
     """The one of DELIMITERS that the header line has most of, outside of quotes."""
-    source = _stream(path)
+    source = readable(path)
     with open(source, "rb") if isinstance(source, str) else source as file:
         line = file.readline(LONGEST)
     if not line.strip():

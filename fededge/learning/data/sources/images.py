@@ -22,7 +22,7 @@ def open_source(data: ImagesData, seed: int, column: str | None) -> Source:
         DataError: a file is no image or lies outside the folder, or there are fewer than two classes.
         StorageError: they cannot be read.
     """
-    root = _root(data.path)
+    root = local_folder(data.path)
     found = sorted(entry for entry in root.iterdir() if not entry.name.startswith("."))
     folders = [entry for entry in found if entry.is_dir()]
     if len(folders) < 2:
@@ -70,7 +70,12 @@ def inside(root: Path, folder: Path) -> list[Path]:
     return files
 
 
-def _root(path: str) -> Path:
+def local_folder(path: str) -> Path:
+    """The folder of this machine at `path`.
+
+    Raises:
+        DataError: there is none.
+    """
     local = storage.local_path(path)
     if local is None or not local.is_dir():
         raise DataError(f"{path} is not a folder of this machine: check the path, or mount it")

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fededge import storage
-from fededge.errors import DataError, StorageError, shown
+from fededge.errors import DataError, shown
 from fededge.learning.data.source import ROWS, Source
-from fededge.learning.data.table_files import TableFile, header
+from fededge.learning.data.table_files import TableFile, header, readable
 from fededge.learning.data.tables import from_tables
 from fededge.task import ParquetData, Table
 
@@ -46,7 +45,7 @@ def _batches(path: str, columns: Sequence[str] | None) -> Iterator[Any]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(_opened(path), memory_map=False, pre_buffer=False) as file:
+        with parquet.ParquetFile(readable(path), memory_map=False, pre_buffer=False) as file:
             if columns is None:
                 yield file.schema_arrow
                 return
@@ -58,14 +57,3 @@ def _batches(path: str, columns: Sequence[str] | None) -> Iterator[Any]:
         raise DataError(
             f"{path} is damaged or cannot be read: {shown(str(error), 200)}. Write it again"
         ) from error
-
-
-def _opened(path: str) -> Any:
-    local = storage.local_path(path)
-    if local is not None:
-        if not local.is_file():
-            raise StorageError(f"cannot read {path}: there is no such file. Check the path")
-        return str(local)
-    import fsspec
-
-    return fsspec.open(path, "rb").open()
