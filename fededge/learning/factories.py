@@ -65,3 +65,29 @@ def make(factory: Callable[..., Any], model: Model, schema: Schema) -> Any:
             f"model {model.shown} cannot be made with the arguments {shown(str(given), 200)}: "
             f"{shown(f'{type(error).__name__}: {error}', 300)}"
         ) from error
+
+
+def check_shapes(model: Model, schema: Schema, answer: Callable[[], Any]) -> None:
+    """Check that a model takes encoded examples of `schema` and gives what its label asks for.
+
+    Args:
+        model: the task's section, for errors.
+        schema: of the examples.
+        answer: gives the model's outputs [b, ...] for a batch of such examples.
+
+    Raises:
+        TaskError: it does not.
+    """
+    wanted = schema.label.output_shape or schema.encoded_shape
+    try:
+        found = tuple(answer().shape[1:])
+    except Exception as error:  # the user's model may raise anything
+        raise TaskError(
+            f"model {model.shown} does not take examples of shape {list(schema.encoded_shape)}: "
+            f"{shown(f'{type(error).__name__}: {error}', 300)}"
+        ) from error
+    if found != wanted:
+        raise TaskError(
+            f"model {model.shown} gives outputs of shape {list(found)} for an example, where the label asks for "
+            f"{list(wanted)}: change its last layer"
+        )

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from fededge.documents import Schema, Variable
-from fededge.errors import TaskError, shown
+from fededge.errors import TaskError
 from fededge.learning import factories
 from fededge.learning.frameworks.keras.layers import SEED_SIZE, Encode, Finish, SeededGenerator, SeedGate
 from fededge.learning.models.shipped import DEFAULT, FACTORIES, check
@@ -152,20 +152,7 @@ def _body(model: Model, schema: Schema) -> tf.keras.Model:
             f"model {model.shown} gives a {type(made).__name__}, not a tf.keras.Model: give one back, or name its "
             "framework in model.framework"
         )
-    wanted = schema.label.output_shape or schema.encoded_shape
-    try:
-        outputs = made(tf.keras.Input(schema.encoded_shape))
-        found = tuple(outputs.shape[1:])
-    except Exception as error:  # the user's model may raise anything
-        raise TaskError(
-            f"model {model.shown} does not take examples of shape {list(schema.encoded_shape)}: "
-            f"{shown(f'{type(error).__name__}: {error}', 300)}"
-        ) from error
-    if found != wanted:
-        raise TaskError(
-            f"model {model.shown} gives outputs of shape {list(found)} for an example, where the label asks for "
-            f"{list(wanted)}: change its last layer"
-        )
+    factories.check_shapes(model, schema, lambda: made(tf.keras.Input(schema.encoded_shape)))
     return _raw(made) if schema.label.classes else made
 
 

@@ -5,13 +5,12 @@ BatchNorm's statistics. Frozen parameters and integer counters stay: every proce
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
 from fededge.documents import Schema, Variable
-from fededge.errors import TaskError, shown
+from fededge.errors import TaskError
 from fededge.learning import factories
 from fededge.task import Model
 from fededge.weights import Weights
@@ -50,7 +49,11 @@ class Network:
             )
         self.module = made.to(torch.float32)
         self._schema = schema
-        _check(self.module, model, schema)
+        self.module.eval()
+        with torch.inference_mode():
+            factories.check_shapes(
+                model, schema, lambda: self.module(torch.zeros((2, *schema.encoded_shape)))
+            )
         parameters = {n: p.data for n, p in self.module.named_parameters() if p.requires_grad}
         kept = self.module.state_dict().keys()
         buffers = {n: b for n, b in self.module.named_buffers() if n in kept and b.dtype == torch.float32}
@@ -96,22 +99,3 @@ class Network:
                 for start in range(0, len(encoded), BATCH)
             ]
         return np.concatenate(parts)
-
-
-def _check(module: torch.nn.Module, model: Model, schema: Schema) -> None:
-    wanted = schema.label.output_shape or schema.encoded_shape
-    module.eval()
-    try:
-        with torch.inference_mode():
-            found: Any = module(torch.zeros((2, *schema.encoded_shape)))
-        shape = tuple(found.shape[1:])
-    except Exception as error:  # the user's module may raise anything
-        raise TaskError(
-            f"model {model.shown} does not take examples of shape {list(schema.encoded_shape)}: "
-            f"{shown(f'{type(error).__name__}: {error}', 300)}"
-        ) from error
-    if shape != wanted:
-        raise TaskError(
-            f"model {model.shown} gives outputs of shape {list(shape)} for an example, where the label asks for "
-            f"{list(wanted)}: change its last layer"
-        )
