@@ -21,6 +21,10 @@
     ├── TrackingError          MLflow cannot be reached or refused
     ├── ReportError            a report would lose what it shows
     ├── RunError               a run of this machine is not there, or not in the state that is asked for
+    ├── GatewayError           the gateway cannot be reached, or refused a request
+    ├── RegistryError          the gateway's database cannot be reached, or is not of this version
+    ├── ProtocolError          a message between client and gateway is malformed, too large or out of order
+    ├── SiteError              a site is not enrolled, or its policy file is wrong
     ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
     ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
     └── SetupError             an environment, a lock file, an image or manifests could not be made
@@ -128,6 +132,40 @@ class RunError(FedEdgeError):
 
 class ReportError(FedEdgeError):
     """A report is not written: it would lose what it shows, or there is nothing to show."""
+
+
+class GatewayError(FedEdgeError):
+    """The gateway cannot be reached, or refused a request.
+
+    Attributes:
+        reason: the mistake as a constant, such as FORBIDDEN, for programs to read.
+        status: HTTP status; 0 where the gateway gave none.
+    """
+
+    def __init__(self, message: str, reason: str = "UNREACHABLE", status: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
+
+
+class RegistryError(FedEdgeError):
+    """The gateway's database cannot be reached, or is not of this version."""
+
+
+class ProtocolError(FedEdgeError):
+    """A message between client and gateway is malformed, too large or out of order.
+
+    Attributes:
+        reason: the mistake as a constant, such as MALFORMED, for programs to read and to count.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class SiteError(FedEdgeError):
+    """A site is not enrolled, or its policy file is wrong."""
 
 
 class KubeflowError(FedEdgeError):

@@ -1,10 +1,12 @@
 """Documents about data: what an example looks like, who holds how many, and what may be said about them."""
 
+import json
 import math
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fededge import storage
 from fededge.documents.base import Count, Digest, Document, Part
 
 Numbers = list[float]
@@ -139,6 +141,16 @@ class Schema(Document):
         """Of stored examples: uint8 where the only feature holds levels, else float32."""
         only = self.features[0] if len(self.features) == 1 else None
         return "uint8" if only and only.dtype == "uint8" else "float32"
+
+    @property
+    def form_digest(self) -> str:
+        """Digest of what examples must have in common to be learned from together: all but what was measured on them."""
+        measured = {"mean", "std"}
+        content = self.model_dump(
+            mode="json",
+            exclude={"features": {"__all__": {*measured, "missing", "log"}}, "label": measured},
+        )
+        return storage.digest(json.dumps(content, sort_keys=True).encode())
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:
