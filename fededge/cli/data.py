@@ -1,4 +1,4 @@
-"""fededge data: data sets of a schema, made up."""
+"""fededge data: data sets made up, or spread over folders."""
 
 from pathlib import Path
 
@@ -8,7 +8,9 @@ from fededge.cli import show
 from fededge.documents import Schema
 from fededge.errors import DataError
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Make up data sets.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="Make up data sets, or spread them over folders."
+)
 
 
 @app.command("make")
@@ -30,3 +32,28 @@ def make(
         raise DataError(f"{output} exists: name a folder that does not, so that nothing is lost")
     mock.make(Schema.read(schema), examples, seed, output)
     show.wrote(f"{examples:,} examples", output)
+
+
+@app.command("spread")
+def spread(
+    task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
+    output: Path = typer.Option(..., "-o", "--output", help="New folder to write.", show_default=False),
+    changes: list[str] = show.CHANGES,
+) -> None:
+    """Write a task's examples as one folder for each client, and those that are held out, as a run does.
+
+    So a site's own table or images become the folder that [bold]fededge site[/bold] learns from
+    (with partition.clients=1, or one folder an owner), and data can be carried to sites to try them.
+
+    [bold]Example[/bold]
+
+      fededge data spread examples/digits/task.yaml -o spread
+    """
+    from fededge import task as tasks
+    from pipelines.spreading import spread as write
+
+    population = write(tasks.load(task, changes), output)
+    rows = [(client.id, client.train, client.test) for client in population.clients]
+    show.table(("client", "train", "test"), rows)
+    show.wrote("clients", output / "clients")
+    show.wrote("held out", output / "held-out")

@@ -1,11 +1,11 @@
-"""fededge schema: the JSON Schema of a task file, or of a cluster's."""
+"""fededge schema: the JSON Schema of a task file, of a cluster's, or of the protocol."""
 
 import json
 from pathlib import Path
 
 import typer
 
-from fededge import storage
+from fededge import protocol, storage
 from fededge import task as tasks
 from fededge.cli import show
 
@@ -13,8 +13,11 @@ from fededge.cli import show
 def schema(
     output: Path | None = typer.Option(None, "-o", "--output", help="File to write.", show_default=False),
     cluster: bool = typer.Option(False, "--cluster", help="Of the file that FEDEDGE_CLUSTER_FILE names."),
+    messages: bool = typer.Option(
+        False, "--protocol", help="Of what clients and gateways say (docs/protocol.md)."
+    ),
 ) -> None:
-    """Write the JSON Schema of task files, or of the file of a cluster, for editors to complete them.
+    """Write the JSON Schema of task files, or of the file of a cluster, for editors to complete them; or of the protocol.
 
     [bold]Examples[/bold]
 
@@ -24,10 +27,12 @@ def schema(
 
       (then begin a task file with: # yaml-language-server: $schema=task.schema.json)
     """
-    text = (
-        json.dumps(tasks.json_schema(tasks.ClusterSettings if cluster else tasks.FederatedTask), indent=2)
-        + "\n"
+    content = (
+        protocol.json_schema()
+        if messages
+        else tasks.json_schema(tasks.ClusterSettings if cluster else tasks.FederatedTask)
     )
+    text = json.dumps(content, indent=2) + "\n"
     if output is None:
         typer.echo(text, nl=False)
     else:

@@ -60,6 +60,7 @@ from fededge.protocol.messages import (
     agreed,
     from_client,
     from_gateway,
+    json_schema,
 )
 from fededge.protocol.order import Order
 from fededge.protocol.proofs import connection_bytes, enrollment_bytes, random_key
@@ -123,5 +124,6 @@ __all__ = [
     "enrollment_bytes",
     "from_client",
     "from_gateway",
+    "json_schema",
     "random_key",
 ]

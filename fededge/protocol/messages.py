@@ -264,6 +264,23 @@ def from_gateway(text: str | bytes) -> GatewayMessage:
     return _read(FromGateway, text)
 
 
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a message, with each kind by its name in `$defs`."""
+    _, definitions = TypeAdapter.json_schemas(
+        [("client", "validation", FromClient), ("gateway", "validation", FromGateway)]
+    )
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"FedEdge protocol, versions {OLDEST} to {NEWEST}",
+        "oneOf": [
+            {"$ref": f"#/$defs/{name}"}
+            for name, definition in sorted(definitions["$defs"].items())
+            if "const" in definition["properties"].get("type", {})
+        ],
+        **definitions,
+    }
+
+
 def agreed(oldest: int, newest: int) -> int:
     """The version that this code speaks with somebody who speaks `oldest` to `newest`.
 

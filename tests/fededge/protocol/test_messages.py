@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -8,12 +8,15 @@ from fededge.protocol import (
     LARGEST_MESSAGE,
     NEWEST,
     OLDEST,
+    ClientMessage,
+    GatewayMessage,
     Heartbeat,
     Hello,
     Order,
     agreed,
     from_client,
     from_gateway,
+    json_schema,
 )
 from fededge.signing import SigningKey
 
@@ -75,3 +78,9 @@ def test_an_order_is_obeyed_only_as_its_signer_wrote_it(tmp_path: Path) -> None:
             Order.opened(wrong, key.public)
     with pytest.raises(IntegrityError):
         Order.opened(key.sign({"bundle": DIGEST}).decode(), key.public)
+
+
+def test_every_message_has_an_exported_schema() -> None:
+    told = {each["$ref"].rpartition("/")[2] for each in json_schema()["oneOf"]}
+    both = {*get_args(ClientMessage), *get_args(GatewayMessage)}
+    assert told == {message.__name__ for message in both}
