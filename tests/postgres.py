@@ -94,7 +94,7 @@ class Postgres:
         """Rows of a statement."""
         place = f"host=127.0.0.1 port={self.port} user=fededge dbname={database} connect_timeout=5"
         with psycopg.connect(place, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:

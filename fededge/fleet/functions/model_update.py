@@ -23,7 +23,7 @@ from fededge.fleet.functions.work import (
 )
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
-from fededge.fleet.registry.tables import blobs, clients, rounds, tenants, work
+from fededge.fleet.registry.tables import blobs, clients, participation, rounds, tenants, work
 from fededge.protocol import Received, RoundRequest, RoundStatus
 
 TRIES = 5
@@ -120,6 +120,8 @@ def open_round(
             for client, (gateway, _) in gateways.items()
         ]
         connection.execute(insert(work), parts)
+        if request.kind == "train":
+            _note_asked(connection, tenant, request, cohort)
         for client, (_, state) in gateways.items():
             if state != "active":
                 end(connection, round_of(connection, tenant, round), client, "failed", now, "it was revoked")
@@ -282,6 +284,15 @@ def _check_quota(connection: Connection, tenant: str) -> None:
             "QUOTA",
             429,
         )
+
+
+def _note_asked(connection: Connection, tenant: str, request: RoundRequest, cohort: Sequence[str]) -> None:
+    rows = [
+        {"tenant": tenant, "task": request.task, "client": client, "asked": request.number}
+        for client in cohort
+    ]
+    connection.execute(new(connection, participation), rows)
+    update_each(connection, participation, ("tenant", "task", "client"), rows)
 
 
 def _stored_bytes(connection: Connection, tenant: str, digest: str) -> int:

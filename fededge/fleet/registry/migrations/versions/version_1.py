@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("dataset", sa.Text(), nullable=False),
         sa.Column("envelope", sa.Text(), nullable=False),
+        sa.Column("trace", sa.Text(), nullable=True),
         sa.Column("plan", sa.Text(), nullable=False),
         sa.Column("plan_bytes", sa.BigInteger(), nullable=False),
         sa.Column("weights", sa.Text(), nullable=False),
@@ -201,6 +202,18 @@ def upgrade() -> None:
         postgresql_where=sa.text("gateway IS NOT NULL"),
     )
     op.create_index("datasets_of_client", "datasets", ["tenant", "client"], unique=False)
+    op.create_table(
+        "participation",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("asked", sa.BigInteger(), nullable=False),
+        sa.Column("loss", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["tenant", "client"], ["clients.tenant", "clients.client"], name=op.f("participation_of_clients")
+        ),
+        sa.PrimaryKeyConstraint("tenant", "task", "client", name=op.f("participation_key")),
+    )
     op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
