@@ -22,7 +22,7 @@ from fededge.fleet.functions.work import (
     take,
 )
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
+from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
 from fededge.fleet.registry.tables import blobs, clients, participation, rounds, tenants, work
 from fededge.protocol import Received, RoundRequest, RoundStatus
 
@@ -103,7 +103,7 @@ def open_round(
             "reason": "",
             "waiting": len(cohort),
         }
-        if not connection.execute(new(connection, rounds), row).rowcount:
+        if not add(connection, rounds, row):
             return
         parts = [
             {
@@ -291,7 +291,7 @@ def _note_asked(connection: Connection, tenant: str, request: RoundRequest, coho
         {"tenant": tenant, "task": request.task, "client": client, "asked": request.number}
         for client in cohort
     ]
-    connection.execute(new(connection, participation), rows)
+    add(connection, participation, rows)
     update_each(connection, participation, ("tenant", "task", "client"), rows)
 
 

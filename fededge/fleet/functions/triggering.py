@@ -16,7 +16,7 @@ from sqlalchemy import delete as delete_from
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import datasets, evaluations, rounds, triggers
 from fededge.protocol import Page, TriggerInfo, TriggerRequest
@@ -64,7 +64,7 @@ def put(
 
     def kept(connection: Connection) -> None:
         empty = {"tenant": tenant, "name": name, "request": {}, "state": "idle", "message": ""}
-        connection.execute(new(connection, triggers), empty)
+        add(connection, triggers, empty)
         before = connection.execute(locked(select(triggers).where(*mine))).one()
         content = request.to_content()
         values: dict[str, Any] = {"request": content}
@@ -194,7 +194,7 @@ def evaluated(registry: Registry, tenant: str, task: str, metric: str, value: fl
     mine = tuple(evaluations.c[name] == held for name, held in key.items())
 
     def kept(connection: Connection) -> None:
-        connection.execute(new(connection, evaluations), {**key, "value": value, "at": now})
+        add(connection, evaluations, {**key, "value": value, "at": now})
         connection.execute(update(evaluations).where(*mine).values(value=value, at=now))
 
     registry.run(kept)

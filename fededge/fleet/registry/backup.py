@@ -1,8 +1,8 @@
 """Backups of a registry: one file that any database of the registry is restored from.
 
 A zip file with a `TABLE.jsonl` for each table (a row a line: a JSON array of its columns) and, last, `manifest.json`,
-which has the columns, the rows and the digest of each. A backup is of one moment. It holds no secret that is good by itself (of
-tokens there are digests, of keys the public half), and who is enrolled: its file is for its owner alone.
+which has the columns, the rows and the digest of each. A backup is of one moment. Of tokens it holds digests, of keys the
+public half; it does tell who is enrolled, and so its file is its owner's alone.
 """
 
 import hashlib

@@ -21,7 +21,6 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Engine,
-    Insert,
     Select,
     Table,
     bindparam,
@@ -164,11 +163,13 @@ def locked(query: Select[Any]) -> Select[Any]:
     return query.with_for_update(key_share=True)
 
 
-def new(connection: Connection, table: Table) -> Insert:
-    """An INSERT into `table` that passes over rows whose key is there."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+def add(
+    connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
+) -> int:
+    """Insert rows, and pass over those whose key is there; how many were not."""
+    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = make(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement, rows).rowcount
 
 
 def update_each(
