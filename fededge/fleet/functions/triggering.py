@@ -125,7 +125,9 @@ def fire(registry: Registry, tenant: str, name: str, actor: str, now: float) -> 
     """
 
     def fired(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
+        row = _find(connection, tenant, name)
+        if row is None:
+            raise _no_trigger(name)
         start = _start_id(row, now)
         if row.start == start:
             return  # this, repeated
@@ -155,11 +157,11 @@ def due(registry: Registry, now: float) -> list[Start]:
 
 
 def started(registry: Registry, tenant: str, name: str, start: str, run: str, now: float) -> None:
-    """Note that the run of a claimed start is in progress."""
+    """Note that the run of a claimed start is in progress; nothing where it is over, or its trigger is gone."""
 
     def noted(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
-        if row.start == start:
+        row = _find(connection, tenant, name)
+        if row is not None and row.start == start:
             _change(connection, row, state="running", run=run, next_look=None, message="")
 
     registry.run(noted)
@@ -169,8 +171,8 @@ def ended(registry: Registry, tenant: str, name: str, start: str, message: str, 
     """Note that the run of a start is over, or could not begin. What fell due meanwhile starts now, once."""
 
     def noted(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
-        if row.start == start:
+        row = _find(connection, tenant, name)
+        if row is not None and row.start == start:
             look = _look(_request(row), row.next_start, now)
             _change(connection, row, state="idle", start=None, next_look=look, message=message[:500])
 
@@ -313,12 +315,10 @@ def _start_id(row: Row[Any], now: float) -> str:
     return f"{row.name}-{int(1000 * now)}"
 
 
-def _held(connection: Connection, tenant: str, name: str) -> Row[Any]:
+def _find(connection: Connection, tenant: str, name: str) -> Row[Any] | None:
+    """A trigger, locked; None where there is none."""
     query = select(triggers).where(triggers.c.tenant == tenant, triggers.c.name == name)
-    row = connection.execute(locked(query)).one_or_none()
-    if row is None:
-        raise _no_trigger(name)
-    return row
+    return connection.execute(locked(query)).one_or_none()
 
 
 def _change(connection: Connection, row: Row[Any], **values: Any) -> None:
