@@ -31,7 +31,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from fededge.errors import RegistryError, shown
 from fededge.fleet.registry import migrations
@@ -140,12 +149,10 @@ class Registry:
             try:
                 with engine.begin() as connection:
                     return work(connection)
-            except (OperationalError, InterfaceError, DBAPIError) as error:
-                if not _repeats(error):
-                    if isinstance(error, OperationalError | InterfaceError):
-                        raise RegistryError(self._explained(error)) from error
-                    raise
-                if time.monotonic() + pause > until:
+            except DBAPIError as error:
+                if isinstance(error, DataError | IntegrityError | ProgrammingError) and not _repeats(error):
+                    raise  # a mistake of the code
+                if not _repeats(error) or time.monotonic() + pause > until:
                     raise RegistryError(self._explained(error)) from error
                 log.info("a transaction is repeated: %s", shown(str(error.orig), 200))
             time.sleep(pause * random.uniform(0.5, 1.5))
