@@ -47,6 +47,18 @@ def _sqlite(file: Path) -> str:
     return f"{'sqlite' if quoted == str(file) else 'sqlite+pysqlite'}:///{quoted}"
 
 
+def fleet_database(folder: Path | None = None) -> str:
+    """`FEDEDGE_FLEET_DATABASE`: URL of the gateway's database; by default a SQLite file in the home folder."""
+    return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
+
+
+def gateway_key_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_KEY_FILE`: file with the keys that sign the gateway's URLs; by default one in the home folder,
+    made on first use."""
+    name = os.environ.get("FEDEDGE_GATEWAY_KEY_FILE")
+    return Path(name) if name else None
+
+
 def platform() -> str:
     """`FEDEDGE_PLATFORM`: `kubernetes` (default) or `local`, which the local runner sets."""
     return os.environ.get("FEDEDGE_PLATFORM", "kubernetes")

@@ -18,6 +18,8 @@ ENVIRONMENTS = ("platform", "worker", "serving", "edge")
 MARK = re.compile(r"^pytestmark = pytest\.mark\.environment\(([^)]*)\)", re.MULTILINE)
 SETTINGS = (
     "FEDEDGE_CLUSTER_FILE",
+    "FEDEDGE_FLEET_DATABASE",
+    "FEDEDGE_GATEWAY_KEY_FILE",
     "FEDEDGE_IMAGES",
     "FEDEDGE_PLATFORM",
     "FEDEDGE_REGISTRY",
