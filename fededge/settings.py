@@ -52,9 +52,14 @@ def fleet_database(folder: Path | None = None) -> str:
     return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
 
 
+def gateway_url() -> str | None:
+    """`FEDEDGE_GATEWAY_URL`: address under which a gateway is reached from outside; by default where it listens."""
+    return os.environ.get("FEDEDGE_GATEWAY_URL") or None
+
+
 def gateway_key_file() -> Path | None:
-    """`FEDEDGE_GATEWAY_KEY_FILE`: file with the keys that sign the gateway's URLs; by default one in the home folder,
-    made on first use."""
+    """`FEDEDGE_GATEWAY_KEY_FILE`: file with the secret that signs the gateway's URLs; by default one in the home
+    folder, made on first use."""
     name = os.environ.get("FEDEDGE_GATEWAY_KEY_FILE")
     return Path(name) if name else None
 

@@ -1,7 +1,7 @@
 """URLs that are their own credential: each opens one object, one way, for a short time.
 
 The last segment of such a URL is a grant: the version of a key, a JSON array, and the HMAC-SHA256 (RFC 2104) of both
-under that key, all without a sign that URLs read otherwise.
+under that key, in signs that URLs take as they are. A key's version is told by its digest.
 """
 
 import base64
@@ -57,48 +57,34 @@ _FIELDS: TypeAdapter[tuple[Method, Name, Digest, Bytes, float, Name | None, Id |
 
 
 class Keys:
-    """The keys of a gateway's URLs: the first signs, each of them is taken. Its text forms never show one.
+    """The keys of a gateway's URLs. Its text forms never show one.
 
     Args:
-        keys: secret by version.
+        keys: the first signs, each is taken.
     """
 
-    def __init__(self, keys: dict[str, bytes]) -> None:
-        self._keys = keys
+    def __init__(self, *keys: bytes) -> None:
+        self._keys = {hashlib.sha256(b"fededge grant key\0" + key).hexdigest()[:8]: key for key in keys}
 
     def __repr__(self) -> str:
         return f"Keys({', '.join(self._keys)})"
 
     @classmethod
     def load(cls, path: Path) -> "Keys":
-        """The keys in the file `path`: a line each, `VERSION BASE64`, the newest first.
+        """The key in the file `path`, and the one before it in the file with `.old` after its name, where there is one.
 
         Raises:
-            StorageError: the file cannot be read, or a line of it is no such key.
+            StorageError: a file cannot be read, or is too short to be a secret.
         """
-        keys: dict[str, bytes] = {}
-        for number, line in enumerate(storage.read(str(path), FILE_LIMIT).decode("latin1").splitlines(), 1):
-            version, _, text = line.strip().partition(" ")
-            try:
-                secret = base64.b64decode(text.strip(), validate=True)
-            except (binascii.Error, ValueError):
-                secret = b""
-            if not version.isalnum() or not version.isascii() or version in keys or len(secret) < KEY_BYTES:
-                raise StorageError(  # the line itself is a secret
-                    f"line {number} of {path} is no key: write VERSION, a space and {KEY_BYTES} random bytes in "
-                    "base64, each version once"
-                )
-            keys[version] = secret
-        if not keys:
-            raise StorageError(f"{path} holds no key: remove it, and it is made anew")
-        return cls(keys)
+        old = path.with_name(f"{path.name}.old")
+        return cls(*(_read(file) for file in (path, old) if file == path or file.exists()))
 
     @classmethod
     def of_home(cls) -> "Keys":
-        """The keys in the home folder, made there first (mode 0600) where none are.
+        """The key in the home folder, made there first (mode 0600) where none is.
 
         Raises:
-            StorageError: they cannot be read or made.
+            StorageError: it cannot be read or made.
         """
         path = settings.home() / "gateway" / "urls.key"
         if not path.exists():
@@ -144,15 +130,23 @@ class Keys:
         return hmac.digest(self._keys[version], told, hashlib.sha256)
 
 
+def _read(path: Path) -> bytes:
+    key = storage.read(str(path), FILE_LIMIT)
+    if len(key) < KEY_BYTES:
+        raise StorageError(
+            f"{path} holds {len(key)} bytes, which is no secret: write at least {KEY_BYTES} random ones"
+        )
+    return key
+
+
 def _create(path: Path) -> None:
-    """Write a new key to `path`, whole or not at all, where no other process did so meanwhile."""
-    line = f"1 {base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}\n"
+    """Write a new key to `path`, whole or not at all, unless another process did so meanwhile."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
         try:
-            with os.fdopen(handle, "w") as file:
-                file.write(line)
+            with os.fdopen(handle, "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):

@@ -64,7 +64,7 @@ class Files:
     Args:
         root: the blob store's folder.
         keys: sign the URLs.
-        base: URL of the gateway.
+        base: URL of the gateway; empty: objects' URLs are relative to it.
         seconds: for which a URL is good.
         clock: seconds since the epoch.
     """
@@ -76,7 +76,7 @@ class Files:
     ) -> None:
         self._root = root / FOLDER
         self._keys = keys
-        self._base = base
+        self._base = f"{base}/" if base else ""
         self._seconds = seconds
         self._clock = clock
 
@@ -111,12 +111,12 @@ class Files:
     def place(self, tenant: str, digest: str, size: int, owner: str | None, subject: str | None) -> Place:
         """See Objects."""
         grant = Grant("PUT", tenant, digest, size, self._clock() + self._seconds, owner, subject)
-        return Place(f"{self._base}/v1/uploads/{self._keys.sign(grant)}", self.offset(grant), True)
+        return Place(f"{self._base}v1/uploads/{self._keys.sign(grant)}", self.offset(grant), True)
 
     def link(self, tenant: str, digest: str, size: int, owner: str | None, subject: str | None) -> str:
         """See Objects."""
         grant = Grant("GET", tenant, digest, size, self._clock() + self._seconds, owner, subject)
-        return f"{self._base}/v1/objects/{self._keys.sign(grant)}"
+        return f"{self._base}v1/objects/{self._keys.sign(grant)}"
 
     def sweep(self, before: float) -> int:
         """See Objects."""

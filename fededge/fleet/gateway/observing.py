@@ -28,14 +28,14 @@ class Metrics:
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"fededge_gateway_{name}", text, labels, registry=self.registry)
+            return Counter(f"fededge_{name}", text, labels, registry=self.registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"fededge_gateway_{name}", text, labels, registry=self.registry)
+            return Gauge(f"fededge_{name}", text, labels, registry=self.registry)
 
         def seconds(name: str, text: str, *labels: str) -> Histogram:
             return Histogram(
-                f"fededge_gateway_{name}_seconds", text, labels, registry=self.registry, buckets=FAST
+                f"fededge_{name}_seconds", text, labels, registry=self.registry, buckets=FAST
             )
 
         self.connections = gauge("connections", "Clients with a session here")
@@ -47,7 +47,7 @@ class Metrics:
         self.answer_seconds = seconds("answer", "From a client's message to the answer", "type")
         self.registry_seconds = seconds("registry", "A call of the registry, waiting included", "call")
         self.batch = Histogram(
-            "fededge_gateway_batch",
+            "fededge_batch_calls",
             "Calls of the registry in one transaction",
             registry=self.registry,
             buckets=(1, 2, 5, 10, 20, 50, 100, 200),

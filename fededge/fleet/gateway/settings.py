@@ -48,11 +48,12 @@ class GatewaySettings:
 
     Attributes:
         host, port: where it listens; port 0: a free one.
-        url: under which clients and pipelines reach it; None: where it listens.
+        url: under which it is reached from outside, and under which objects are fetched and sent; None: where it listens,
+            and where the asker is already.
         id: told to clients, which sign it; a new one each start, so that what an earlier process held is given up once
             its lease ends.
-        database: URL of the registry; `storage`: of the blob store; `key_file`: keys of its URLs; None:
-            those in the home folder, made there first.
+        database: URL of the registry; `storage`: of the blob store; `key_file`: secret that
+            signs its URLs; None: the one in the home folder, made there first.
         certificate_file, private_key_file: PEM, for TLS; `client_ca_file`: only who has a certificate of this CA is
             served at all (mTLS).
         insecure: serve plain HTTP on other addresses than this machine's own, as behind a proxy that does TLS.
@@ -83,7 +84,7 @@ class GatewaySettings:
 
     host: str = "127.0.0.1"
     port: int = 8470
-    url: str | None = None
+    url: str | None = field(default_factory=settings.gateway_url)
     id: str = field(default_factory=_new_id)
     database: str = field(default_factory=settings.fleet_database)
     storage: str = field(default_factory=settings.storage)

@@ -1,11 +1,10 @@
 """The conversation with one client over its WebSocket, as a state machine.
 
-    CONNECTING  handshake: who comes from another site's page, too often or beyond all bounds is turned away by HTTP
-    CHALLENGED  the gateway sent a challenge; within a time, one hello answers it
-    OPEN        the proof was right, and the registry has the session: both may speak
-    CLOSED      whoever closed it, the registry hears of the end
+    PROVING  the gateway sent a challenge; within a time, one hello answers it
+    OPEN     the proof was right, and the registry has the session: both may speak
+    CLOSED   whoever closed it, the registry hears of the end
 
-A message that is unknown, malformed, out of order or too frequent is refused by reason and counted, and goes no further.
+Before it, in the handshake, who comes from another site's page, too often or beyond all bounds is turned away by HTTP. A message that is unknown, malformed, out of order or too frequent is refused by reason and counted, and goes no further.
 """
 
 import asyncio
@@ -44,8 +43,8 @@ from fededge.protocol import (
     from_client,
 )
 
-MOST_REFUSED = 20
-"""Messages of one connection that are refused before it is closed."""
+MOST_REFUSED, REFUSED_SECONDS = 10, 60.0
+"""Messages of a connection that are refused within a time before it is closed."""
 SPARE = 100
 """Clients beyond the bound that are still told so by a message."""
 TEXT = 500
@@ -99,7 +98,7 @@ def _turned_away(service: Service, scope: Scope) -> Response | None:
 class State(Enum):
     """Of a conversation."""
 
-    CHALLENGED = "challenged"
+    PROVING = "proving"
     OPEN = "open"
     CLOSED = "closed"
 
@@ -112,15 +111,16 @@ class Conversation:
         receive, send: of the WebSocket (ASGI).
     """
 
-    __slots__ = ("_nonce", "_receive", "_refused", "_service", "_session", "_state")
+    __slots__ = ("_nonce", "_receive", "_refused", "_refused_since", "_service", "_session", "_state")
 
     def __init__(self, service: Service, receive: Receive, send: Send) -> None:
         self._service = service
         self._receive = receive
         self._session = service.sessions.new(send)
         self._nonce = secrets.token_bytes(32)
-        self._state = State.CHALLENGED
+        self._state = State.PROVING
         self._refused = 0
+        self._refused_since = 0.0
 
     async def run(self) -> None:
         """From the challenge to the end."""
@@ -166,7 +166,7 @@ class Conversation:
         try:
             message = from_client(text)
             service.metrics.messages.labels("in", message.type).inc()
-            if self._state is State.CHALLENGED:
+            if self._state is State.PROVING:
                 await self._welcome(message)
             else:
                 await self._act(message)
@@ -184,6 +184,9 @@ class Conversation:
     async def _welcome(self, hello: ClientMessage) -> None:
         """Take in who proves to be an enrolled client."""
         service, session = self._service, self._session
+        if isinstance(hello, Bye):
+            self._state = State.CLOSED
+            return
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{hello.type} before hello: say hello first", "OUT_OF_ORDER")
         version = agreed(hello.oldest, hello.newest)
@@ -242,11 +245,14 @@ class Conversation:
             await self._session.say(await assignments.answer(self._service, self._session, message))
 
     async def _refuse(self, reason: str, message: str, retry_seconds: float | None) -> None:
-        """Say no. Before the welcome that is the end; after it, so is one time too often."""
+        """Say no. Before the welcome that is the end; after it, so is once too often."""
         self._service.metrics.refused.labels(reason).inc()
         await self._session.say(Refused(reason=reason, message=message[:TEXT], retry_seconds=retry_seconds))
+        at = time.monotonic()
+        if at - self._refused_since > REFUSED_SECONDS:
+            self._refused, self._refused_since = 0, at
         self._refused += 1
-        if self._state is State.CHALLENGED or self._refused >= MOST_REFUSED:
+        if self._state is State.PROVING or self._refused >= MOST_REFUSED:
             self._state = State.CLOSED
             await self._session.close(POLICY, reason)
 
