@@ -47,6 +47,11 @@ def _sqlite(file: Path) -> str:
     return f"{'sqlite' if quoted == str(file) else 'sqlite+pysqlite'}:///{quoted}"
 
 
+def fleet_database(folder: Path | None = None) -> str:
+    """`FEDEDGE_FLEET_DATABASE`: URL of the gateway's registry; by default a SQLite file in the home folder."""
+    return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
+
+
 def platform() -> str:
     """`FEDEDGE_PLATFORM`: `kubernetes` (default) or `local`, which the local runner sets."""
     return os.environ.get("FEDEDGE_PLATFORM", "kubernetes")
