@@ -48,7 +48,7 @@ def _sqlite(file: Path) -> str:
 
 
 def fleet_database(folder: Path | None = None) -> str:
-    """`FEDEDGE_FLEET_DATABASE`: URL of the gateway's database; by default a SQLite file in the home folder."""
+    """`FEDEDGE_FLEET_DATABASE`: URL of the gateway's registry; by default a SQLite file in the home folder."""
     return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
 
 

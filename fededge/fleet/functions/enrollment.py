@@ -1,0 +1,332 @@
+"""Enrollment: one-time tokens make clients of keys; what operators say of clients; revocation."""
+
+import base64
+import binascii
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection, Row, insert, select, update
+
+from fededge import storage
+from fededge.errors import GatewayError, shown
+from fededge.fleet.functions.monitoring import end_session
+from fededge.fleet.functions.work import OPEN, end, round_of, take
+from fededge.fleet.registry import audit
+from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, tenants, work
+from fededge.protocol import (
+    ClientChange,
+    ClientInfo,
+    Dataset,
+    Enrolled,
+    Enrollment,
+    EnrollmentRequest,
+    EnrollmentToken,
+    Page,
+    enrollment_bytes,
+    random_key,
+)
+
+LARGEST_PAGE = 1000
+P = 2**255 - 19
+"""The prime of Curve25519."""
+LOW_ORDER = frozenset(
+    {
+        0,
+        1,
+        P - 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
+    }
+)
+"""y-coordinates of the points of Ed25519 whose order divides 8: signatures that fit such keys prove nothing."""
+
+
+def tokens(
+    registry: Registry, tenant: str, request: EnrollmentRequest, actor: str, now: float
+) -> list[EnrollmentToken]:
+    """One-time tokens, each for one new client.
+
+    Raises:
+        GatewayError: a name for many, or a client of this name is enrolled.
+    """
+    if request.client is not None and request.count > 1:
+        raise GatewayError(
+            f"{request.count} clients cannot all be named {request.client}: leave the name out", "NAME", 400
+        )
+    expires = now + request.expires_seconds
+    made = [
+        EnrollmentToken(
+            token=secrets.token_urlsafe(32),
+            client=request.client or f"{request.kind}-{secrets.token_hex(6)}",
+            expires=expires,
+        )
+        for _ in range(request.count)
+    ]
+    rows = [
+        {
+            "digest": _digest(each.token),
+            "tenant": tenant,
+            "client": each.client,
+            "kind": request.kind,
+            "device_class": request.device_class,
+            "region": request.region,
+            "attributes": request.attributes,
+            "created": now,
+            "expires": expires,
+        }
+        for each in made
+    ]
+
+    def kept(connection: Connection) -> None:
+        if connection.execute(select(tenants).where(tenants.c.name == tenant)).one_or_none() is None:
+            raise GatewayError(f"no tenant {shown(tenant)}: make it first", "NO_TENANT", 404)
+        if request.client is not None and _client(connection, tenant, request.client) is not None:
+            raise _enrolled_already(request.client)
+        connection.execute(new(connection, enrollments), rows)
+        details = {"count": request.count, "kind": request.kind}
+        audit.append(connection, tenant, actor, "enrollment.token", made[0].client, details, now)
+
+    registry.run(kept)
+    return made
+
+
+def enroll(registry: Registry, enrollment: Enrollment, now: float) -> Enrolled:
+    """Make a client of a token and a key, once; the same key may ask again and gets the same answer.
+
+    Raises:
+        GatewayError: the key or its proof is not good, the token is unknown, used or expired, the key or the name is
+            another client's, or the tenant has as many clients as it may.
+    """
+    key = _proven_key(enrollment)
+
+    def enrolled(connection: Connection) -> Enrolled:
+        row = connection.execute(
+            locked(select(enrollments).where(enrollments.c.digest == _digest(enrollment.token)))
+        ).one_or_none()
+        if row is None:
+            raise GatewayError("no such enrollment token: ask the operator for one", "TOKEN", 403)
+        answer = Enrolled(tenant=row.tenant, client=row.client, kind=row.kind, region=row.region)
+        if row.public_key == key.hex():
+            return answer
+        if row.public_key is not None:
+            raise GatewayError("this enrollment token was used: ask for another", "TOKEN", 403)
+        if row.expires <= now:
+            raise GatewayError("this enrollment token has expired: ask for another", "TOKEN", 403)
+        if connection.execute(select(clients.c.client).where(clients.c.public_key == key.hex())).first():
+            raise GatewayError("this key is another client's: make a new one", "KEY", 409)
+        _count_client(connection, row.tenant)
+        if _client(connection, row.tenant, row.client) is not None:
+            raise _enrolled_already(row.client)
+        _keep_client(connection, row, key, now)
+        connection.execute(
+            update(enrollments).where(enrollments.c.digest == row.digest).values(public_key=key.hex())
+        )
+        details = {"key": storage.digest(key), "kind": row.kind}
+        audit.append(
+            connection, row.tenant, f"client {row.client}", "client.enroll", row.client, details, now
+        )
+        return answer
+
+    return registry.run(enrolled)
+
+
+def revoke(registry: Registry, tenant: str, client: str, actor: str, now: float) -> None:
+    """Never let a client in again: its session ends, and its open work fails.
+
+    Raises:
+        GatewayError: no such client.
+    """
+    mine = (clients.c.tenant == tenant, clients.c.client == client)
+
+    def revoked(connection: Connection) -> None:
+        row = connection.execute(locked(select(clients).where(*mine))).one_or_none()
+        if row is None:
+            raise _no_client(client)
+        end_session(connection, tenant, client, now)
+        theirs = (work.c.tenant == tenant, work.c.client == client, work.c.state.in_(OPEN))
+        for round in sorted(connection.execute(select(work.c.round).where(*theirs)).scalars()):
+            held = round_of(connection, tenant, round)
+            part = take(connection, tenant, round, client)
+            if part is not None and part.state in OPEN:
+                end(connection, held, client, "failed", now, "it was revoked")
+        if row.state == "active":
+            connection.execute(update(clients).where(*mine).values(state="revoked"))
+            audit.append(connection, tenant, actor, "client.revoke", client, {}, now)
+
+    registry.run(revoked)
+
+
+def change(
+    registry: Registry, tenant: str, client: str, request: ClientChange, actor: str, now: float
+) -> ClientInfo:
+    """Change what operators say of a client; what the request leaves out stays.
+
+    Raises:
+        GatewayError: no such client, or too many attributes.
+    """
+
+    def changed(connection: Connection) -> None:
+        mine = (clients.c.tenant == tenant, clients.c.client == client)
+        row = connection.execute(locked(select(clients).where(*mine))).one_or_none()
+        if row is None:
+            raise _no_client(client)
+        attributes = {**row.attributes, **request.attributes}
+        values = {
+            "attributes": {name: value for name, value in attributes.items() if value is not None},
+            "region": request.region or row.region,
+            "device_class": request.device_class or row.device_class,
+        }
+        if len(values["attributes"]) > 64:
+            raise GatewayError("a client has at most 64 attributes: remove some", "ATTRIBUTES", 400)
+        connection.execute(update(clients).where(*mine).values(values))
+        audit.append(connection, tenant, actor, "client.change", client, request.to_content(), now)
+
+    registry.run(changed)
+    return info(registry, tenant, client, now)
+
+
+def info(registry: Registry, tenant: str, client: str, now: float) -> ClientInfo:
+    """What is known of a client.
+
+    Raises:
+        GatewayError: no such client.
+    """
+
+    def found(connection: Connection) -> ClientInfo:
+        row = _client(connection, tenant, client)
+        if row is None:
+            raise _no_client(client)
+        return _infos(connection, tenant, [row], now)[0]
+
+    return registry.read(found)
+
+
+def listing(
+    registry: Registry,
+    tenant: str,
+    now: float,
+    dataset: str | None = None,
+    region: str | None = None,
+    connected: bool | None = None,
+    state: str | None = None,
+    after: str = "",
+    limit: int = 100,
+) -> Page[ClientInfo]:
+    """Clients in the order of their ids, after `after`."""
+    limit = max(1, min(limit, LARGEST_PAGE))
+    query = select(clients).where(clients.c.tenant == tenant, clients.c.client > after)
+    if dataset is not None:
+        query = query.join(
+            datasets, (datasets.c.tenant == clients.c.tenant) & (datasets.c.client == clients.c.client)
+        ).where(datasets.c.dataset == dataset)
+    if region is not None:
+        query = query.where(clients.c.region == region)
+    if state is not None:
+        query = query.where(clients.c.state == state)
+    if connected is not None:
+        live = clients.c.gateway.in_(select(gateways.c.id).where(gateways.c.expires > now))
+        query = query.where(live if connected else clients.c.gateway.is_(None) | ~live)
+
+    def found(connection: Connection) -> Page[ClientInfo]:
+        rows = connection.execute(query.order_by(clients.c.client).limit(limit + 1)).all()
+        items = _infos(connection, tenant, rows[:limit], now)
+        return Page[ClientInfo](items=items, next=items[-1].client if len(rows) > limit else None)
+
+    return registry.read(found)
+
+
+def _proven_key(enrollment: Enrollment) -> bytes:
+    try:
+        key = base64.b64decode(enrollment.public_key, validate=True)
+        signature = base64.b64decode(enrollment.signature, validate=True)
+    except binascii.Error as error:
+        raise GatewayError("the key or its signature is not base64", "KEY", 400) from error
+    y = int.from_bytes(key, "little") & ((1 << 255) - 1)
+    if len(key) != 32 or y >= P or y in LOW_ORDER:
+        raise GatewayError("this is no Ed25519 key that proves anything: make a new one", "KEY", 400)
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, enrollment_bytes(enrollment.token, key))
+    except (InvalidSignature, ValueError) as error:
+        raise GatewayError("the key did not sign this enrollment", "PROOF", 403) from error
+    return key
+
+
+def _count_client(connection: Connection, tenant: str) -> None:
+    quota = connection.execute(locked(select(tenants).where(tenants.c.name == tenant))).one()
+    if quota.clients is not None and quota.enrolled >= quota.clients:
+        raise GatewayError(
+            f"tenant {tenant} may have {quota.clients} clients, and has: raise its quota", "QUOTA", 429
+        )
+    connection.execute(update(tenants).where(tenants.c.name == tenant).values(enrolled=quota.enrolled + 1))
+
+
+def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) -> None:
+    connection.execute(
+        insert(clients).values(
+            tenant=row.tenant,
+            client=row.client,
+            random_key=random_key(row.client),
+            kind=row.kind,
+            state="active",
+            public_key=key.hex(),
+            device_class=row.device_class,
+            region=row.region,
+            attributes=row.attributes,
+            capabilities={},
+            conditions={},
+            software="",
+            enrolled=now,
+        )
+    )
+
+
+def _client(connection: Connection, tenant: str, client: str) -> Row[Any] | None:
+    return connection.execute(
+        select(clients).where(clients.c.tenant == tenant, clients.c.client == client)
+    ).one_or_none()
+
+
+def _infos(connection: Connection, tenant: str, rows: Sequence[Row[Any]], now: float) -> list[ClientInfo]:
+    live = set(connection.execute(select(gateways.c.id).where(gateways.c.expires > now)).scalars())
+    held = _datasets(connection, tenant, [row.client for row in rows])
+    plain = ClientInfo.model_fields.keys() - {"datasets", "key_id", "connected"}
+    return [
+        ClientInfo(
+            **{name: getattr(row, name) for name in plain},
+            key_id=storage.digest(bytes.fromhex(row.public_key)),
+            connected=row.gateway in live,
+            datasets=held.get(row.client, []),
+        )
+        for row in rows
+    ]
+
+
+def _datasets(connection: Connection, tenant: str, ids: Sequence[str]) -> Mapping[str, list[Dataset]]:
+    held: dict[str, list[Dataset]] = {}
+    query = (
+        select(datasets)
+        .where(datasets.c.tenant == tenant, datasets.c.client.in_(ids))
+        .order_by(datasets.c.client, datasets.c.dataset)
+    )
+    for row in connection.execute(query):
+        held.setdefault(row.client, []).append(
+            Dataset(name=row.dataset, train=row.train, test=row.test, schema_digest=row.schema_digest)
+        )
+    return held
+
+
+def _enrolled_already(client: str) -> GatewayError:
+    return GatewayError(f"client {shown(client)} is enrolled already: choose another name", "NAME", 409)
+
+
+def _no_client(client: str) -> GatewayError:
+    return GatewayError(f"no client {shown(client)}: list them", "NO_CLIENT", 404)
+
+
+def _digest(token: str) -> str:
+    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"

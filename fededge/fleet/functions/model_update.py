@@ -1,0 +1,344 @@
+"""Model update: rounds are opened, their assignments sent until they are accepted, and called back when they are over."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from fededge.errors import GatewayError, shown
+from fededge.fleet.functions import aggregation
+from fededge.fleet.functions.work import OPEN, assignment_id, close, end, find, round_of, take
+from fededge.fleet.registry import audit
+from fededge.fleet.registry.database import Registry, chunks, locked, new
+from fededge.fleet.registry.tables import blobs, clients, rounds, tenants, work
+from fededge.protocol import Received, RoundRequest, RoundStatus
+
+TRIES = 5
+"""How often an assignment is sent before it is moved aside."""
+FIRST_WAIT = 2.0
+"""Seconds until an assignment is sent for the second time; doubled each time, times a random number in [0.5, 1.5)."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """An assignment to send now.
+
+    Attributes:
+        plan, weights: digests; `plan_bytes`, `weights_bytes`: how many there are of each.
+    """
+
+    session: str
+    tenant: str
+    client: str
+    assignment: str
+    order: str
+    plan: str
+    plan_bytes: int
+    weights: str
+    weights_bytes: int
+    seconds_left: float
+    share: float
+
+
+def open_round(
+    registry: Registry,
+    tenant: str,
+    round: str,
+    request: RoundRequest,
+    now: float,
+    actor: str = "coordinator",
+) -> RoundStatus:
+    """Open a round and publish its work; where there is one of this id, it stays as it is.
+
+    Args:
+        actor: who asks for it, for the audit log.
+
+    Raises:
+        GatewayError: a client twice, one that is not enrolled, a goal above the cohort, a plan or weights that are not
+            stored, or more open rounds than the tenant may have.
+    """
+    cohort = sorted(set(request.cohort))
+    goal = request.goal or len(cohort)
+    if len(cohort) < len(request.cohort):
+        raise GatewayError("the cohort names a client twice: name each once", "COHORT", 400)
+    if goal > len(cohort):
+        raise GatewayError(f"goal {goal} is more than the cohort of {len(cohort)}: lower it", "COHORT", 400)
+
+    def opened(connection: Connection) -> None:
+        key = (rounds.c.tenant == tenant, rounds.c.round == round)
+        if connection.execute(select(rounds.c.round).where(*key)).one_or_none() is not None:
+            return
+        gateways = _gateways(connection, tenant, cohort)
+        _check_quota(connection, tenant)
+        row = {
+            "tenant": tenant,
+            "round": round,
+            "task": request.task,
+            "kind": request.kind,
+            "number": request.number,
+            "dataset": request.dataset,
+            "envelope": request.order,
+            "plan": request.plan,
+            "plan_bytes": _stored_bytes(connection, tenant, request.plan),
+            "weights": request.weights,
+            "weights_bytes": _stored_bytes(connection, tenant, request.weights),
+            "update_bytes": request.update_bytes,
+            "goal": goal,
+            "opened": now,
+            "deadline": now + request.seconds,
+            "state": "open",
+            "reason": "",
+            "waiting": len(cohort),
+        }
+        if not connection.execute(new(connection, rounds), row).rowcount:
+            return
+        parts = [
+            {
+                "tenant": tenant,
+                "round": round,
+                "client": client,
+                "assignment": assignment_id(tenant, round, client),
+                "state": "published",
+                "gateway": gateway,
+                "next_try": now,
+                "share": request.shares.get(client, 1.0),
+                "message": "",
+            }
+            for client, (gateway, _) in gateways.items()
+        ]
+        connection.execute(insert(work), parts)
+        for client, (_, state) in gateways.items():
+            if state != "active":
+                end(connection, round_of(connection, tenant, round), client, "failed", now, "it was revoked")
+        details = {"task": request.task, "kind": request.kind, "cohort": len(cohort), "plan": request.plan}
+        audit.append(connection, tenant, actor, "round.open", round, details, now)
+
+    registry.run(opened)
+    return aggregation.status(registry, tenant, round)
+
+
+def due(registry: Registry, gateway: str, now: float, limit: int = 100) -> list[Due]:
+    """Assignments to send to clients with a session on `gateway`; each is marked as sent, with the time of its next try.
+
+    Those that were sent for the last time, and not accepted, are moved aside.
+    """
+    mine = (work.c.gateway == gateway, work.c.next_try <= now, work.c.state.in_(("published", "sent")))
+    query = select(work).where(*mine).order_by(work.c.next_try).limit(limit)
+    if not registry.read(lambda connection: connection.execute(query).first()):
+        return []
+
+    def sent(connection: Connection) -> tuple[list[Due], list[Row[Any]]]:
+        # Rows that somebody else holds just now are for the next poll.
+        rows = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).all()
+        given_up = [row for row in rows if row.attempts >= TRIES]
+        rows = [row for row in rows if row.attempts < TRIES]
+        if not rows:
+            return [], given_up
+        for row in rows:
+            wait = FIRST_WAIT * 2**row.attempts * random.uniform(0.5, 1.5)
+            connection.execute(
+                update(work)
+                .where(work.c.tenant == row.tenant, work.c.round == row.round, work.c.client == row.client)
+                .values(state="sent", attempts=row.attempts + 1, next_try=now + wait)
+            )
+        return _dues(connection, rows, now), given_up
+
+    dues, given_up = registry.run(sent)
+    for row in given_up:
+        registry.run(lambda connection, row=row: _set_aside(connection, row, now))  # type: ignore[misc]
+    return dues
+
+
+def accept(registry: Registry, tenant: str, client: str, assignment: str, now: float) -> Received:
+    """Note that a client has its assignment, and works on it."""
+
+    def accepted(connection: Connection) -> Received:
+        found = find(connection, tenant, client, assignment)
+        held = found and take(connection, tenant, found.round, client)
+        if held is None:
+            return _received(assignment, "accept", "refused", "it is not yours")
+        if held.state in ("published", "sent"):
+            connection.execute(
+                update(work)
+                .where(work.c.tenant == tenant, work.c.round == held.round, work.c.client == client)
+                .values(state="accepted", next_try=None)
+            )
+            return _received(assignment, "accept", "kept")
+        if held.state in ("accepted", "reported", "failed"):
+            return _received(assignment, "accept", "kept")
+        if held.state == "declined":
+            return _received(assignment, "accept", "refused", "you declined it")
+        return _received(assignment, "accept", "late", held.message)
+
+    return registry.run(accepted)
+
+
+def decline(
+    registry: Registry, tenant: str, client: str, assignment: str, reason: str, now: float
+) -> Received:
+    """Note that a client does not work on its assignment: a failure report."""
+
+    def declined(connection: Connection) -> Received:
+        found = find(connection, tenant, client, assignment)
+        if found is None:
+            return _received(assignment, "decline", "refused", "it is not yours")
+        round = round_of(connection, tenant, found.round)
+        held = take(connection, tenant, found.round, client)
+        if held is not None and held.state in OPEN:
+            end(connection, round, client, "declined", now, reason)
+            return _received(assignment, "decline", "kept")
+        if held is not None and held.state == "declined":
+            return _received(assignment, "decline", "kept")
+        if held is not None and held.state in ("reported", "failed"):
+            return _received(assignment, "decline", "refused", "you reported on it")
+        return _received(assignment, "decline", "late", "" if held is None else held.message)
+
+    return registry.run(declined)
+
+
+def cancels(registry: Registry, gateway: str, now: float) -> list[tuple[str, str]]:
+    """Sessions on `gateway` with assignments that nobody waits for any more, each told once.
+
+    A client that misses it learns of it when it connects again.
+    """
+    mine = (work.c.gateway == gateway, work.c.next_try <= now, work.c.state.not_in(OPEN))
+    query = select(work).where(*mine).limit(1000)
+    if not registry.read(lambda connection: connection.execute(query).first()):
+        return []
+
+    def told(connection: Connection) -> list[tuple[str, str]]:
+        rows = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).all()
+        for row in rows:
+            connection.execute(
+                update(work)
+                .where(work.c.tenant == row.tenant, work.c.round == row.round, work.c.client == row.client)
+                .values(next_try=None)
+            )
+        found = _sessions(connection, rows)
+        return [
+            (found[row.tenant, row.client], row.assignment)
+            for row in rows
+            if (row.tenant, row.client) in found
+        ]
+
+    return registry.run(told)
+
+
+def expire(registry: Registry, now: float) -> int:
+    """Close the rounds that are past their deadline; how many."""
+    query = select(rounds.c.tenant, rounds.c.round).where(rounds.c.state == "open", rounds.c.deadline <= now)
+    over = registry.read(lambda connection: connection.execute(query).all())
+
+    def expired(connection: Connection, tenant: str, round: str) -> None:
+        if round_of(connection, tenant, round).state == "open":
+            close(connection, tenant, round, "late", "it did not report before the deadline", now)
+
+    for tenant, round in over:
+        registry.run(lambda connection, key=(tenant, round): expired(connection, *key))  # type: ignore[misc]
+    return len(over)
+
+
+def _gateways(
+    connection: Connection, tenant: str, cohort: Sequence[str]
+) -> dict[str, tuple[str | None, str]]:
+    """Gateway and state of each client; they stay as they are until the transaction ends."""
+    found = {}
+    for some in chunks(cohort):
+        query = (
+            select(clients.c.client, clients.c.gateway, clients.c.state)
+            .where(clients.c.tenant == tenant, clients.c.client.in_(some))
+            .order_by(clients.c.client)
+        )
+        found.update({row.client: (row.gateway, row.state) for row in connection.execute(locked(query))})
+    missing = sorted(set(cohort) - set(found))
+    if missing:
+        raise GatewayError(
+            f"client {shown(missing[0])} of the cohort is not enrolled ({len(missing)} are not): leave it out",
+            "NO_CLIENT",
+            400,
+        )
+    return found
+
+
+def _check_quota(connection: Connection, tenant: str) -> None:
+    most = connection.execute(
+        locked(select(tenants.c.open_rounds).where(tenants.c.name == tenant))
+    ).scalar_one_or_none()
+    if most is None:
+        return
+    query = (
+        select(func.count()).select_from(rounds).where(rounds.c.tenant == tenant, rounds.c.state == "open")
+    )
+    if connection.execute(query).scalar_one() >= most:
+        raise GatewayError(
+            f"tenant {tenant} may have {most} rounds open, and has: close one, or raise its quota",
+            "QUOTA",
+            429,
+        )
+
+
+def _stored_bytes(connection: Connection, tenant: str, digest: str) -> int:
+    query = select(blobs.c.bytes).where(blobs.c.tenant == tenant, blobs.c.digest == digest)
+    size = connection.execute(query).scalar_one_or_none()
+    if size is None:
+        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
+    return int(size)
+
+
+def _sessions(connection: Connection, rows: Sequence[Row[Any]]) -> dict[tuple[str, str], str]:
+    """The session of each row's client."""
+    found = {}
+    for tenant in sorted({row.tenant for row in rows}):
+        theirs = sorted({row.client for row in rows if row.tenant == tenant})
+        for some in chunks(theirs):
+            query = select(clients.c.client, clients.c.session).where(
+                clients.c.tenant == tenant, clients.c.client.in_(some), clients.c.gateway.is_not(None)
+            )
+            found.update({(tenant, row.client): row.session for row in connection.execute(query)})
+    return found
+
+
+def _dues(connection: Connection, rows: Sequence[Row[Any]], now: float) -> list[Due]:
+    sessions = _sessions(connection, rows)
+    opened = {}
+    for tenant, round in sorted({(row.tenant, row.round) for row in rows}):
+        key = (rounds.c.tenant == tenant, rounds.c.round == round)
+        opened[tenant, round] = connection.execute(select(rounds).where(*key)).one()
+    found = []
+    for row in rows:
+        round_row = opened[row.tenant, row.round]
+        if (row.tenant, row.client) in sessions and round_row.deadline > now:
+            found.append(
+                Due(
+                    session=sessions[row.tenant, row.client],
+                    tenant=row.tenant,
+                    client=row.client,
+                    assignment=row.assignment,
+                    order=round_row.envelope,
+                    plan=round_row.plan,
+                    plan_bytes=round_row.plan_bytes,
+                    weights=round_row.weights,
+                    weights_bytes=round_row.weights_bytes,
+                    seconds_left=round_row.deadline - now,
+                    share=row.share,
+                )
+            )
+    return found
+
+
+def _set_aside(connection: Connection, row: Row[Any], now: float) -> None:
+    round = round_of(connection, row.tenant, row.round)
+    held = take(connection, row.tenant, row.round, row.client)
+    if held is not None and held.state == "sent" and held.attempts >= TRIES:
+        end(connection, round, row.client, "aside", now, f"it did not answer, and was asked {TRIES} times")
+
+
+def _received(
+    assignment: str,
+    of: Literal["accept", "decline", "report"],
+    outcome: Literal["kept", "late", "refused"],
+    message: str = "",
+) -> Received:
+    return Received(assignment=assignment, of=of, outcome=outcome, message=message)

@@ -1,0 +1,224 @@
+"""The registry's database: SQLite by default, PostgreSQL in production, and transactions that are repeated when they
+have to be.
+
+A function given to `run` may be executed several times, its last execution alone counts, and where a connection broke
+while it committed, the whole may count twice: so every function here leaves the same behind when it is repeated.
+Each takes the rows that it decides on with a lock, hence it is right at READ COMMITTED, the default of PostgreSQL; at
+stricter levels (CockroachDB, YugabyteDB) what would be wrong fails, and is repeated.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, Insert, Select, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+
+from fededge.errors import RegistryError, shown
+from fededge.fleet.registry import migrations
+
+log = logging.getLogger(__name__)
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+PATIENCE = 60.0
+"""Seconds for which a transaction is repeated: longer than a standby needs to take over."""
+CHUNK = 500
+"""Values of one statement: fewer than every database takes."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
+REPEATED = frozenset(
+    {
+        "40001",  # serialization failure
+        "40003",  # nobody knows whether it was carried out
+        "40P01",  # deadlock
+        "25006",  # the primary became a standby
+        "53300",  # too many connections
+        "55P03",  # lock not available
+        "57P01",  # shut down by an administrator, or crashed
+        "57P02",
+        "57P03",  # cannot connect yet
+    }
+)
+"""States (SQLSTATE, PostgreSQL: Appendix A) after which a transaction is repeated; those of class 08 besides."""
+
+
+class Registry:
+    """A database that holds the registry, in the version of this code. Safe to use from many threads."""
+
+    def __init__(self, engine: Engine, patience: float = PATIENCE) -> None:
+        self._engine = engine
+        self._patience = patience
+        # One writer at a time: SQLite has no fair queue of its own.
+        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+
+    @classmethod
+    def open(cls, url: str, patience: float = PATIENCE) -> "Registry":
+        """The registry at `url`. SQLite files are made and migrated here, other databases by `migrate`.
+
+        Args:
+            url: such as `sqlite:////var/lib/fededge/registry.db` or `postgresql://USER@HOST/DATABASE`.
+            patience: seconds for which a transaction is repeated.
+
+        Raises:
+            RegistryError: no such database, it cannot be reached, or it is of another version.
+        """
+        parsed = _parsed(url)
+        registry = cls(_engine(parsed), patience)
+        try:
+            if parsed.get_backend_name() == "sqlite":
+                registry.run(migrations.upgrade)
+            registry.read(lambda connection: migrations.check(connection, _shown(parsed)))
+        except BaseException:
+            registry.close()
+            raise
+        return registry
+
+    @staticmethod
+    def migrate(url: str) -> None:
+        """Bring the database at `url` to this version; what is there stays.
+
+        Raises:
+            RegistryError: it cannot be reached, or is of a newer version.
+        """
+        registry = Registry(_engine(_parsed(url)))
+        try:
+            registry.run(migrations.upgrade)
+        finally:
+            registry.close()
+
+    def run(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` returns, once its transaction is committed.
+
+        Raises:
+            RegistryError: the database could not be reached for long, or took no transaction.
+        """
+        with self._writer:
+            return self._repeated(work, self._engine)
+
+    def read(self, work: Callable[[Connection], Result]) -> Result:
+        """As `run`, for work that writes nothing: in SQLite it waits for no writer."""
+        return self._repeated(work, self._engine.execution_options(reads=True))
+
+    def ping(self) -> None:
+        """Ask the database something.
+
+        Raises:
+            RegistryError: there is no answer.
+        """
+        self.read(lambda connection: connection.execute(text("SELECT 1")))
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._engine.dispose()
+
+    def _repeated(self, work: Callable[[Connection], Result], engine: Engine) -> Result:
+        until = time.monotonic() + self._patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                with engine.begin() as connection:
+                    return work(connection)
+            except (OperationalError, InterfaceError, DBAPIError) as error:
+                if not _repeats(error):
+                    if isinstance(error, OperationalError | InterfaceError):
+                        raise RegistryError(self._explained(error)) from error
+                    raise
+                if time.monotonic() + pause > until:
+                    raise RegistryError(self._explained(error)) from error
+                log.info("a transaction is repeated: %s", shown(str(error.orig), 200))
+            time.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _explained(self, error: DBAPIError) -> str:
+        return (
+            f"the registry {_shown(self._engine.url)} failed: {shown(str(error.orig).strip(), 300)}. See that the "
+            "database runs, can be reached and has space, then try again"
+        )
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """`query`, whose rows nobody else changes until the transaction ends."""
+    return query.with_for_update(key_share=True)
+
+
+def new(connection: Connection, table: Table) -> Insert:
+    """An INSERT into `table` that passes over rows whose key is there."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def chunks(items: Sequence[Item], size: int = CHUNK) -> Iterator[Sequence[Item]]:
+    """`items` in order, at most `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise RegistryError(
+            "the registry's URL cannot be read: write sqlite:////PATH or postgresql://USER@HOST/DATABASE"
+        ) from error
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise RegistryError(f"the registry {shown(url)} would be lost: name a file, as sqlite:////PATH")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        if url.get_backend_name() == "sqlite":
+            return _sqlite(url)
+        keeps_alive = {"connect_timeout": 5, "keepalives_idle": 10, "tcp_user_timeout": 15_000}
+        arguments = {name: value for name, value in keeps_alive.items() if name not in url.query}
+        return create_engine(url, pool_size=16, max_overflow=16, connect_args=arguments)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise RegistryError(
+            f"no driver for the registry {_shown(url)} is installed ({error}): use sqlite or postgresql, or install it"
+        ) from error
+
+
+def _sqlite(url: URL) -> Engine:
+    try:
+        Path(str(url.database)).absolute().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise RegistryError(
+            f"no folder for the registry {url.database}: {error.strerror}. Choose one that you may write"
+        ) from error
+    engine = create_engine(url, pool_size=16, max_overflow=16, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # transactions begin below, and not when the driver thinks so
+        for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {setting}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get("reads", False)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _repeats(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state is None:
+        name = getattr(error.orig, "sqlite_errorname", None)
+        if name is not None:
+            return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+        return isinstance(error, OperationalError | InterfaceError)  # no connection
+    return error.connection_invalidated or state in REPEATED or str(state).startswith("08")
+
+
+def _shown(url: URL) -> str:
+    return shown(url.render_as_string(hide_password=True), 200)

@@ -1,0 +1,1 @@
+"""A version a file, each named by the one before it."""

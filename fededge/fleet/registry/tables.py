@@ -1,0 +1,329 @@
+"""The tables of the registry.
+
+A key begins with the tenant, so that no query reaches another's rows by accident, and goes on with names or random ids:
+in a database that is spread over machines by key, writes spread too. The two exceptions are looked up before the tenant
+is known: tokens, by random id or digest. Times are in seconds since the epoch; JSON is text.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    text,
+)
+
+from fededge.fleet.registry.columns import Json, Words
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_key",
+        "fk": "%(table_name)s_of_%(referred_table_name)s",
+        "uq": "%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant", Words, ForeignKey("tenants.name"), primary_key=True)
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False)
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, default=0)
+
+
+def _time(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False)
+
+
+def _words(name: str) -> Column[str]:
+    return Column(name, Words, nullable=False)
+
+
+def _json(name: str) -> Column[object]:
+    return Column(name, Json, nullable=False)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    Column("name", Words, primary_key=True),
+    # quotas; NULL is no limit
+    Column("clients", BigInteger),
+    Column("open_rounds", BigInteger),
+    Column("bytes", BigInteger),
+    # what counts against them
+    _count("enrolled"),
+    _count("stored_bytes"),
+)
+
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("tenant", Words, ForeignKey("tenants.name"), nullable=False),
+    _words("name"),
+    _words("scope"),
+    _words("digest"),
+    _time("created"),
+    Column("expires", Double),
+    Column("last_used", Double),
+    _flag("revoked"),
+    Index("operators_of_tenant", "tenant", "id"),
+)
+
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("digest", Words, primary_key=True),
+    Column("tenant", Words, ForeignKey("tenants.name"), nullable=False),
+    _words("client"),
+    _words("kind"),
+    Column("device_class", Words),
+    Column("region", Words),
+    _json("attributes"),
+    _time("created"),
+    _time("expires"),
+    # the key that used it up
+    Column("public_key", Words),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    _tenant(),
+    Column("client", Words, primary_key=True),
+    Column("random_key", BigInteger, nullable=False),
+    _words("kind"),
+    _words("state"),
+    # 32 bytes in hexadecimal
+    Column("public_key", Words, nullable=False, unique=True),
+    Column("device_class", Words),
+    Column("region", Words),
+    _json("attributes"),
+    _json("capabilities"),
+    _json("conditions"),
+    _words("software"),
+    _time("enrolled"),
+    # the session that it has, or had last; the gateway is set while it is open
+    Column("session", Words),
+    Column("gateway", Words),
+    Column("last_seen", Double),
+    _count("rounds"),
+    Column("last_round", Double),
+    Column("speed", Double),
+)
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    Column("dataset", Words, primary_key=True),
+    Column("client", Words, primary_key=True),
+    Column("random_key", BigInteger, nullable=False),
+    _count("train"),
+    _count("test"),
+    _words("schema_digest"),
+    # of the client: names between spaces
+    _words("frameworks"),
+    # on which the client is connected: selection reads this table's index alone
+    Column("gateway", Words),
+    ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+    Index("datasets_of_client", "tenant", "client"),
+    Index(
+        "datasets_connected",
+        "tenant",
+        "dataset",
+        "random_key",
+        sqlite_where=text("gateway IS NOT NULL"),
+        postgresql_where=text("gateway IS NOT NULL"),
+    ),
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    Column("id", Words, primary_key=True),
+    _words("url"),
+    _time("expires"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Words, primary_key=True),
+    _words("tenant"),
+    _words("client"),
+    _words("gateway"),
+    _time("opened"),
+    _time("last_seen"),
+    Column("heartbeat_seconds", Double, nullable=False),
+    _time("expires"),
+    # ended here, and its gateway is to end the connection
+    _flag("ended"),
+    ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+    Index("sessions_of_gateway", "gateway", "expires"),
+    Index(
+        "sessions_ended",
+        "gateway",
+        sqlite_where=text("ended"),
+        postgresql_where=text("ended"),
+    ),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    _tenant(),
+    Column("round", Words, primary_key=True),
+    _words("task"),
+    _words("kind"),
+    _count("number"),
+    _words("dataset"),
+    _words("envelope"),
+    _words("plan"),
+    _count("plan_bytes"),
+    _words("weights"),
+    _count("weights_bytes"),
+    Column("update_bytes", BigInteger),
+    _count("goal"),
+    _time("opened"),
+    _time("deadline"),
+    _words("state"),
+    Column("closed", Double),
+    Column("outcome", Words),
+    _words("reason"),
+    # of the last report
+    _count("ordinal"),
+    _count("reported"),
+    _count("failed"),
+    _count("waiting"),
+    _count("bytes_down"),
+    _count("bytes_up"),
+    Column("client_seconds", Double, nullable=False, default=0.0),
+    Index(
+        "rounds_open",
+        "deadline",
+        sqlite_where=text("state = 'open'"),
+        postgresql_where=text("state = 'open'"),
+    ),
+    Index("rounds_of_task", "tenant", "task", "round"),
+)
+
+work = Table(
+    "work",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    Column("round", Words, primary_key=True),
+    Column("client", Words, primary_key=True),
+    _words("assignment"),
+    _words("state"),
+    # on which the client is connected
+    Column("gateway", Words),
+    Column("attempts", Integer, nullable=False, default=0),
+    # when the gateway has something to tell the client: the assignment, or that it is canceled
+    Column("next_try", Double),
+    Column("share", Double, nullable=False),
+    Column("ordinal", BigInteger),
+    Column("update_digest", Words),
+    Column("counts", Json),
+    Column("ranges", Json),
+    _words("message"),
+    Column("seconds", Double, nullable=False, default=0.0),
+    ForeignKeyConstraint(["tenant", "round"], ["rounds.tenant", "rounds.round"]),
+    ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+    Index("work_assignment", "tenant", "assignment", unique=True),
+    Index("work_ordinal", "tenant", "round", "ordinal"),
+    Index(
+        "work_due",
+        "gateway",
+        "next_try",
+        sqlite_where=text("next_try IS NOT NULL"),
+        postgresql_where=text("next_try IS NOT NULL"),
+    ),
+    Index(
+        "work_of_client",
+        "tenant",
+        "client",
+        sqlite_where=text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
+        postgresql_where=text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
+    ),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    _tenant(),
+    Column("digest", Words, primary_key=True),
+    _count("bytes"),
+    _time("stored"),
+)
+
+triggers = Table(
+    "triggers",
+    metadata,
+    _tenant(),
+    Column("name", Words, primary_key=True),
+    # TriggerRequest
+    _json("request"),
+    _words("state"),
+    # of the start that is claimed or running
+    Column("start", Words),
+    Column("run", Words),
+    Column("last_start", Double),
+    # of a schedule
+    Column("next_start", Double),
+    # when somebody has to look whether it is to start; NULL: not before it changes
+    Column("next_look", Double),
+    # what was counted or measured at the last start
+    Column("baseline", Double),
+    _words("message"),
+    Index(
+        "triggers_due",
+        "next_look",
+        sqlite_where=text("next_look IS NOT NULL"),
+        postgresql_where=text("next_look IS NOT NULL"),
+    ),
+)
+
+evaluations = Table(
+    "evaluations",
+    metadata,
+    _tenant(),
+    Column("task", Words, primary_key=True),
+    Column("metric", Words, primary_key=True),
+    Column("value", Double, nullable=False),
+    _time("at"),
+)
+
+chains = Table(
+    "chains",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    _count("number"),
+    _words("digest"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    # empty: no tenant's
+    Column("tenant", Words, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    _time("at"),
+    _words("actor"),
+    _words("action"),
+    _words("subject"),
+    _json("details"),
+    _words("digest"),
+)
