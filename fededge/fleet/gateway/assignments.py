@@ -23,9 +23,7 @@ async def answer(
     """
     tenant, client = session.tenant, session.client
     if isinstance(message, Accept):
-        return await service.database.together(
-            model_update.accept, tenant, client, message.assignment, now()
-        )
+        return await service.database.together(model_update.accept, tenant, client, message.assignment, now())
     if isinstance(message, Decline):
         return await service.database.together(
             model_update.decline, tenant, client, message.assignment, message.reason, now()

@@ -39,7 +39,9 @@ class Actor:
         """Raise GatewayError (403) unless this caller's scope covers `scope`."""
         if SCOPES.index(self.scope) < SCOPES.index(scope):
             raise GatewayError(
-                f"this needs a token of scope {scope}, and yours is of scope {self.scope}: use another", "FORBIDDEN", 403
+                f"this needs a token of scope {scope}, and yours is of scope {self.scope}: use another",
+                "FORBIDDEN",
+                403,
             )
 
 
@@ -66,7 +68,9 @@ class Authentication:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not token or len(token) > LONGEST_TOKEN:
             raise GatewayError(
-                "send a token as Authorization: Bearer TOKEN; `fededge gateway token` makes one", "UNAUTHORIZED", 401
+                "send a token as Authorization: Bearer TOKEN; `fededge gateway token` makes one",
+                "UNAUTHORIZED",
+                401,
             )
         token = token.strip()
         if self._provider is not None and token.count(".") == 2:
@@ -74,7 +78,9 @@ class Authentication:
         found = await self._database.call(operators.token_of, token, time.time())
         if found is None:
             raise GatewayError(
-                "this token is not known here, expired or revoked: ask an administrator for a new one", "UNAUTHORIZED", 401
+                "this token is not known here, expired or revoked: ask an administrator for a new one",
+                "UNAUTHORIZED",
+                401,
             )
         return Actor(found.tenant, found.name, found.scope)
 
@@ -83,7 +89,9 @@ class Authentication:
             tenant = _NAME.validate_python(claims.get(self._tenant_claim))
         except ValidationError as error:
             raise GatewayError(
-                f"the token's claim {self._tenant_claim} names no tenant: have the provider set it", "FORBIDDEN", 403
+                f"the token's claim {self._tenant_claim} names no tenant: have the provider set it",
+                "FORBIDDEN",
+                403,
             ) from error
         told = claims.get(self._scope_claim)
         words = told.split() if isinstance(told, str) else told if isinstance(told, list) else []

@@ -30,7 +30,9 @@ async def read(request: Request, most: int, seconds: float) -> bytes:
         )
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise GatewayError(f"a body of type {shown(kind)}: send application/json", "UNSUPPORTED_MEDIA_TYPE", 415)
+        raise GatewayError(
+            f"a body of type {shown(kind)}: send application/json", "UNSUPPORTED_MEDIA_TYPE", 415
+        )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:
         raise _too_large(int(announced), most)

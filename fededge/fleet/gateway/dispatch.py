@@ -71,12 +71,19 @@ class Dispatch:
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
         self._tasks.append(asyncio.create_task(self._service.load.watch()))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def stop(self) -> None:
         """End the loops."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._service.failed = True
+            log.critical("a loop ended", exc_info=error)
 
     async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
         while True:
@@ -104,9 +111,7 @@ class Dispatch:
     async def _hand_out(self, due: list[Due]) -> None:
         service = self._service
         loop = asyncio.get_running_loop()
-        messages = await loop.run_in_executor(
-            service.files, lambda: [self._assignment(each) for each in due]
-        )
+        messages = await loop.run_in_executor(service.files, lambda: [self._assignment(each) for each in due])
         for each, message in zip(due, messages, strict=True):
             session = service.sessions.get(each.session)
             # What is not delivered is due again, after the registry's back-off.
@@ -117,7 +122,7 @@ class Dispatch:
 
     def _assignment(self, due: Due) -> Assignment:
         def linked(digest: str, size: int) -> Object:
-            url = self._service.objects.link(due.tenant, digest, size, None, due.assignment)
+            url = self._service.objects.link(due.tenant, digest, subject=due.assignment)
             return Object(digest=digest, bytes=size, url=url)
 
         with span("assign", due.trace, assignment=due.assignment, client=due.client):
@@ -156,9 +161,7 @@ class Dispatch:
     async def _lease(self) -> None:
         service = self._service
         settings = service.settings
-        await service.database.call(
-            monitoring.lease, settings.id, service.url, settings.lease_seconds, now()
-        )
+        await service.database.call(monitoring.lease, settings.id, service.url, settings.lease_seconds, now())
 
     async def _sweep_sessions(self) -> None:
         await self._service.database.call(monitoring.sweep, now())

@@ -37,7 +37,7 @@ class Grant:
     Attributes:
         method: GET (and HEAD) or PUT (and HEAD).
         owner: the client that writes, None where a pipeline does.
-        bytes: the one size that the object has.
+        bytes: the one size that an object which is PUT has; 0 for GET.
         expires: in seconds since the epoch.
         subject: round or assignment whose bytes are counted, None for none.
     """
@@ -94,7 +94,15 @@ class Keys:
     def sign(self, grant: Grant) -> str:
         """`grant` as a segment of a URL."""
         version = next(iter(self._keys))
-        content = [grant.method, grant.tenant, grant.digest, grant.bytes, grant.expires, grant.owner, grant.subject]
+        content = [
+            grant.method,
+            grant.tenant,
+            grant.digest,
+            grant.bytes,
+            grant.expires,
+            grant.owner,
+            grant.subject,
+        ]
         payload = _text(json.dumps(content, separators=(",", ":")).encode())
         return f"{version}.{payload}.{_text(self._mac(version, payload))}"
 
@@ -110,14 +118,18 @@ class Keys:
         ):
             raise GatewayError("this URL was not made here, or altered: ask for a new one", "FORBIDDEN", 403)
         try:
-            grant = Grant(*_FIELDS.validate_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))))
+            grant = Grant(
+                *_FIELDS.validate_json(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+            )
         except ValidationError as error:
             raise GatewayError(
                 "this URL is of another version of the gateway: ask for a new one", "FORBIDDEN", 403
             ) from error
         if grant.method != method:
             raise GatewayError(
-                f"this URL allows {grant.method}, not {shown(method)}: use it as it was given", "FORBIDDEN", 403
+                f"this URL allows {grant.method}, not {shown(method)}: use it as it was given",
+                "FORBIDDEN",
+                403,
             )
         if grant.expires <= now:
             raise GatewayError(

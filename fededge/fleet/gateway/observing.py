@@ -14,6 +14,7 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from structlog.tracebacks import ExceptionDictTransformer
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, of what takes milliseconds as a rule."""
@@ -34,16 +35,16 @@ class Metrics:
             return Gauge(f"fededge_{name}", text, labels, registry=self.registry)
 
         def seconds(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(
-                f"fededge_{name}_seconds", text, labels, registry=self.registry, buckets=FAST
-            )
+            return Histogram(f"fededge_{name}_seconds", text, labels, registry=self.registry, buckets=FAST)
 
         self.connections = gauge("connections", "Clients with a session here")
         self.sessions = counter("sessions", "Sessions that began here", "resumed")
         self.messages = counter("messages", "Messages of the WebSocket", "direction", "type")
         self.refused = counter("refused", "Messages, handshakes and requests that were refused", "reason")
         self.requests = counter("requests", "HTTP requests", "method", "route", "status")
-        self.request_seconds = seconds("request", "From the head of a request to the end of its answer", "route")
+        self.request_seconds = seconds(
+            "request", "From the head of a request to the end of its answer", "route"
+        )
         self.answer_seconds = seconds("answer", "From a client's message to the answer", "type")
         self.registry_seconds = seconds("registry", "A call of the registry, waiting included", "call")
         self.batch = Histogram(
@@ -79,7 +80,8 @@ def configure_log(level: str) -> None:
         foreign_pre_chain=shared,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.dict_tracebacks,
+            # Without local variables: some are secrets.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(ensure_ascii=True),
         ],
     )

@@ -121,7 +121,9 @@ def _check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
         raise GatewayError(
-            f"the identity provider's URL {shown(url)} is not HTTPS: its keys could be anybody's", "UNAVAILABLE", 503
+            f"the identity provider's URL {shown(url)} is not HTTPS: its keys could be anybody's",
+            "UNAVAILABLE",
+            503,
         )
 
 

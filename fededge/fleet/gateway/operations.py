@@ -3,12 +3,13 @@
 Address and token are checked first, at little cost; then the load; then what was sent. The handler comes last.
 """
 
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +17,8 @@ from fededge.errors import FedEdgeError
 from fededge.fleet.gateway import bodies, problems
 from fededge.fleet.gateway.auth import Actor
 from fededge.fleet.gateway.limits import address_of
-from fededge.fleet.gateway.service import Service
+from fededge.fleet.gateway.service import Service, now
+from fededge.fleet.registry.database import Registry
 from fededge.protocol.api import Scope
 from fededge.protocol.fields import Id, Name
 
@@ -39,6 +41,13 @@ class NoQuery(BaseModel):
     """A query that says nothing; what it holds is passed over."""
 
 
+class Listing(BaseModel):
+    """Query of a list: those after `after`, at most `limit`."""
+
+    after: Annotated[str, Field(max_length=200)] = ""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
 @dataclass(frozen=True)
 class Call:
     """A request that passed all checks.
@@ -47,6 +56,7 @@ class Call:
         actor: who sent it.
         path, query, body: what it says.
         headers: of HTTP.
+        now: in seconds since the epoch.
     """
 
     service: Service
@@ -55,6 +65,7 @@ class Call:
     query: Any
     body: Any
     headers: Mapping[str, str]
+    now: float
 
     @property
     def tenant(self) -> str:
@@ -71,6 +82,7 @@ class Operation:
         summary: what it does.
         scope: that its caller needs; None: none, not even a token.
         answer: what it answers with; `status`: as which.
+        handler: carries it out: called in a thread with the registry, or awaited where it needs more.
         body, query: what it takes.
     """
 
@@ -79,7 +91,7 @@ class Operation:
     summary: str
     scope: Scope | None
     answer: type[BaseModel]
-    handler: Callable[[Call], Awaitable[BaseModel]]
+    handler: Callable[[Registry, Call], BaseModel] | Callable[[Call], Awaitable[BaseModel]]
     body: type[BaseModel] | None = None
     query: type[BaseModel] = NoQuery
     status: int = 200
@@ -103,12 +115,19 @@ async def carry_out(service: Service, operations: Mapping[str, Operation], reque
             if wait := service.operations.take(f"{actor.tenant} {actor.name}", at):
                 return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
             actor.require(operation.scope)
-        answer = await operation.handler(await _call(service, operation, actor, request))
+        call = await _call(service, operation, actor, request)
+        answer = await _handled(operation.handler, call)
     except FedEdgeError as error:
         return problems.refused(service, error)
     return Response(
         answer.model_dump_json(exclude_none=True), operation.status, media_type="application/json"
     )
+
+
+async def _handled(handler: Any, call: Call) -> BaseModel:
+    if inspect.iscoroutinefunction(handler):
+        return cast(BaseModel, await handler(call))
+    return cast(BaseModel, await call.service.database.call(handler, call))
 
 
 async def _call(service: Service, operation: Operation, actor: Actor, request: Request) -> Call:
@@ -119,4 +138,4 @@ async def _call(service: Service, operation: Operation, actor: Actor, request: R
     if operation.body is not None:
         most = settings.round_bytes if operation.path == "/v1/rounds/{round}" else settings.body_bytes
         body = bodies.parsed(operation.body, await bodies.read(request, most, settings.body_seconds))
-    return Call(service, actor, path, query, body, request.headers)
+    return Call(service, actor, path, query, body, request.headers, now())

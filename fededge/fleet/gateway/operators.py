@@ -1,18 +1,13 @@
-"""The HTTP API of operators and pipelines, and of clients that enroll: every operation in one table."""
+"""The HTTP API of operators and pipelines, and of clients that enroll: every operation, in one table."""
 
-import asyncio
-import time
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, Field
+from typing import Literal
 
 from fededge.errors import GatewayError
-from fededge.fleet.functions import aggregation, blobs, enrollment, model_update, operators, selection, triggering
-from fededge.fleet.gateway.assignments import size_of
-from fededge.fleet.gateway.observing import traceparent
-from fededge.fleet.gateway.operations import Call, Operation
-from fededge.fleet.gateway.service import now
+from fededge.fleet.functions import aggregation, enrollment, operators, selection, triggering
+from fededge.fleet.gateway import coordinators
+from fededge.fleet.gateway.operations import Call, Listing, Operation
 from fededge.fleet.registry import audit
+from fededge.fleet.registry.database import Registry
 from fededge.protocol import (
     Accepted,
     AuditEntry,
@@ -39,19 +34,7 @@ from fededge.protocol import (
     TriggerInfo,
     TriggerRequest,
 )
-from fededge.protocol.fields import Id, Name
-
-LOOK_SECONDS = 0.25
-"""How often a request that waits for reports looks for some."""
-MOST_WAIT = 60.0
-Limit = Annotated[int, Field(ge=1, le=1000)]
-
-
-class Listing(BaseModel):
-    """Query of a list: those after `after`, at most `limit`."""
-
-    after: Annotated[str, Field(max_length=200)] = ""
-    limit: Limit = 100
+from fededge.protocol.fields import Count, Name
 
 
 class Clients(Listing):
@@ -70,224 +53,161 @@ class Rounds(Listing):
     state: Literal["open", "closed"] | None = None
 
 
-class Lines(BaseModel):
+class Lines(Listing):
     """Query of the audit log: lines after the one of number `after`, at most `limit`."""
 
-    after: Annotated[int, Field(ge=0, le=1 << 53)] = 0
-    limit: Limit = 100
+    after: Count = 0  # type: ignore[assignment]
 
 
-class Wait(BaseModel):
-    """Query of reports: those after ordinal `after`; where there are none, wait so many seconds for some."""
-
-    after: Annotated[int, Field(ge=0, le=1 << 53)] = 0
-    wait: Annotated[float, Field(ge=0, le=MOST_WAIT)] = 0.0
+def _enroll(registry: Registry, call: Call) -> Enrolled:
+    return enrollment.enroll(registry, call.body, call.now)
 
 
-async def enroll(call: Call) -> BaseModel:
-    return await call.service.database.call(enrollment.enroll, call.body, now())
-
-
-async def make_enrollments(call: Call) -> BaseModel:
-    made = await call.service.database.call(
-        enrollment.tokens, call.tenant, call.body, call.actor.name, now()
-    )
+def _make_enrollments(registry: Registry, call: Call) -> Page[EnrollmentToken]:
+    made = enrollment.tokens(registry, call.tenant, call.body, call.actor.name, call.now)
     return Page[EnrollmentToken](items=made)
 
 
-async def list_clients(call: Call) -> BaseModel:
-    query: Clients = call.query
-    return await call.service.database.call(
-        enrollment.listing,
-        call.tenant,
-        now(),
-        dataset=query.dataset,
-        region=query.region,
-        connected=query.connected,
-        state=query.state,
-        after=query.after,
-        limit=query.limit,
-    )
+def _list_clients(registry: Registry, call: Call) -> Page[ClientInfo]:
+    return enrollment.listing(registry, call.tenant, call.now, **call.query.model_dump())
 
 
-async def show_client(call: Call) -> BaseModel:
-    return await call.service.database.call(enrollment.info, call.tenant, call.path.client, now())
+def _show_client(registry: Registry, call: Call) -> ClientInfo:
+    return enrollment.info(registry, call.tenant, call.path.client, call.now)
 
 
-async def change_client(call: Call) -> BaseModel:
-    return await call.service.database.call(
-        enrollment.change, call.tenant, call.path.client, call.body, call.actor.name, now()
-    )
+def _change_client(registry: Registry, call: Call) -> ClientInfo:
+    return enrollment.change(registry, call.tenant, call.path.client, call.body, call.actor.name, call.now)
 
 
-async def revoke_client(call: Call) -> BaseModel:
-    await call.service.database.call(
-        enrollment.revoke, call.tenant, call.path.client, call.actor.name, now()
-    )
+def _revoke_client(registry: Registry, call: Call) -> Accepted:
+    enrollment.revoke(registry, call.tenant, call.path.client, call.actor.name, call.now)
     return Accepted()
 
 
-async def select_cohort(call: Call) -> BaseModel:
-    return await call.service.database.call(selection.select, call.tenant, call.body, now())
+def _select(registry: Registry, call: Call) -> SelectionResult:
+    return selection.select(registry, call.tenant, call.body, call.now)
 
 
-async def offer_blob(call: Call) -> BaseModel:
-    offer: BlobOffer = call.body
-    service, tenant = call.service, call.tenant
-    there = await size_of(service, tenant, offer.digest, None)
-    if there is not None and there != offer.bytes:
-        raise GatewayError(
-            f"{offer.digest} has {there:,} bytes, not {offer.bytes:,}: offer the size that it has", "SIZE", 400
-        )
-    if there is not None:
-        await service.database.together(blobs.stored, tenant, offer.digest, offer.bytes, now())
-        return BlobPlace(offset=offer.bytes)
-    await service.database.call(blobs.allowed, tenant, offer.bytes)
-    place = await asyncio.get_running_loop().run_in_executor(
-        service.files, service.objects.place, tenant, offer.digest, offer.bytes, None, None
-    )
-    return BlobPlace(url=place.url, offset=place.offset, resumable=place.resumable)
+def _list_rounds(registry: Registry, call: Call) -> Page[RoundStatus]:
+    return aggregation.listing(registry, call.tenant, **call.query.model_dump())
 
 
-async def open_round(call: Call) -> BaseModel:
-    request: RoundRequest = call.body.model_copy(update={"trace": traceparent(call.headers)})
-    for digest in {request.plan, request.weights} if not call.service.objects.through_gateway else ():
-        size = await size_of(call.service, call.tenant, digest, None)
-        if size is not None:
-            await call.service.database.together(blobs.stored, call.tenant, digest, size, now())
-    return await call.service.database.call(
-        model_update.open_round, call.tenant, call.path.round, request, now(), call.actor.name
-    )
+def _show_round(registry: Registry, call: Call) -> RoundStatus:
+    return aggregation.status(registry, call.tenant, call.path.round)
 
 
-async def list_rounds(call: Call) -> BaseModel:
-    query: Rounds = call.query
-    return await call.service.database.call(
-        aggregation.listing, call.tenant, query.task, query.state, query.after, query.limit
-    )
+def _close_round(registry: Registry, call: Call) -> RoundStatus:
+    return aggregation.close(registry, call.tenant, call.path.round, call.body, call.now, call.actor.name)
 
 
-async def show_round(call: Call) -> BaseModel:
-    return await call.service.database.call(aggregation.status, call.tenant, call.path.round)
+def _show_queue(registry: Registry, call: Call) -> Page[QueueItem]:
+    return aggregation.queue(registry, call.tenant, call.path.round, **call.query.model_dump())
 
 
-async def wait_for_reports(call: Call) -> BaseModel:
-    query: Wait = call.query
-    service = call.service
-    until = time.monotonic() + query.wait
-    while True:
-        found = await service.database.call(aggregation.reports, call.tenant, call.path.round, query.after)
-        left = until - time.monotonic()
-        if found.items or not found.open or left <= 0 or service.draining:
-            break
-        await asyncio.sleep(min(LOOK_SECONDS, left))
-    return await asyncio.get_running_loop().run_in_executor(
-        service.files, lambda: _linked(call, found)
-    )
+def _list_tokens(registry: Registry, call: Call) -> Page[Operator]:
+    return operators.listing(registry, call.tenant, **call.query.model_dump())
 
 
-def _linked(call: Call, found: Reports) -> Reports:
-    """The reports with the URLs of their updates."""
-    objects, tenant = call.service.objects, call.tenant
-    items = [
-        report
-        if report.update is None
-        else report.model_copy(
-            update={"url": objects.link(tenant, report.update, 0, report.client, None)}
-        )
-        for report in found.items
-    ]
-    return Reports(items=items, open=found.open)
+def _make_token(registry: Registry, call: Call) -> OperatorToken:
+    return operators.make(registry, call.tenant, call.body, call.actor.name, call.now)
 
 
-async def close_round(call: Call) -> BaseModel:
-    return await call.service.database.call(
-        aggregation.close, call.tenant, call.path.round, call.body, now(), call.actor.name
-    )
-
-
-async def show_queue(call: Call) -> BaseModel:
-    query: Listing = call.query
-    return await call.service.database.call(
-        aggregation.queue, call.tenant, call.path.round, query.after, query.limit
-    )
-
-
-async def list_tokens(call: Call) -> BaseModel:
-    query: Listing = call.query
-    return await call.service.database.call(operators.listing, call.tenant, query.after, query.limit)
-
-
-async def make_token(call: Call) -> BaseModel:
-    return await call.service.database.call(
-        operators.make, call.tenant, call.body, call.actor.name, now()
-    )
-
-
-async def revoke_token(call: Call) -> BaseModel:
-    await call.service.database.call(operators.revoke, call.tenant, call.path.id, call.actor.name, now())
+def _revoke_token(registry: Registry, call: Call) -> Accepted:
+    operators.revoke(registry, call.tenant, call.path.id, call.actor.name, call.now)
     return Accepted()
 
 
-async def list_tenants(call: Call) -> BaseModel:
-    query: Listing = call.query
+def _list_tenants(registry: Registry, call: Call) -> Page[Tenant]:
     if call.tenant == operators.FIRST_TENANT:
-        return await call.service.database.call(operators.list_tenants, query.after, query.limit)
-    return Page[Tenant](items=[await call.service.database.call(operators.get_tenant, call.tenant)])
+        return operators.list_tenants(registry, **call.query.model_dump())
+    return Page[Tenant](items=[operators.get_tenant(registry, call.tenant)])
 
 
-async def show_tenant(call: Call) -> BaseModel:
-    _own(call)
-    return await call.service.database.call(operators.get_tenant, call.path.name)
+def _show_tenant(registry: Registry, call: Call) -> Tenant:
+    if call.tenant not in (call.path.name, operators.FIRST_TENANT):
+        raise GatewayError(f"no tenant {call.path.name}: list them", "NO_TENANT", 404)
+    return operators.get_tenant(registry, call.path.name)
 
 
-async def put_tenant(call: Call) -> BaseModel:
-    tenant: Tenant = call.body
+def _put_tenant(registry: Registry, call: Call) -> Tenant:
     if call.tenant != operators.FIRST_TENANT:
         raise GatewayError(
-            f"quotas are set by administrators of the tenant {operators.FIRST_TENANT}: ask one", "FORBIDDEN", 403
+            f"administrators of the tenant {operators.FIRST_TENANT} make tenants and set quotas: ask one",
+            "FORBIDDEN",
+            403,
         )
-    if tenant.name != call.path.name:
+    if call.body.name != call.path.name:
         raise GatewayError(
-            f"the tenant {tenant.name} at the address of {call.path.name}: name it once", "MALFORMED", 400
+            f"tenant {call.body.name} at the address of {call.path.name}: say one of them", "MALFORMED", 400
         )
-    return await call.service.database.call(operators.put_tenant, tenant, call.actor.name, now())
+    return operators.put_tenant(registry, call.body, call.actor.name, call.now)
 
 
-def _own(call: Call) -> None:
-    """Raise GatewayError (404) where a caller asks for a tenant that is not its own, as if there were none."""
-    if call.path.name != call.tenant and call.tenant != operators.FIRST_TENANT:
-        raise GatewayError(f"no tenant {call.path.name}: list them", "NO_TENANT", 404)
+def _show_audit(registry: Registry, call: Call) -> Page[AuditEntry]:
+    return audit.listing(registry, call.tenant, **call.query.model_dump())
 
 
-async def show_audit(call: Call) -> BaseModel:
-    query: Lines = call.query
-    return await call.service.database.call(audit.listing, call.tenant, query.after, query.limit)
+def _list_triggers(registry: Registry, call: Call) -> Page[TriggerInfo]:
+    return triggering.listing(registry, call.tenant, **call.query.model_dump())
 
 
-async def list_triggers(call: Call) -> BaseModel:
-    query: Listing = call.query
-    return await call.service.database.call(triggering.listing, call.tenant, query.after, query.limit)
+def _show_trigger(registry: Registry, call: Call) -> TriggerInfo:
+    return triggering.get(registry, call.tenant, call.path.name)
 
 
-async def show_trigger(call: Call) -> BaseModel:
-    return await call.service.database.call(triggering.get, call.tenant, call.path.name)
+def _put_trigger(registry: Registry, call: Call) -> TriggerInfo:
+    return triggering.put(registry, call.tenant, call.path.name, call.body, call.actor.name, call.now)
 
 
-async def put_trigger(call: Call) -> BaseModel:
-    return await call.service.database.call(
-        triggering.put, call.tenant, call.path.name, call.body, call.actor.name, now()
-    )
-
-
-async def delete_trigger(call: Call) -> BaseModel:
-    await call.service.database.call(
-        triggering.delete, call.tenant, call.path.name, call.actor.name, now()
-    )
+def _delete_trigger(registry: Registry, call: Call) -> Accepted:
+    triggering.delete(registry, call.tenant, call.path.name, call.actor.name, call.now)
     return Accepted()
 
 
-async def fire_trigger(call: Call) -> BaseModel:
-    return await call.service.database.call(
-        triggering.fire, call.tenant, call.path.name, call.actor.name, now()
-    )
+def _fire_trigger(registry: Registry, call: Call) -> TriggerInfo:
+    return triggering.fire(registry, call.tenant, call.path.name, call.actor.name, call.now)
+
+
+CLIENT, ROUND, TRIGGER = "/v1/clients/{client}", "/v1/rounds/{round}", "/v1/triggers/{name}"
+# fmt: off
+OPERATIONS = (
+    Operation("POST", "/v1/enroll", "Take a client in", None, Enrolled, _enroll, Enrollment, status=201),
+    Operation("POST", "/v1/enrollments", "Make one-time tokens of enrollment", "operator", Page[EnrollmentToken],
+              _make_enrollments, EnrollmentRequest, status=201),
+    Operation("GET", "/v1/clients", "List clients", "reader", Page[ClientInfo], _list_clients, query=Clients),
+    Operation("GET", CLIENT, "Show a client", "reader", ClientInfo, _show_client),
+    Operation("PATCH", CLIENT, "Change what is said of a client", "operator", ClientInfo, _change_client,
+              ClientChange),
+    Operation("POST", f"{CLIENT}/revoke", "Never let a client in again", "operator", Accepted, _revoke_client),
+    Operation("POST", "/v1/selections", "Choose a cohort", "operator", SelectionResult, _select, SelectionRequest),
+    Operation("POST", "/v1/blobs", "Ask where to send a plan or weights", "operator", BlobPlace,
+              coordinators.offer_blob, BlobOffer),
+    Operation("GET", "/v1/rounds", "List rounds", "reader", Page[RoundStatus], _list_rounds, query=Rounds),
+    Operation("PUT", ROUND, "Open a round, or show it", "operator", RoundStatus, coordinators.open_round,
+              RoundRequest),
+    Operation("GET", ROUND, "Show a round", "reader", RoundStatus, _show_round),
+    Operation("GET", f"{ROUND}/reports", "Wait for reports", "operator", Reports, coordinators.wait_for_reports,
+              query=coordinators.Wait),
+    Operation("POST", f"{ROUND}/close", "End a round, with its outcome", "operator", RoundStatus, _close_round,
+              CloseRequest),
+    Operation("GET", f"{ROUND}/queue", "Show each client's part in a round", "reader", Page[QueueItem], _show_queue,
+              query=Listing),
+    Operation("GET", "/v1/tokens", "List tokens", "admin", Page[Operator], _list_tokens, query=Listing),
+    Operation("POST", "/v1/tokens", "Make a token", "admin", OperatorToken, _make_token, OperatorRequest,
+              status=201),
+    Operation("DELETE", "/v1/tokens/{id}", "Make a token worthless", "admin", Accepted, _revoke_token),
+    Operation("GET", "/v1/tenants", "List tenants", "admin", Page[Tenant], _list_tenants, query=Listing),
+    Operation("GET", "/v1/tenants/{name}", "Show a tenant", "admin", Tenant, _show_tenant),
+    Operation("PUT", "/v1/tenants/{name}", "Make a tenant, or set its quotas", "admin", Tenant, _put_tenant,
+              Tenant),
+    Operation("GET", "/v1/audit", "Read the audit log", "admin", Page[AuditEntry], _show_audit, query=Lines),
+    Operation("GET", "/v1/triggers", "List triggers", "reader", Page[TriggerInfo], _list_triggers, query=Listing),
+    Operation("GET", TRIGGER, "Show a trigger", "reader", TriggerInfo, _show_trigger),
+    Operation("PUT", TRIGGER, "Make a trigger, or change it", "operator", TriggerInfo, _put_trigger,
+              TriggerRequest),
+    Operation("DELETE", TRIGGER, "Take a trigger away", "operator", Accepted, _delete_trigger),
+    Operation("POST", f"{TRIGGER}/fire", "Start a trigger's run now", "operator", TriggerInfo, _fire_trigger),
+)
+# fmt: on
+"""The API. What it does not list is not there, apart from /v1/connect, objects, and what is for machines."""

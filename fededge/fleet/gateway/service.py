@@ -30,6 +30,7 @@ class Service:
 
     Attributes:
         draining: whether it ends, and takes no more clients.
+        failed: whether a part of it ended by mistake.
 
     Raises:
         FedEdgeError: its registry, store or keys cannot be opened.
@@ -39,6 +40,7 @@ class Service:
         self.settings = settings
         self.url = url
         self.draining = False
+        self.failed = False
         self.metrics = Metrics()
         self.load = Load(settings)
         self.keys = Keys.load(settings.key_file) if settings.key_file else Keys.of_home()

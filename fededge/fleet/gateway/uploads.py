@@ -54,7 +54,9 @@ class Upload:
             os.ftruncate(self._file, 0)
         elif offset != there:
             raise GatewayError(
-                f"{there:,} bytes are there, and this goes on at {offset:,}: ask with HEAD, then go on", "OFFSET", 409
+                f"{there:,} bytes are there, and this goes on at {offset:,}: ask with HEAD, then go on",
+                "OFFSET",
+                409,
             )
         left = offset
         while left and (block := os.read(self._file, min(BLOCK, left))):
