@@ -5,10 +5,21 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.work import FAILED, OPEN, end, find, no_round, round_of, take
+from fededge.fleet.functions.work import (
+    AFTER_DEADLINE,
+    FAILED,
+    OPEN,
+    end,
+    find,
+    no_round,
+    received,
+    round_of,
+    take,
+)
 from fededge.fleet.functions.work import close as close_work
 from fededge.fleet.registry import audit, tables
-from fededge.fleet.registry.database import Registry
+from fededge.fleet.registry.database import Registry, update_each
+from fededge.fleet.registry.pages import LARGEST, page
 from fededge.fleet.registry.tables import blobs, clients, datasets, work
 from fededge.protocol import (
     CloseRequest,
@@ -22,7 +33,6 @@ from fededge.protocol import (
     UploadRequest,
 )
 
-LARGEST_PAGE = 1000
 WEIGHT = 0.5
 """Of the newest round in a client's speed."""
 ASKED = {"train": "update", "evaluate": "counts", "ranges": "ranges"}
@@ -61,17 +71,19 @@ def expected(registry: Registry, tenant: str, client: str, request: UploadReques
 def report(registry: Registry, tenant: str, client: str, message: ReportMessage, now: float) -> Received:
     """Keep what a client reported; reporting again changes nothing."""
 
-    def received(connection: Connection) -> Received:
+    def kept(connection: Connection) -> Received:
         found = find(connection, tenant, client, message.assignment)
         if found is None:
-            return _received(message, "refused", "it is not yours")
+            return received(message.assignment, "report", "refused", "it is not yours")
         round = round_of(connection, tenant, found.round)
+        if round.state == "open" and round.deadline <= now:
+            close_work(connection, tenant, found.round, "late", AFTER_DEADLINE, now)
         held = take(connection, tenant, found.round, client)
         if held is None or held.state not in OPEN:
             return _again(message, held)
         wrong = _mistake(connection, round, message)
         if wrong:
-            return _received(message, "refused", wrong)
+            return received(message.assignment, "report", "refused", wrong)
         failed = message.failure is not None
         end(
             connection,
@@ -85,9 +97,9 @@ def report(registry: Registry, tenant: str, client: str, message: ReportMessage,
             ranges=None if failed else message.ranges,
             seconds=message.seconds,
         )
-        return _received(message, "kept")
+        return received(message.assignment, "report", "kept")
 
-    return registry.run(received)
+    return registry.run(kept)
 
 
 def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
@@ -100,13 +112,13 @@ def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
         select(work)
         .where(work.c.tenant == tenant, work.c.round == round, work.c.ordinal > after)
         .order_by(work.c.ordinal)
-        .limit(LARGEST_PAGE)
+        .limit(LARGEST)
     )
 
     def found(connection: Connection) -> Reports:
         opened = _state(connection, tenant, round) == "open"  # asked first: what comes later is not missed
         rows = connection.execute(items).all()
-        return Reports(items=[_report(row) for row in rows], open=opened or len(rows) == LARGEST_PAGE)
+        return Reports(items=[_report(row) for row in rows], open=opened or len(rows) == LARGEST)
 
     return registry.read(found)
 
@@ -138,17 +150,15 @@ def rounds(
     limit: int = 100,
 ) -> Page[RoundStatus]:
     """Rounds in the order of their ids, after `after`."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = select(tables.rounds).where(tables.rounds.c.tenant == tenant, tables.rounds.c.round > after)
+    query = select(tables.rounds).where(tables.rounds.c.tenant == tenant)
     if task is not None:
         query = query.where(tables.rounds.c.task == task)
     if state is not None:
         query = query.where(tables.rounds.c.state == state)
 
     def found(connection: Connection) -> Page[RoundStatus]:
-        rows = connection.execute(query.order_by(tables.rounds.c.round).limit(limit + 1)).all()
-        items = [_status(connection, row) for row in rows[:limit]]
-        return Page[RoundStatus](items=items, next=items[-1].round if len(rows) > limit else None)
+        rows, following = page(connection, query, tables.rounds.c.round, after, limit)
+        return Page[RoundStatus](items=[_status(connection, row) for row in rows], next=following)
 
     return registry.read(found)
 
@@ -159,17 +169,11 @@ def queue(registry: Registry, tenant: str, round: str, after: str = "", limit: i
     Raises:
         GatewayError: no such round.
     """
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = (
-        select(work)
-        .where(work.c.tenant == tenant, work.c.round == round, work.c.client > after)
-        .order_by(work.c.client)
-        .limit(limit + 1)
-    )
+    query = select(work).where(work.c.tenant == tenant, work.c.round == round)
 
     def found(connection: Connection) -> Page[QueueItem]:
         _state(connection, tenant, round)
-        rows = connection.execute(query).all()
+        rows, following = page(connection, query, work.c.client, after, limit)
         items = [
             QueueItem(
                 assignment=row.assignment,
@@ -180,9 +184,9 @@ def queue(registry: Registry, tenant: str, round: str, after: str = "", limit: i
                 next_try=row.next_try if row.state in OPEN else None,
                 message=row.message,
             )
-            for row in rows[:limit]
+            for row in rows
         ]
-        return Page[QueueItem](items=items, next=items[-1].client if len(rows) > limit else None)
+        return Page[QueueItem](items=items, next=following)
 
     return registry.read(found)
 
@@ -273,14 +277,10 @@ def _mistake(connection: Connection, round: Row[Any], message: ReportMessage) ->
 
 def _again(message: ReportMessage, held: Row[Any] | None) -> Received:
     if held is not None and held.state in ("reported", "failed"):
-        return _received(message, "kept")
+        return received(message.assignment, "report", "kept")
     if held is not None and held.state == "declined":
-        return _received(message, "refused", "you declined it")
-    return _received(message, "late", "" if held is None else held.message)
-
-
-def _received(message: ReportMessage, outcome: Any, why: str = "") -> Received:
-    return Received(assignment=message.assignment, of="report", outcome=outcome, message=why)
+        return received(message.assignment, "report", "refused", "you declined it")
+    return received(message.assignment, "report", "late", "" if held is None else held.message)
 
 
 def _report(row: Row[Any]) -> Report:
@@ -340,13 +340,22 @@ def _count_participation(connection: Connection, round: Row[Any], now: float) ->
         .where(work.c.tenant == round.tenant, work.c.round == round.round, work.c.state == "reported")
         .order_by(work.c.client)
     ).all()
-    for row in rows:
-        speed = row.speed
-        if row.train and row.seconds > 0:
-            measured = row.train * row.share / row.seconds
-            speed = measured if speed is None else WEIGHT * measured + (1 - WEIGHT) * speed
-        connection.execute(
-            update(clients)
-            .where(clients.c.tenant == round.tenant, clients.c.client == row.client)
-            .values(rounds=row.rounds + 1, last_round=now, speed=speed)
-        )
+    parts = [
+        {
+            "tenant": round.tenant,
+            "client": row.client,
+            "rounds": row.rounds + 1,
+            "last_round": now,
+            "speed": _speed(row),
+        }
+        for row in rows
+    ]
+    update_each(connection, clients, ("tenant", "client"), parts)
+
+
+def _speed(row: Any) -> float | None:
+    """A client's training examples a second, after one more round: those that it learned from, once each."""
+    if not row.train or row.seconds <= 0:
+        return row.speed
+    measured = row.train * row.share / row.seconds
+    return measured if row.speed is None else WEIGHT * measured + (1 - WEIGHT) * row.speed

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ from fededge.fleet.functions.monitoring import end_session
 from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, tenants, work
 from fededge.protocol import (
     ClientChange,
@@ -31,7 +31,6 @@ from fededge.protocol import (
     random_key,
 )
 
-LARGEST_PAGE = 1000
 P = 2**255 - 19
 """The prime of Curve25519."""
 LOW_ORDER = frozenset(
@@ -69,7 +68,7 @@ def tokens(
     ]
     rows = [
         {
-            "digest": _digest(each.token),
+            "digest": storage.digest(each.token.encode()),
             "tenant": tenant,
             "client": each.client,
             "kind": request.kind,
@@ -87,7 +86,10 @@ def tokens(
             raise GatewayError(f"no tenant {shown(tenant)}: make it first", "NO_TENANT", 404)
         if request.client is not None and _client(connection, tenant, request.client) is not None:
             raise _enrolled_already(request.client)
-        connection.execute(new(connection, enrollments), rows)
+        first = select(enrollments.c.digest).where(enrollments.c.digest == rows[0]["digest"])
+        if connection.execute(first).one_or_none() is not None:
+            return  # this, repeated
+        connection.execute(insert(enrollments), rows)
         details = {"count": request.count, "kind": request.kind}
         audit.append(connection, tenant, actor, "enrollment.token", made[0].client, details, now)
 
@@ -106,7 +108,9 @@ def enroll(registry: Registry, enrollment: Enrollment, now: float) -> Enrolled:
 
     def enrolled(connection: Connection) -> Enrolled:
         row = connection.execute(
-            locked(select(enrollments).where(enrollments.c.digest == _digest(enrollment.token)))
+            locked(
+                select(enrollments).where(enrollments.c.digest == storage.digest(enrollment.token.encode()))
+            )
         ).one_or_none()
         if row is None:
             raise GatewayError("no such enrollment token: ask the operator for one", "TOKEN", 403)
@@ -117,8 +121,6 @@ def enroll(registry: Registry, enrollment: Enrollment, now: float) -> Enrolled:
             raise GatewayError("this enrollment token was used: ask for another", "TOKEN", 403)
         if row.expires <= now:
             raise GatewayError("this enrollment token has expired: ask for another", "TOKEN", 403)
-        if connection.execute(select(clients.c.client).where(clients.c.public_key == key.hex())).first():
-            raise GatewayError("this key is another client's: make a new one", "KEY", 409)
         _count_client(connection, row.tenant)
         if _client(connection, row.tenant, row.client) is not None:
             raise _enrolled_already(row.client)
@@ -176,13 +178,16 @@ def change(
         if row is None:
             raise _no_client(client)
         attributes = {**row.attributes, **request.attributes}
+        kept = {name: value for name, value in attributes.items() if value is not None}
         values = {
-            "attributes": {name: value for name, value in attributes.items() if value is not None},
+            "attributes": kept,
             "region": request.region or row.region,
             "device_class": request.device_class or row.device_class,
         }
-        if len(values["attributes"]) > 64:
+        if len(kept) > 64:
             raise GatewayError("a client has at most 64 attributes: remove some", "ATTRIBUTES", 400)
+        if all(row._mapping[name] == value for name, value in values.items()):
+            return
         connection.execute(update(clients).where(*mine).values(values))
         audit.append(connection, tenant, actor, "client.change", client, request.to_content(), now)
 
@@ -218,8 +223,7 @@ def listing(
     limit: int = 100,
 ) -> Page[ClientInfo]:
     """Clients in the order of their ids, after `after`."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = select(clients).where(clients.c.tenant == tenant, clients.c.client > after)
+    query = select(clients).where(clients.c.tenant == tenant)
     if dataset is not None:
         query = query.join(
             datasets, (datasets.c.tenant == clients.c.tenant) & (datasets.c.client == clients.c.client)
@@ -233,9 +237,8 @@ def listing(
         query = query.where(live if connected else clients.c.gateway.is_(None) | ~live)
 
     def found(connection: Connection) -> Page[ClientInfo]:
-        rows = connection.execute(query.order_by(clients.c.client).limit(limit + 1)).all()
-        items = _infos(connection, tenant, rows[:limit], now)
-        return Page[ClientInfo](items=items, next=items[-1].client if len(rows) > limit else None)
+        rows, following = page(connection, query, clients.c.client, after, limit)
+        return Page[ClientInfo](items=_infos(connection, tenant, rows, now), next=following)
 
     return registry.read(found)
 
@@ -266,23 +269,26 @@ def _count_client(connection: Connection, tenant: str) -> None:
 
 
 def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) -> None:
-    connection.execute(
-        insert(clients).values(
-            tenant=row.tenant,
-            client=row.client,
-            random_key=random_key(row.client),
-            kind=row.kind,
-            state="active",
-            public_key=key.hex(),
-            device_class=row.device_class,
-            region=row.region,
-            attributes=row.attributes,
-            capabilities={},
-            conditions={},
-            software="",
-            enrolled=now,
-        )
+    kept = connection.execute(
+        new(connection, clients),
+        {
+            "tenant": row.tenant,
+            "client": row.client,
+            "random_key": random_key(row.client),
+            "kind": row.kind,
+            "state": "active",
+            "public_key": key.hex(),
+            "device_class": row.device_class,
+            "region": row.region,
+            "attributes": row.attributes,
+            "capabilities": {},
+            "conditions": {},
+            "software": "",
+            "enrolled": now,
+        },
     )
+    if not kept.rowcount:
+        raise GatewayError("this key is another client's: make a new one", "KEY", 409)
 
 
 def _client(connection: Connection, tenant: str, client: str) -> Row[Any] | None:
@@ -326,7 +332,3 @@ def _enrolled_already(client: str) -> GatewayError:
 
 def _no_client(client: str) -> GatewayError:
     return GatewayError(f"no client {shown(client)}: list them", "NO_CLIENT", 404)
-
-
-def _digest(token: str) -> str:
-    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"

@@ -3,15 +3,26 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions import aggregation
-from fededge.fleet.functions.work import OPEN, assignment_id, close, end, find, round_of, take
+from fededge.fleet.functions.work import (
+    AFTER_DEADLINE,
+    KEY,
+    OPEN,
+    assignment_id,
+    close,
+    end,
+    find,
+    received,
+    round_of,
+    take,
+)
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, chunks, locked, new
+from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
 from fededge.fleet.registry.tables import blobs, clients, rounds, tenants, work
 from fededge.protocol import Received, RoundRequest, RoundStatus
 
@@ -136,13 +147,12 @@ def due(registry: Registry, gateway: str, now: float, limit: int = 100) -> list[
         rows = [row for row in rows if row.attempts < TRIES]
         if not rows:
             return [], given_up
-        for row in rows:
-            wait = FIRST_WAIT * 2**row.attempts * random.uniform(0.5, 1.5)
-            connection.execute(
-                update(work)
-                .where(work.c.tenant == row.tenant, work.c.round == row.round, work.c.client == row.client)
-                .values(state="sent", attempts=row.attempts + 1, next_try=now + wait)
-            )
+        values = [
+            {"state": "sent", "attempts": row.attempts + 1, "next_try": _next_try(row, now)} for row in rows
+        ]
+        update_each(
+            connection, work, KEY, [_key(row) | value for row, value in zip(rows, values, strict=True)]
+        )
         return _dues(connection, rows, now), given_up
 
     dues, given_up = registry.run(sent)
@@ -158,19 +168,19 @@ def accept(registry: Registry, tenant: str, client: str, assignment: str, now: f
         found = find(connection, tenant, client, assignment)
         held = found and take(connection, tenant, found.round, client)
         if held is None:
-            return _received(assignment, "accept", "refused", "it is not yours")
+            return received(assignment, "accept", "refused", "it is not yours")
         if held.state in ("published", "sent"):
             connection.execute(
                 update(work)
                 .where(work.c.tenant == tenant, work.c.round == held.round, work.c.client == client)
                 .values(state="accepted", next_try=None)
             )
-            return _received(assignment, "accept", "kept")
+            return received(assignment, "accept", "kept")
         if held.state in ("accepted", "reported", "failed"):
-            return _received(assignment, "accept", "kept")
+            return received(assignment, "accept", "kept")
         if held.state == "declined":
-            return _received(assignment, "accept", "refused", "you declined it")
-        return _received(assignment, "accept", "late", held.message)
+            return received(assignment, "accept", "refused", "you declined it")
+        return received(assignment, "accept", "late", held.message)
 
     return registry.run(accepted)
 
@@ -183,17 +193,17 @@ def decline(
     def declined(connection: Connection) -> Received:
         found = find(connection, tenant, client, assignment)
         if found is None:
-            return _received(assignment, "decline", "refused", "it is not yours")
+            return received(assignment, "decline", "refused", "it is not yours")
         round = round_of(connection, tenant, found.round)
         held = take(connection, tenant, found.round, client)
         if held is not None and held.state in OPEN:
             end(connection, round, client, "declined", now, reason)
-            return _received(assignment, "decline", "kept")
+            return received(assignment, "decline", "kept")
         if held is not None and held.state == "declined":
-            return _received(assignment, "decline", "kept")
+            return received(assignment, "decline", "kept")
         if held is not None and held.state in ("reported", "failed"):
-            return _received(assignment, "decline", "refused", "you reported on it")
-        return _received(assignment, "decline", "late", "" if held is None else held.message)
+            return received(assignment, "decline", "refused", "you reported on it")
+        return received(assignment, "decline", "late", "" if held is None else held.message)
 
     return registry.run(declined)
 
@@ -210,12 +220,7 @@ def cancels(registry: Registry, gateway: str, now: float) -> list[tuple[str, str
 
     def told(connection: Connection) -> list[tuple[str, str]]:
         rows = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).all()
-        for row in rows:
-            connection.execute(
-                update(work)
-                .where(work.c.tenant == row.tenant, work.c.round == row.round, work.c.client == row.client)
-                .values(next_try=None)
-            )
+        update_each(connection, work, KEY, [_key(row) | {"next_try": None} for row in rows])
         found = _sessions(connection, rows)
         return [
             (found[row.tenant, row.client], row.assignment)
@@ -233,7 +238,7 @@ def expire(registry: Registry, now: float) -> int:
 
     def expired(connection: Connection, tenant: str, round: str) -> None:
         if round_of(connection, tenant, round).state == "open":
-            close(connection, tenant, round, "late", "it did not report before the deadline", now)
+            close(connection, tenant, round, "late", AFTER_DEADLINE, now)
 
     for tenant, round in over:
         registry.run(lambda connection, key=(tenant, round): expired(connection, *key))  # type: ignore[misc]
@@ -335,10 +340,9 @@ def _set_aside(connection: Connection, row: Row[Any], now: float) -> None:
         end(connection, round, row.client, "aside", now, f"it did not answer, and was asked {TRIES} times")
 
 
-def _received(
-    assignment: str,
-    of: Literal["accept", "decline", "report"],
-    outcome: Literal["kept", "late", "refused"],
-    message: str = "",
-) -> Received:
-    return Received(assignment=assignment, of=of, outcome=outcome, message=message)
+def _next_try(row: Row[Any], now: float) -> float:
+    return now + FIRST_WAIT * 2**row.attempts * random.uniform(0.5, 1.5)
+
+
+def _key(row: Row[Any]) -> dict[str, Any]:
+    return {name: row._mapping[name] for name in KEY}

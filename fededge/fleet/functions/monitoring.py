@@ -9,11 +9,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.work import OPEN
-from fededge.fleet.registry.database import Registry, chunks, locked, new
+from fededge.fleet.functions.work import KEY, OPEN
+from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
 from fededge.fleet.registry.tables import clients, datasets, gateways, sessions, work
 from fededge.protocol import Hello
 
@@ -217,15 +217,8 @@ def _leave(connection: Connection, tenant: str, client: str, session: str, now: 
     connection.execute(
         update(datasets).where(datasets.c.tenant == tenant, datasets.c.client == client).values(gateway=None)
     )
-    connection.execute(update(work).where(*_unfinished(tenant, client)).values(gateway=None))
-
-
-def _unfinished(tenant: str, client: str) -> tuple[ColumnElement[bool], ...]:
-    return (
-        work.c.tenant == tenant,
-        work.c.client == client,
-        work.c.state.in_(OPEN) | work.c.next_try.is_not(None),
-    )
+    theirs = (work.c.tenant == tenant, work.c.client == client, work.c.state.in_(OPEN))
+    connection.execute(update(work).where(*theirs).values(gateway=None))
 
 
 def _keep_conditions(connection: Connection, changed: Mapping[str, Mapping[str, str]]) -> None:
@@ -266,17 +259,14 @@ def _keep_datasets(connection: Connection, gateway: str, hello: Hello, random_ke
 
 def _resume_work(connection: Connection, gateway: str, hello: Hello, now: float) -> list[str]:
     """Bring the client's work to its new session; the assignments that it may forget."""
-    rows = connection.execute(locked(select(work).where(*_unfinished(hello.tenant, hello.client)))).all()
+    theirs = (work.c.tenant == hello.tenant, work.c.client == hello.client, work.c.state.in_(OPEN))
+    rows = connection.execute(locked(select(work).where(*theirs))).all()
     working = set(hello.working)
+    parts = []
     for row in rows:
         known = row.assignment in working
-        values: dict[str, object] = {"gateway": gateway}
-        if row.state not in OPEN:
-            values |= {"next_try": None}
-        elif known:
-            values |= {"state": "accepted", "next_try": None}
-        else:
-            values |= {"state": "published", "next_try": now}
-        mine = (work.c.tenant == row.tenant, work.c.round == row.round, work.c.client == row.client)
-        connection.execute(update(work).where(*mine).values(values))
-    return sorted(working - {row.assignment for row in rows if row.state in OPEN})
+        state, next_try = ("accepted", None) if known else ("published", now)
+        key = {name: row._mapping[name] for name in KEY}
+        parts.append(key | {"gateway": gateway, "state": state, "next_try": next_try})
+    update_each(connection, work, KEY, parts)
+    return sorted(working - {row.assignment for row in rows})

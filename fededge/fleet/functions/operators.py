@@ -1,6 +1,5 @@
 """Operators: tokens of people and programs, and the tenants that they belong to."""
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -8,14 +7,15 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from fededge import storage
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import operators, tenants
 from fededge.protocol import Operator, OperatorRequest, OperatorToken, Page, Tenant
 
 FIRST_TENANT = "default"
-LARGEST_PAGE = 1000
 SEEN_SECONDS = 60.0
 """How old the time of a token's last use may be before it is written anew."""
 _TOKEN = re.compile(r"fe_([0-9a-f]{16})_[0-9a-f]{64}")
@@ -28,7 +28,10 @@ def token_of(registry: Registry, secret: str, now: float) -> Operator | None:
         return None
     query = select(operators).where(operators.c.id == match[1])
     row = registry.read(lambda connection: connection.execute(query).one_or_none())
-    if not hmac.compare_digest(_digest(secret), "" if row is None else row.digest) or row is None:
+    if (
+        not hmac.compare_digest(storage.digest(secret.encode()), "" if row is None else row.digest)
+        or row is None
+    ):
         return None
     if row.revoked or (row.expires is not None and row.expires <= now):
         return None
@@ -81,16 +84,9 @@ def first_admin(registry: Registry, now: float) -> OperatorToken | None:
 
 def listing(registry: Registry, tenant: str, after: str = "", limit: int = 100) -> Page[Operator]:
     """Tokens of a tenant in the order of their ids, after `after`."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = (
-        select(operators)
-        .where(operators.c.tenant == tenant, operators.c.id > after)
-        .order_by(operators.c.id)
-        .limit(limit + 1)
-    )
-    rows = registry.read(lambda connection: connection.execute(query).all())
-    items = [_operator(row) for row in rows[:limit]]
-    return Page[Operator](items=items, next=items[-1].id if len(rows) > limit else None)
+    query = select(operators).where(operators.c.tenant == tenant)
+    rows, following = registry.read(lambda connection: page(connection, query, operators.c.id, after, limit))
+    return Page[Operator](items=[_operator(row) for row in rows], next=following)
 
 
 def revoke(registry: Registry, tenant: str, id: str, actor: str, now: float) -> None:
@@ -117,8 +113,12 @@ def put_tenant(registry: Registry, tenant: Tenant, actor: str, now: float) -> Te
     quotas = {"clients": tenant.clients, "open_rounds": tenant.open_rounds, "bytes": tenant.bytes}
 
     def put(connection: Connection) -> None:
-        connection.execute(new(connection, tenants), {"name": tenant.name, **quotas})
-        connection.execute(update(tenants).where(tenants.c.name == tenant.name).values(quotas))
+        mine = tenants.c.name == tenant.name
+        made = connection.execute(new(connection, tenants), {"name": tenant.name, **quotas}).rowcount
+        before = connection.execute(locked(select(tenants).where(mine))).one()
+        if not made and _tenant(before) == tenant:
+            return
+        connection.execute(update(tenants).where(mine).values(quotas))
         audit.append(connection, tenant.name, actor, "tenant.put", tenant.name, quotas, now)
 
     registry.run(put)
@@ -136,11 +136,10 @@ def get_tenant(registry: Registry, name: str) -> Tenant:
 
 def list_tenants(registry: Registry, after: str = "", limit: int = 100) -> Page[Tenant]:
     """Tenants in the order of their names, after `after`."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = select(tenants).where(tenants.c.name > after).order_by(tenants.c.name).limit(limit + 1)
-    rows = registry.read(lambda connection: connection.execute(query).all())
-    items = [_tenant(row) for row in rows[:limit]]
-    return Page[Tenant](items=items, next=items[-1].name if len(rows) > limit else None)
+    rows, following = registry.read(
+        lambda connection: page(connection, select(tenants), tenants.c.name, after, limit)
+    )
+    return Page[Tenant](items=[_tenant(row) for row in rows], next=following)
 
 
 def _tenant_of(connection: Connection, name: str) -> Row[Any]:
@@ -172,14 +171,10 @@ def _keep(connection: Connection, made: OperatorToken, actor: str, now: float) -
     if there is not None:
         return  # this, repeated
     row = made.model_dump(exclude={"token"})
-    connection.execute(insert(operators), {**row, "digest": _digest(made.token)})
+    connection.execute(insert(operators), {**row, "digest": storage.digest(made.token.encode())})
     details = {"name": made.name, "scope": made.scope}
     audit.append(connection, made.tenant, actor, "token.make", made.id, details, now)
 
 
 def _operator(row: Row[Any]) -> Operator:
     return Operator(**{name: getattr(row, name) for name in Operator.model_fields})
-
-
-def _digest(token: str) -> str:
-    return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"

@@ -17,13 +17,13 @@ from sqlalchemy import delete as delete_from
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import datasets, evaluations, rounds, triggers
 from fededge.protocol import Page, TriggerInfo, TriggerRequest
 
 CLAIM_SECONDS = 120.0
 LOOK_SECONDS = 10.0
 """How often examples, reports and evaluations are looked at."""
-LARGEST_PAGE = 1000
 NEEDS = {
     "cron": ("cron",),
     "interval": ("every_seconds",),
@@ -96,16 +96,9 @@ def get(registry: Registry, tenant: str, name: str) -> TriggerInfo:
 
 def listing(registry: Registry, tenant: str, after: str = "", limit: int = 100) -> Page[TriggerInfo]:
     """Triggers in the order of their names, after `after`."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = (
-        select(triggers)
-        .where(triggers.c.tenant == tenant, triggers.c.name > after)
-        .order_by(triggers.c.name)
-        .limit(limit + 1)
-    )
-    rows = registry.read(lambda connection: connection.execute(query).all())
-    items = [_info(row) for row in rows[:limit]]
-    return Page[TriggerInfo](items=items, next=items[-1].name if len(rows) > limit else None)
+    query = select(triggers).where(triggers.c.tenant == tenant)
+    rows, following = registry.read(lambda connection: page(connection, query, triggers.c.name, after, limit))
+    return Page[TriggerInfo](items=[_info(row) for row in rows], next=following)
 
 
 def delete(registry: Registry, tenant: str, name: str, actor: str, now: float) -> None:
@@ -133,9 +126,15 @@ def fire(registry: Registry, tenant: str, name: str, actor: str, now: float) -> 
 
     def fired(connection: Connection) -> None:
         row = _held(connection, tenant, name)
+        start = _start_id(row, now)
+        if row.start == start:
+            return  # this, repeated
+        ends = _request(row).ends
+        if ends is not None and now >= ends:
+            raise GatewayError(f"trigger {shown(name)} has ended: change its end", "ENDED", 409)
         if row.state != "idle":
             raise GatewayError(f"trigger {shown(name)} is {row.state}: wait for its run", "RUNNING", 409)
-        _change(connection, row, state="due", start=_start_id(row, now), next_look=now)
+        _change(connection, row, state="due", start=start, next_look=now)
         audit.append(connection, tenant, actor, "trigger.fire", name, {}, now)
 
     registry.run(fired)

@@ -8,18 +8,33 @@ round closes once.
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, case, func, null, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry.database import locked
 from fededge.fleet.registry.tables import rounds, work
+from fededge.protocol import Received
 
 OPEN = ("published", "sent", "accepted")
 """States of work that is waited for."""
+AFTER_DEADLINE = "it did not report before the deadline"
 FAILED = ("declined", "failed", "aside")
 """States that count as a failure report."""
+
+
+KEY = ("tenant", "round", "client")
+
+
+def received(
+    assignment: str,
+    of: Literal["accept", "decline", "report"],
+    outcome: Literal["kept", "late", "refused"],
+    message: str = "",
+) -> Received:
+    """The answer to what a client said of an assignment."""
+    return Received(assignment=assignment, of=of, outcome=outcome, message=message)
 
 
 def assignment_id(tenant: str, round: str, client: str) -> str:
@@ -107,8 +122,8 @@ def close(connection: Connection, tenant: str, round: str, left: str, message: s
     """
     mine = (work.c.tenant == tenant, work.c.round == round, work.c.state.in_(OPEN))
     count = connection.execute(select(func.count()).select_from(work).where(*mine)).scalar_one()
-    # A client that was never told of its assignment need not be told that it is over.
-    told = case((work.c.state == "published", null()), else_=now)
+    # Who was never told of its assignment, or is not there, need not be told that it is over.
+    told = case((work.c.state == "published", null()), (work.c.gateway.is_(None), null()), else_=now)
     if count:
         connection.execute(update(work).where(*mine).values(state=left, next_try=told, message=message))
     connection.execute(

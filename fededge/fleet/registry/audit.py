@@ -13,12 +13,12 @@ from sqlalchemy import Connection, insert, select, update
 
 from fededge.fleet.registry.columns import printable
 from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.pages import LARGEST, page
 from fededge.fleet.registry.tables import audit, chains
 from fededge.protocol import AuditEntry, Page
 
 START = f"sha256:{'0' * 64}"
 """The digest before a chain's first line."""
-LARGEST_PAGE = 1000
 
 
 def append(
@@ -69,7 +69,7 @@ def verify(registry: Registry) -> str | None:
         heads = {row.tenant: row for row in connection.execute(select(chains))}
         tenant, number, previous = None, 0, START
         query = select(audit).order_by(audit.c.tenant, audit.c.number)
-        lines = connection.execute(query.execution_options(yield_per=LARGEST_PAGE))
+        lines = connection.execute(query.execution_options(yield_per=LARGEST))
         for line in lines:
             if line.tenant != tenant:
                 if tenant is not None and (why := _ends(heads.pop(tenant, None), number, previous)):
@@ -93,16 +93,10 @@ def verify(registry: Registry) -> str | None:
 
 def listing(registry: Registry, tenant: str | None, after: int = 0, limit: int = 100) -> Page[AuditEntry]:
     """Lines of a tenant's chain after the one of number `after`, oldest first."""
-    limit = max(1, min(limit, LARGEST_PAGE))
-    query = (
-        select(audit)
-        .where(audit.c.tenant == (tenant or ""), audit.c.number > after)
-        .order_by(audit.c.number)
-        .limit(limit + 1)
-    )
-    rows = registry.read(lambda connection: connection.execute(query).all())
-    items = [AuditEntry(**{**row._mapping, "tenant": row.tenant or None}) for row in rows[:limit]]
-    return Page[AuditEntry](items=items, next=str(items[-1].number) if len(rows) > limit else None)
+    query = select(audit).where(audit.c.tenant == (tenant or ""))
+    rows, following = registry.read(lambda connection: page(connection, query, audit.c.number, after, limit))
+    items = [AuditEntry(**{**row._mapping, "tenant": row.tenant or None}) for row in rows]
+    return Page[AuditEntry](items=items, next=following)
 
 
 def _ends(head: Any, number: int, previous: str) -> str | None:

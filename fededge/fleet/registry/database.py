@@ -11,12 +11,26 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Insert, Select, Table, create_engine, event, make_url, text
+from sqlalchemy import (
+    URL,
+    BindParameter,
+    Connection,
+    Engine,
+    Insert,
+    Select,
+    Table,
+    bindparam,
+    create_engine,
+    event,
+    make_url,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
@@ -29,6 +43,8 @@ Item = TypeVar("Item")
 
 PATIENCE = 60.0
 """Seconds for which a transaction is repeated: longer than a standby needs to take over."""
+OPENING = 10.0
+"""Seconds for which a database is tried that was not reached yet: a wrong URL is told soon."""
 CHUNK = 500
 """Values of one statement: fewer than every database takes."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 2.0
@@ -69,7 +85,7 @@ class Registry:
             RegistryError: no such database, it cannot be reached, or it is of another version.
         """
         parsed = _parsed(url)
-        registry = cls(_engine(parsed), patience)
+        registry = cls(_engine(parsed), min(patience, OPENING))
         try:
             if parsed.get_backend_name() == "sqlite":
                 registry.run(migrations.upgrade)
@@ -77,6 +93,7 @@ class Registry:
         except BaseException:
             registry.close()
             raise
+        registry._patience = patience
         return registry
 
     @staticmethod
@@ -86,7 +103,7 @@ class Registry:
         Raises:
             RegistryError: it cannot be reached, or is of a newer version.
         """
-        registry = Registry(_engine(_parsed(url)))
+        registry = Registry(_engine(_parsed(url)), OPENING)
         try:
             registry.run(migrations.upgrade)
         finally:
@@ -152,6 +169,20 @@ def new(connection: Connection, table: Table) -> Insert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def update_each(
+    connection: Connection, table: Table, keys: Sequence[str], rows: Sequence[Mapping[str, object]]
+) -> None:
+    """Update a row of `table` for each of `rows`: the one with its values of the columns `keys` gets its others."""
+    if not rows:
+        return
+    where = [table.c[key] == bindparam(f"key {key}") for key in keys]
+    values: dict[str, BindParameter[object]] = {name: bindparam(name) for name in rows[0] if name not in keys}
+    connection.execute(
+        update(table).where(*where).values(values),
+        [{f"key {name}" if name in keys else name: value for name, value in row.items()} for row in rows],
+    )
 
 
 def chunks(items: Sequence[Item], size: int = CHUNK) -> Iterator[Sequence[Item]]:

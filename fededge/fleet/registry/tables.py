@@ -173,12 +173,7 @@ sessions = Table(
     _flag("ended"),
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
     Index("sessions_of_gateway", "gateway", "expires"),
-    Index(
-        "sessions_ended",
-        "gateway",
-        sqlite_where=text("ended"),
-        postgresql_where=text("ended"),
-    ),
+    Index("sessions_ended", "gateway", "ended"),
 )
 
 rounds = Table(
@@ -211,12 +206,7 @@ rounds = Table(
     _count("bytes_down"),
     _count("bytes_up"),
     Column("client_seconds", Double, nullable=False, default=0.0),
-    Index(
-        "rounds_open",
-        "deadline",
-        sqlite_where=text("state = 'open'"),
-        postgresql_where=text("state = 'open'"),
-    ),
+    Index("rounds_open", "state", "deadline"),
     Index("rounds_of_task", "tenant", "task", "round"),
 )
 
@@ -251,13 +241,7 @@ work = Table(
         sqlite_where=text("next_try IS NOT NULL"),
         postgresql_where=text("next_try IS NOT NULL"),
     ),
-    Index(
-        "work_of_client",
-        "tenant",
-        "client",
-        sqlite_where=text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
-        postgresql_where=text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
-    ),
+    Index("work_of_client", "tenant", "client", "state"),
 )
 
 blobs = Table(

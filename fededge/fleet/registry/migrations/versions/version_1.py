@@ -151,14 +151,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "round", name=op.f("rounds_key")),
     )
     op.create_index("rounds_of_task", "rounds", ["tenant", "task", "round"], unique=False)
-    op.create_index(
-        "rounds_open",
-        "rounds",
-        ["deadline"],
-        unique=False,
-        sqlite_where=sa.text("state = 'open'"),
-        postgresql_where=sa.text("state = 'open'"),
-    )
+    op.create_index("rounds_open", "rounds", ["state", "deadline"], unique=False)
     op.create_table(
         "triggers",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -224,14 +217,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("sessions_key")),
     )
-    op.create_index(
-        "sessions_ended",
-        "sessions",
-        ["gateway"],
-        unique=False,
-        sqlite_where=sa.text("ended"),
-        postgresql_where=sa.text("ended"),
-    )
+    op.create_index("sessions_ended", "sessions", ["gateway", "ended"], unique=False)
     op.create_index("sessions_of_gateway", "sessions", ["gateway", "expires"], unique=False)
     op.create_table(
         "work",
@@ -267,12 +253,5 @@ def upgrade() -> None:
         sqlite_where=sa.text("next_try IS NOT NULL"),
         postgresql_where=sa.text("next_try IS NOT NULL"),
     )
-    op.create_index(
-        "work_of_client",
-        "work",
-        ["tenant", "client"],
-        unique=False,
-        sqlite_where=sa.text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
-        postgresql_where=sa.text("state IN ('published', 'sent', 'accepted') OR next_try IS NOT NULL"),
-    )
+    op.create_index("work_of_client", "work", ["tenant", "client", "state"], unique=False)
     op.create_index("work_ordinal", "work", ["tenant", "round", "ordinal"], unique=False)
