@@ -61,7 +61,7 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
     async def problem(request: Request, error: Exception) -> Response:
         return _problem(service(), request, error)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             WebSocketRoute("/v1/connect", Connect(service)),
             *(route(path, [*methods], _api(methods)) for path, methods in _by_path().items()),
@@ -77,6 +77,7 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
         exception_handlers={HTTPException: problem, Exception: problem},
         lifespan=lifespan,
     )
+    return app
 
 
 def _by_path() -> dict[str, dict[str, Operation]]:

@@ -55,7 +55,8 @@ async def open_round(call: Call) -> RoundStatus:
         GatewayError: see model_update.open_round.
     """
     service, tenant = call.service, call.tenant
-    request: RoundRequest = call.body.model_copy(update={"trace": traceparent(call.headers)})
+    trace = traceparent(call.headers) or call.body.trace
+    request: RoundRequest = call.body.model_copy(update={"trace": trace})
     if not service.objects.through_gateway:
         for digest in {request.plan, request.weights}:
             if (size := await size_of(service, tenant, digest, None)) is not None:

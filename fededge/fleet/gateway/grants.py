@@ -5,7 +5,6 @@ under that key, in signs that URLs take as they are. A key's version is told by 
 """
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import hmac

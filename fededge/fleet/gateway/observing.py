@@ -13,7 +13,14 @@ from typing import Any
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from structlog.tracebacks import ExceptionDictTransformer
 
 FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -26,6 +33,7 @@ class Metrics:
     """The metrics of one gateway, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
         self.registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -90,7 +98,7 @@ def configure_log(level: str) -> None:
     logger = logging.getLogger()
     logger.handlers[:] = [handler]
     logger.setLevel(level)
-    for noisy in ("uvicorn.error", "uvicorn.access", "httpx", "websockets"):
+    for noisy in ("alembic", "uvicorn.error", "uvicorn.access", "httpx", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

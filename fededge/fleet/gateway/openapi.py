@@ -31,11 +31,10 @@ PROBLEMS = {
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
     """The OpenAPI document of `operations`."""
     operations = list(operations)
-    models = {Problem: None, **{op.answer: None for op in operations}} | {
-        op.body: None for op in operations if op.body is not None
-    }
+    said: list[type[BaseModel]] = [Problem, *(op.answer for op in operations)]
+    said += [op.body for op in operations if op.body is not None]
     references, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template=REFERENCE
+        [(model, "validation") for model in dict.fromkeys(said)], ref_template=REFERENCE
     )
     schemas = {model: reference for (model, _), reference in references.items()}
     paths: dict[str, dict[str, Any]] = {}

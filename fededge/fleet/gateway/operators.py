@@ -13,6 +13,7 @@ from fededge.protocol import (
     AuditEntry,
     BlobOffer,
     BlobPlace,
+    Caller,
     ClientChange,
     ClientInfo,
     CloseRequest,
@@ -59,6 +60,10 @@ class Lines(Listing):
     after: Count = 0  # type: ignore[assignment]
 
 
+def _show_caller(registry: Registry, call: Call) -> Caller:
+    return Caller(tenant=call.tenant, name=call.actor.name, scope=call.actor.scope)
+
+
 def _enroll(registry: Registry, call: Call) -> Enrolled:
     return enrollment.enroll(registry, call.body, call.now)
 
@@ -90,7 +95,7 @@ def _select(registry: Registry, call: Call) -> SelectionResult:
 
 
 def _list_rounds(registry: Registry, call: Call) -> Page[RoundStatus]:
-    return aggregation.listing(registry, call.tenant, **call.query.model_dump())
+    return aggregation.rounds(registry, call.tenant, **call.query.model_dump())
 
 
 def _show_round(registry: Registry, call: Call) -> RoundStatus:
@@ -173,6 +178,7 @@ CLIENT, ROUND, TRIGGER = "/v1/clients/{client}", "/v1/rounds/{round}", "/v1/trig
 # fmt: off
 OPERATIONS = (
     Operation("POST", "/v1/enroll", "Take a client in", None, Enrolled, _enroll, Enrollment, status=201),
+    Operation("GET", "/v1/caller", "Show whose token is sent", "reader", Caller, _show_caller),
     Operation("POST", "/v1/enrollments", "Make one-time tokens of enrollment", "operator", Page[EnrollmentToken],
               _make_enrollments, EnrollmentRequest, status=201),
     Operation("GET", "/v1/clients", "List clients", "reader", Page[ClientInfo], _list_clients, query=Clients),

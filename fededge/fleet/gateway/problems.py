@@ -20,6 +20,8 @@ def refused(service: Service, error: FedEdgeError) -> Response:
     if isinstance(error, StorageError):
         log.error("store", problem=str(error))
         return busy(service, "STORAGE", "the object store failed: try again", 503, RETRY_SECONDS)
+    if isinstance(error, GatewayError) and error.status == 503:
+        return busy(service, error.reason, str(error), 503, 1.0)
     if isinstance(error, GatewayError):
         headers = {"www-authenticate": "Bearer"} if error.status == 401 else {}
         return told(service, error.reason, str(error), error.status or 400, headers)

@@ -103,6 +103,8 @@ def bounded(settings: GatewaySettings) -> tuple[type[HttpToolsProtocol], type[We
     return Http, WebSocket
 
 
-def _canceled(timer: TimerHandle | None) -> None:
+def _canceled(timer: TimerHandle | None) -> TimerHandle | None:
+    """None, in place of a timer that is canceled."""
     if timer is not None:
         timer.cancel()
+    return None

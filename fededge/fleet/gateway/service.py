@@ -5,7 +5,6 @@ to outlive the process.
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from fededge import settings as environment
 from fededge.fleet.gateway import objects
 from fededge.fleet.gateway.auth import Authentication
 from fededge.fleet.gateway.database import Database
@@ -44,7 +43,7 @@ class Service:
         self.metrics = Metrics()
         self.load = Load(settings)
         self.keys = Keys.load(settings.key_file) if settings.key_file else Keys.of_home()
-        self.objects = objects.opened(settings.storage, self.keys, url, settings.url_seconds)
+        self.objects = objects.opened(settings.storage, self.keys, settings.url or "", settings.url_seconds)
         self.provider = Provider(settings.oidc) if settings.oidc else None
         self.registry = Registry.open(settings.database)
         self.database = Database(self.registry, settings.database_threads, self.load, self.metrics)

@@ -76,7 +76,8 @@ class GatewaySettings:
         connects_per_second: of clients that were turned away or sent off, when they come back.
         outgoing: most messages that wait for one client.
         body_bytes: of a JSON body; `round_bytes`: of one that opens a round, which names its cohort.
-        enrolls, connects, requests_rate: of one address; `operations`: of one operator's token; `messages`: of one client.
+        enrolls, connects, requests_rate: of one address; `operations`: of one operator's token;
+            `messages`: of one client.
         database_threads: that call the registry at a time; SQLite has one writer whatever this says.
         trace_endpoint: OTLP over HTTP, such as http://collector:4318/v1/traces; None: no traces.
         log_level: of its log, on standard error.

@@ -4,7 +4,8 @@
     OPEN     the proof was right, and the registry has the session: both may speak
     CLOSED   whoever closed it, the registry hears of the end
 
-Before it, in the handshake, who comes from another site's page, too often or beyond all bounds is turned away by HTTP. A message that is unknown, malformed, out of order or too frequent is refused by reason and counted, and goes no further.
+Before it, in the handshake, who comes from another site's page, too often or beyond all bounds is turned away by HTTP.
+A message that is unknown, malformed, out of order or too frequent is refused by reason and counted, and goes no further.
 """
 
 import asyncio

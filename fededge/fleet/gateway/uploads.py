@@ -31,7 +31,7 @@ class Upload:
         size: bytes that are there.
 
     Raises:
-        GatewayError: it goes on elsewhere (409 OFFSET), or another request sends it just now (409 BUSY).
+        GatewayError: it goes on elsewhere (409 OFFSET), or another request sends it just now (503 BUSY).
         StorageError: the file cannot be opened.
     """
 
@@ -50,14 +50,13 @@ class Upload:
 
     def _go_on(self, offset: int) -> int:
         there = os.fstat(self._file).st_size
-        if offset == 0:
-            os.ftruncate(self._file, 0)
-        elif offset != there:
+        if offset > there:
             raise GatewayError(
                 f"{there:,} bytes are there, and this goes on at {offset:,}: ask with HEAD, then go on",
                 "OFFSET",
                 409,
             )
+        os.ftruncate(self._file, offset)
         left = offset
         while left and (block := os.read(self._file, min(BLOCK, left))):
             self._hasher.update(block)
@@ -135,7 +134,7 @@ def _locked(path: Path) -> int:
         except BlockingIOError as error:
             os.close(file)
             raise GatewayError(
-                "another request sends this object just now: wait until it ends", "BUSY", 409
+                "another request sends this object just now: wait until it ends", "BUSY", 503
             ) from error
         if os.fstat(file).st_nlink:
             return file

@@ -186,6 +186,8 @@ rounds = Table(
     _count("number"),
     _words("dataset"),
     _words("envelope"),
+    # that the request to open it was part of
+    Column("trace", Words),
     _words("plan"),
     _count("plan_bytes"),
     _words("weights"),

@@ -128,6 +128,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("dataset", sa.Text(), nullable=False),
         sa.Column("envelope", sa.Text(), nullable=False),
+        sa.Column("trace", sa.Text(), nullable=True),
         sa.Column("plan", sa.Text(), nullable=False),
         sa.Column("plan_bytes", sa.BigInteger(), nullable=False),
         sa.Column("weights", sa.Text(), nullable=False),
