@@ -117,9 +117,7 @@ def connected(group: Workers, url: str, pid: int, count: int, bare: bool) -> tup
     """kB a connection and seconds, of `count` clients that connect."""
     before = resident(pid)
     begun = time.monotonic()
-    group.do(
-        [{"do": "connect", "url": url, "numbers": numbers, "bare": bare} for numbers in shares(count)]
-    )
+    group.do([{"do": "connect", "url": url, "numbers": numbers, "bare": bare} for numbers in shares(count)])
     seconds = time.monotonic() - begun
     time.sleep(SETTLE)
     return (resident(pid) - before) / count, seconds

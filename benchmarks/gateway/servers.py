@@ -66,9 +66,7 @@ def bare(folder: Path) -> None:
             await super().startup()
             ready(f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}")
 
-    app = Starlette(
-        routes=[WebSocketRoute("/v1/connect", echo), Route("/put/{name}", put, methods=["PUT"])]
-    )
+    app = Starlette(routes=[WebSocketRoute("/v1/connect", echo), Route("/put/{name}", put, methods=["PUT"])])
     config = uvicorn.Config(
         app,
         port=0,

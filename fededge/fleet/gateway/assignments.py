@@ -6,8 +6,10 @@ Each is answered once the registry holds it for good.
 import asyncio
 
 from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.gateway.objects import Objects, Place
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import Session
+from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
 from fededge.protocol.fields import Said
 
@@ -34,24 +36,25 @@ async def answer(
 
 
 async def _place(service: Service, session: Session, message: UploadRequest) -> UploadPlace:
-    tenant, client = session.tenant, session.client
-    await service.database.call(aggregation.expected, tenant, client, message, now())
-    there = await size_of(service, tenant, message.digest, client)
-    if there == message.bytes:
-        await service.database.together(blobs.stored, tenant, message.digest, message.bytes, now())
-        return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
-    place = await asyncio.get_running_loop().run_in_executor(
-        service.files,
-        service.objects.place,
-        tenant,
-        message.digest,
-        message.bytes,
-        client,
-        message.assignment,
+    place = await service.database.call(
+        _expected, service.objects, session.tenant, session.client, message, now()
     )
-    return UploadPlace(
-        assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
-    )
+    if place is not None:
+        return UploadPlace(
+            assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
+        )
+    await service.database.together(blobs.stored, session.tenant, message.digest, message.bytes, now())
+    return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
+
+
+def _expected(
+    registry: Registry, objects: Objects, tenant: str, client: str, message: UploadRequest, at: float
+) -> Place | None:
+    """Where a client sends its update; None where it is here, whole."""
+    aggregation.expected(registry, tenant, client, message, at)
+    if objects.size(tenant, message.digest, client) == message.bytes:
+        return None
+    return objects.place(tenant, message.digest, message.bytes, client, message.assignment)
 
 
 async def _report(service: Service, session: Session, message: ReportMessage) -> Received:

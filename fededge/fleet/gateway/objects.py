@@ -1,10 +1,11 @@
 """Where plans, weights and updates lie, and the URLs under which they are fetched and sent.
 
-    FOLDER/TENANT/objects/AB/ABCD...          a whole object, named by the SHA-256 of its bytes
-    FOLDER/TENANT/partial/ABCD....OWNER       one under way, with a file for each who sends it
+    FOLDER/TENANT/objects/AB/ABCD...         plans and weights, named by the SHA-256 of their bytes
+    FOLDER/TENANT/clients/CLIENT/ABCD...     a client's updates, so that none is another's
+    FOLDER/TENANT/partial/ABCD....CLIENT     what is being sent, in files
 
-In local files, an object appears only after its digest was proven. S3 takes what its presigned URL allows without
-looking: so a client's update lies under the client's own name there, and whoever fetches it checks the digest.
+In files, an object appears only after its digest was proven. S3 takes whatever its presigned URL allows: there, whoever
+fetches an object checks the digest.
 """
 
 import time
@@ -82,10 +83,9 @@ class Files:
         self._seconds = seconds
         self._clock = clock
 
-    def path(self, tenant: str, digest: str) -> Path:
+    def path(self, tenant: str, digest: str, owner: str | None) -> Path:
         """Where an object lies once it is whole."""
-        name = digest.removeprefix("sha256:")
-        return self._root / tenant / "objects" / name[:2] / name
+        return self._root.joinpath(tenant, *_place_of(digest, owner))
 
     def partial(self, grant: Grant) -> Path:
         """Where an object lies while it is sent."""
@@ -95,7 +95,7 @@ class Files:
     def size(self, tenant: str, digest: str, owner: str | None) -> int | None:
         """See Objects."""
         try:
-            return self.path(tenant, digest).stat().st_size
+            return self.path(tenant, digest, owner).stat().st_size
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -147,9 +147,7 @@ class S3:
         self._seconds = int(seconds)
 
     def _url(self, tenant: str, digest: str, owner: str | None) -> str:
-        name = digest.removeprefix("sha256:")
-        folders = ("clients", owner) if owner else ("objects", name[:2])
-        return storage.join(self._root, tenant, *folders, name)
+        return storage.join(self._root, tenant, *_place_of(digest, owner))
 
     def size(self, tenant: str, digest: str, owner: str | None) -> int | None:
         """See Objects."""
@@ -199,6 +197,11 @@ def opened(root: str, keys: Keys, base: str, seconds: float) -> Objects:
     raise StorageError(
         f"a gateway keeps objects in files or S3, not {scheme}: set FEDEDGE_STORAGE to such a URL"
     )
+
+
+def _place_of(digest: str, owner: str | None) -> tuple[str, ...]:
+    name = digest.removeprefix("sha256:")
+    return ("clients", owner, name) if owner else ("objects", name[:2], name)
 
 
 def _modified(file: Path) -> float:

@@ -5,6 +5,7 @@ import ipaddress
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from fededge.protocol import LARGEST_MESSAGE
 
 BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 30
+SWITCH_SECONDS = 0.0005
+"""For which a thread that calls the registry may let the event loop wait."""
 
 
 class Server(uvicorn.Server):
@@ -80,6 +83,7 @@ def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None)
     """
     _check(settings)
     observing.configure_log(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     if settings.trace_endpoint:
         observing.configure_traces(settings.trace_endpoint, settings.id)
     with _listening(settings) as listener:

@@ -7,6 +7,7 @@ A sender that was cut off asks with HEAD how much is there (`Upload-Offset`), an
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,9 +20,9 @@ from fededge.fleet.gateway import problems
 from fededge.fleet.gateway.grants import Grant, Method
 from fededge.fleet.gateway.limits import address_of
 from fededge.fleet.gateway.objects import Files
-from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.uploads import Upload
+from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accepted
 
 PIECE = 1 << 18
@@ -52,8 +53,8 @@ class Object(FileResponse):
         try:
             await super().__call__(scope, receive, counted)
         finally:
-            if sent:
-                await _count(self._service, self._grant, down=sent)
+            self._service.metrics.bytes.labels("down").inc(sent)
+            await self._service.database.together(_moved, self._grant, 0, sent)
 
 
 async def fetch(service: Service, request: Request) -> Response:
@@ -62,7 +63,7 @@ async def fetch(service: Service, request: Request) -> Response:
     grant = _opened(service, request, "GET")
     if isinstance(grant, Response):
         return grant
-    path = files.path(grant.tenant, grant.digest)
+    path = files.path(grant.tenant, grant.digest, grant.owner)
     try:
         found = await asyncio.get_running_loop().run_in_executor(service.files, path.stat)
     except OSError:
@@ -92,58 +93,81 @@ async def receive(service: Service, request: Request) -> Response:
     if isinstance(grant, Response):
         return grant
     try:
-        start, end = _piece(request, grant)
+        piece = _piece(request, grant)
         loop = asyncio.get_running_loop()
-        if (
-            await loop.run_in_executor(service.files, files.size, grant.tenant, grant.digest, grant.owner)
-            is None
-        ):
-            offset, whole = await _take(service, files, request, grant, start, end)
-            if not whole:
-                return Response(status_code=202, headers={"upload-offset": str(offset)})
-        await service.database.together(blobs.stored, grant.tenant, grant.digest, grant.bytes, now())
+        upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
+        if upload is not None and not await _take(service, request, upload, piece):
+            await service.database.together(_moved, grant, upload.size - piece.start, 0)
+            return Response(status_code=202, headers={"upload-offset": str(upload.size)})
+        sent = 0 if upload is None else upload.size - piece.start
+        service.metrics.bytes.labels("up").inc(sent)
+        await service.database.together(_kept, grant, sent, now())
     except FedEdgeError as error:
         return problems.refused(service, error)
     return Response(Accepted().model_dump_json(), 201, media_type="application/json")
 
 
-async def _take(
-    service: Service, files: Files, request: Request, grant: Grant, start: int, end: int
-) -> tuple[int, bool]:
-    """Write what a request brings: bytes that are there now, and whether the object is whole."""
+def _begun(files: Files, grant: Grant, offset: int) -> Upload | None:
+    """The upload, None where the object is whole already."""
+    whole = files.size(grant.tenant, grant.digest, grant.owner) is not None
+    return None if whole else Upload(files, grant, offset)
+
+
+async def _take(service: Service, request: Request, upload: Upload, piece: range) -> bool:
+    """Write what a request brings, the bytes of `piece`; whether the object is whole then.
+
+    Raises:
+        GatewayError: it brings more, stops in the middle, or something else than was announced.
+    """
     loop = asyncio.get_running_loop()
-    upload = await loop.run_in_executor(service.files, Upload, files, grant, start)
-    piece = bytearray()
-    stream = request.stream()
+    gathered = bytearray()
     try:
-        try:
-            while True:
-                async with asyncio.timeout(service.settings.stall_seconds):
-                    block = await anext(stream, b"")
-                piece += block
-                if len(piece) >= PIECE or (piece and not block):
-                    await loop.run_in_executor(service.files, upload.write, bytes(piece))
-                    piece.clear()
-                if upload.size + len(piece) > end:
-                    raise GatewayError(
-                        f"more than the {end - start:,} bytes that were announced", "TOO_LARGE", 413
-                    )
-                if not block:
-                    break
-        except (TimeoutError, ClientDisconnect) as error:
-            await loop.run_in_executor(service.files, upload.write, bytes(piece))
-            raise GatewayError(
-                f"cut off after {upload.size:,} of {grant.bytes:,} bytes: go on from there", "CUT_OFF", 408
-            ) from error
-        return upload.size, await loop.run_in_executor(service.files, upload.finish)
+        async for block in _blocks(request, service.settings.stall_seconds):
+            gathered += block
+            if upload.size + len(gathered) > piece.stop:
+                raise GatewayError(
+                    f"more than the {len(piece):,} bytes that were announced", "TOO_LARGE", 413
+                )
+            if len(gathered) >= PIECE:
+                await loop.run_in_executor(service.files, upload.write, bytes(gathered))
+                gathered.clear()
+        return await loop.run_in_executor(service.files, upload.finish, bytes(gathered))
+    except (TimeoutError, ClientDisconnect) as error:
+        await loop.run_in_executor(service.files, upload.write, bytes(gathered))
+        raise GatewayError(
+            f"cut off after {upload.size - piece.start:,} of {len(piece):,} bytes: go on from there",
+            "CUT_OFF",
+            408,
+        ) from error
     finally:
-        await loop.run_in_executor(service.files, upload.close)
-        if upload.size > start:
-            await _count(service, grant, up=upload.size - start)
+        upload.close()
 
 
-def _piece(request: Request, grant: Grant) -> tuple[int, int]:
-    """Where the bytes of a PUT begin and end in the object.
+async def _blocks(request: Request, seconds: float) -> AsyncIterator[bytes]:
+    """What arrives; TimeoutError where that is nothing for so many seconds."""
+    stream = request.stream()
+    while True:
+        async with asyncio.timeout(seconds):
+            block = await anext(stream, None)
+        if block is None:
+            return
+        yield block
+
+
+def _kept(registry: Registry, grant: Grant, sent: int, at: float) -> None:
+    """Note that an object is here, and how many bytes came."""
+    blobs.stored(registry, grant.tenant, grant.digest, grant.bytes, at)
+    _moved(registry, grant, sent, 0)
+
+
+def _moved(registry: Registry, grant: Grant, up: int, down: int) -> None:
+    """Count bytes that passed here for the round that they belong to."""
+    if grant.subject is not None and up + down:
+        aggregation.moved(registry, grant.tenant, grant.subject, up, down)
+
+
+def _piece(request: Request, grant: Grant) -> range:
+    """Which bytes of the object a PUT brings.
 
     Raises:
         GatewayError: it says nothing that can be carried out.
@@ -169,7 +193,7 @@ def _piece(request: Request, grant: Grant) -> tuple[int, int]:
             "TOO_LARGE",
             413,
         )
-    return start, end
+    return range(start, end)
 
 
 def _opened(service: Service, request: Request, method: Method) -> Grant | Response:
@@ -192,14 +216,3 @@ def _files(service: Service) -> Files:
     if not isinstance(service.objects, Files):
         raise GatewayError("objects are not kept here: use the URLs of the store", "NO_BLOB", 404)
     return service.objects
-
-
-async def _count(service: Service, grant: Grant, up: int = 0, down: int = 0) -> None:
-    """Count bytes that passed here, for the round that they belong to as well."""
-    service.metrics.bytes.labels("up" if up else "down").inc(up or down)
-    if grant.subject is None:
-        return
-    try:
-        await service.database.together(aggregation.moved, grant.tenant, grant.subject, up, down)
-    except FedEdgeError as error:
-        log.warning("not counted", problem=str(error))

@@ -36,7 +36,7 @@ class Upload:
     """
 
     def __init__(self, files: Files, grant: Grant, offset: int) -> None:
-        self._target = files.path(grant.tenant, grant.digest)
+        self._target = files.path(grant.tenant, grant.digest, grant.owner)
         self._path = files.partial(grant)
         self._grant = grant
         self._hasher = hashlib.sha256()
@@ -85,16 +85,18 @@ class Upload:
             while view:
                 view = view[os.write(self._file, view) :]
 
-    def finish(self) -> bool:
-        """Make it an object, if all of it is there: on disk, so that a power cut takes nothing back.
+    def finish(self, data: bytes) -> bool:
+        """Append the last `data`, and make it an object if all of it is there: a power cut takes nothing back then.
 
         Returns:
             whether it is whole now.
 
         Raises:
+            GatewayError: see `write`.
             GatewayError: its digest is another one (422); nothing of it is kept.
             StorageError: it cannot be written.
         """
+        self.write(data)
         if self.size < self._grant.bytes:
             return False
         found = f"sha256:{self._hasher.hexdigest()}"
@@ -108,10 +110,7 @@ class Upload:
             )
         with _failures(self._path):
             os.fsync(self._file)
-            missing = [folder for folder in self._target.parents if not folder.exists()]
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            for folder in missing:
-                storage.sync_folder(folder.parent)
+            _make(self._target.parent)
             self._path.replace(self._target)
             storage.sync_folder(self._target.parent)
         return True
@@ -126,7 +125,7 @@ class Upload:
 
 def _locked(path: Path) -> int:
     """A descriptor of the file `path` that no other process or request has."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -139,6 +138,14 @@ def _locked(path: Path) -> int:
         if os.fstat(file).st_nlink:
             return file
         os.close(file)  # it was finished or removed between open and lock
+
+
+def _make(folder: Path) -> None:
+    """See that `folder` is there, for good."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        storage.sync_folder(folder.parent)
 
 
 @contextlib.contextmanager
