@@ -17,7 +17,6 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from fededge import settings, storage
 from fededge.errors import IntegrityError, StorageError, TaskError, shown
@@ -33,8 +32,6 @@ MOST = 1000
 """Most modules."""
 NAME = re.compile(r"(?:[A-Za-z0-9_][\w.-]*/)*[A-Za-z0-9_][\w.-]*\.py", re.ASCII)
 """A module's path: no empty part, no part that begins with a dot, nothing absolute."""
-SECTIONS = ("model", "data")
-"""Sections of a task that may name a folder with `code`."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -50,14 +47,9 @@ def packed(task: FederatedTask, *, on_cluster: bool) -> FederatedTask:
         TaskError: a folder is missing, empty, too large, or holds a link.
         StorageError: there is no key or storage for the bundle.
     """
-    changes: dict[str, Any] = {}
-    for section in SECTIONS:
-        part = getattr(task, section)
-        code = getattr(part, "code", None)
-        if code and not PACKED.fullmatch(code):
-            data = pack(Path(code), f"{section}.code")
-            changes[section] = part.model_copy(update={"code": _store(data, on_cluster)})
-    return task.model_copy(update=changes)
+    folders = {place: code for place, code in task.code.items() if not PACKED.fullmatch(code)}
+    packs = {place: pack(Path(code), f"{'.'.join(place)}.code") for place, code in folders.items()}
+    return task.with_code({place: _store(data, on_cluster) for place, data in packs.items()})
 
 
 def pack(folder: Path, what: str) -> bytes:

@@ -100,9 +100,8 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     labels = {"app.kubernetes.io/part-of": "fededge", "fededge.io/task": task.name}
     given = _Given(labels, (), {})
     if on_cluster:
-        code = bool(task.model.code or getattr(task.data, "code", None))
         waits = patience.variables(task.operation.retry_seconds)
-        given = _Given(labels, tuple(layers.values()), waits, code)
+        given = _Given(labels, tuple(layers.values()), waits, bool(task.code))
     before = _given.set(given)
     try:
         yield
