@@ -106,12 +106,7 @@ def copy(code: str, url: str) -> None:
 def _opened(code: str, url: str) -> "tempfile.TemporaryDirectory[str]":
     """The unpacked bundle, which is removed when this process ends."""
     archive, envelope = _files(code, url)
-    key = public_file(settings.signing_key_file())
-    if not key.exists():
-        raise StorageError(
-            f"no public key at {key} to prove code by: put the release key's release.pub.pem there"
-        )
-    signed = TrustedKey.load(key).verify(storage.read(envelope, ENVELOPE_LIMIT))
+    signed = _trusted().verify(storage.read(envelope, ENVELOPE_LIMIT))
     if signed != {"bundle": code}:
         raise IntegrityError(
             f"{envelope} signs something else than {code}: run the task again from its folder"
@@ -124,6 +119,19 @@ def _opened(code: str, url: str) -> "tempfile.TemporaryDirectory[str]":
         folder.cleanup()
         raise
     return folder
+
+
+def _trusted() -> TrustedKey:
+    """The public key that lies beside the release key, or where that is alone, its own."""
+    private = settings.signing_key_file()
+    public = public_file(private)
+    if public.exists():
+        return TrustedKey.load(public)
+    if private.exists():
+        return SigningKey.load(private).public
+    raise StorageError(
+        f"no public key at {public} to prove code by: put the release key's release.pub.pem there"
+    )
 
 
 def _unpack(data: bytes, folder: Path, where: str) -> None:
