@@ -52,6 +52,18 @@ def fleet_database(folder: Path | None = None) -> str:
     return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
 
 
+def gateway_url() -> str | None:
+    """`FEDEDGE_GATEWAY_URL`: address under which a gateway is reached from outside; by default where it listens."""
+    return os.environ.get("FEDEDGE_GATEWAY_URL") or None
+
+
+def gateway_key_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_KEY_FILE`: file with the secret that signs the gateway's URLs; by default one in the home
+    folder, made on first use."""
+    name = os.environ.get("FEDEDGE_GATEWAY_KEY_FILE")
+    return Path(name) if name else None
+
+
 def platform() -> str:
     """`FEDEDGE_PLATFORM`: `kubernetes` (default) or `local`, which the local runner sets."""
     return os.environ.get("FEDEDGE_PLATFORM", "kubernetes")
@@ -80,6 +92,23 @@ def checkpoint_key_file() -> Path | None:
 def cluster_file() -> Path | None:
     """`FEDEDGE_CLUSTER_FILE`: YAML file with what steps get on a cluster where a task says nothing else."""
     name = os.environ.get("FEDEDGE_CLUSTER_FILE")
+    return Path(name) if name else None
+
+
+def gateway() -> str | None:
+    """`FEDEDGE_GATEWAY`: URL of the gateway that reaches the clients of a fleet."""
+    return os.environ.get("FEDEDGE_GATEWAY") or None
+
+
+def gateway_token_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_TOKEN_FILE`: file with the token by which the gateway knows who calls; read anew for each call."""
+    name = os.environ.get("FEDEDGE_GATEWAY_TOKEN_FILE")
+    return Path(name) if name else None
+
+
+def gateway_ca_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_CA_FILE`: PEM file with the authorities of its certificate; by default the usual ones."""
+    name = os.environ.get("FEDEDGE_GATEWAY_CA_FILE")
     return Path(name) if name else None
 
 

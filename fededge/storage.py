@@ -55,9 +55,9 @@ def write(url: str, data: bytes) -> None:
     """
     path = local_path(url)
     remedy = "Free space, fix permissions or connection, then run again; nothing was half-written"
-    with _named_failure(url, "write", remedy):
+    with named_failure(url, "write", remedy):
         if path is None:
-            _remote(url).pipe_file(url, data)
+            file_system(url).pipe_file(url, data)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -85,11 +85,11 @@ def read(url: str, limit: int | None = None) -> bytes:
         StorageError: nothing there, no regular file, not readable, or larger than `limit`.
     """
     path = local_path(url)
-    with _named_failure(url):
+    with named_failure(url):
         if path is not None:
             data = _read_file(path, limit)
         else:
-            with _remote(url).open(url, "rb") as stream:
+            with file_system(url).open(url, "rb") as stream:
                 data = stream.read() if limit is None else stream.read(limit + 1)
     if limit is not None and len(data) > limit:
         raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
@@ -103,8 +103,8 @@ def exists(url: str) -> bool:
         StorageError: the store cannot be asked.
     """
     path = local_path(url)
-    with _named_failure(url):
-        return path.exists() if path is not None else bool(_remote(url).exists(url))
+    with named_failure(url):
+        return path.exists() if path is not None else bool(file_system(url).exists(url))
 
 
 def remove(url: str) -> None:
@@ -114,11 +114,11 @@ def remove(url: str) -> None:
         StorageError: it cannot be removed.
     """
     path = local_path(url)
-    with _named_failure(url, "remove"):
+    with named_failure(url, "remove"):
         if path is not None:
             path.unlink(missing_ok=True)
             return
-        system = _remote(url)
+        system = file_system(url)
         if system.exists(url):
             system.rm_file(url)
 
@@ -130,10 +130,10 @@ def names(url: str) -> list[str]:
         StorageError: the folder cannot be listed.
     """
     path = local_path(url)
-    with _named_failure(url):
+    with named_failure(url):
         if path is not None:
             return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-        system = _remote(url)
+        system = file_system(url)
         if not system.exists(url):
             return []
         return sorted(
@@ -193,7 +193,12 @@ def _read_file(path: Path, limit: int | None) -> bytes:
         os.close(descriptor)
 
 
-def _remote(url: str) -> Any:
+def file_system(url: str) -> Any:
+    """The fsspec file system of `url`.
+
+    Raises:
+        StorageError: the package for its scheme is missing.
+    """
     import fsspec
 
     # What this switches off asks Google's control API, over gRPC and with further rights, about each bucket.
@@ -207,7 +212,7 @@ def _remote(url: str) -> Any:
 
 
 @contextlib.contextmanager
-def _named_failure(
+def named_failure(
     url: str, action: str = "read", remedy: str = "Check the URL, its permissions and the connection"
 ) -> Iterator[None]:
     """Raise StorageError for what the store of `url` raises; each remote one has errors of its own."""

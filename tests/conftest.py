@@ -18,6 +18,9 @@ ENVIRONMENTS = ("platform", "worker", "serving", "edge")
 MARK = re.compile(r"^pytestmark = pytest\.mark\.environment\(([^)]*)\)", re.MULTILINE)
 SETTINGS = (
     "FEDEDGE_CLUSTER_FILE",
+    "FEDEDGE_FLEET_DATABASE",
+    "FEDEDGE_GATEWAY_KEY_FILE",
+    "FEDEDGE_GATEWAY_URL",
     "FEDEDGE_IMAGES",
     "FEDEDGE_PLATFORM",
     "FEDEDGE_REGISTRY",

@@ -15,6 +15,7 @@ from fededge.protocol.fields import (
     Said,
     Seconds,
     Text,
+    Trace,
     Url,
 )
 from fededge.protocol.messages import Dataset, Kind
@@ -184,6 +185,7 @@ class RoundRequest(Said):
         cohort: ids.
         shares: of a client's examples to learn from, where it is less than all of them.
         update_bytes: the one size that an update of this model has; None: none is expected.
+        trace: that the request is part of; the header `traceparent` says the same.
     """
 
     task: Name
@@ -198,6 +200,7 @@ class RoundRequest(Said):
     goal: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0, le=366 * 86_400)]
     update_bytes: Bytes | None = None
+    trace: Trace | None = None
 
 
 class RoundStatus(Said):
@@ -321,6 +324,14 @@ class OperatorToken(Operator):
     token: str
 
 
+class Caller(Said):
+    """Who sends this request, GET /v1/caller: what its token stands for."""
+
+    tenant: Name
+    name: Annotated[str, Field(max_length=200)]
+    scope: Scope
+
+
 class Tenant(Said):
     """A team: it sees its own clients, rounds, tokens and triggers, and no other's; None is no limit.
 
@@ -394,6 +405,7 @@ ANSWERS: dict[str, type[Said]] = {
     "QueueItem": QueueItem,
     "Operator": Operator,
     "OperatorToken": OperatorToken,
+    "Caller": Caller,
     "Tenant": Tenant,
     "TriggerInfo": TriggerInfo,
     "AuditEntry": AuditEntry,

@@ -16,6 +16,8 @@ Bytes = Annotated[int, Field(ge=0, le=1 << 40)]
 Count = Annotated[int, Field(ge=0, le=1 << 53)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400)]
 Base64 = Annotated[str, Field(max_length=256, pattern=r"^[A-Za-z0-9+/]*={0,2}$")]
+Trace = Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+"""A `traceparent` (W3C Trace Context, section 3.2)."""
 Facts = Annotated[dict[Name, Annotated[str, Field(max_length=200)]], Field(max_length=64)]
 """Names and what is said of them: attributes, capabilities, conditions."""
 

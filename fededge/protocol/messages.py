@@ -14,7 +14,20 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fededge.documents.base import first_mistake
 from fededge.errors import ProtocolError
-from fededge.protocol.fields import Base64, Bytes, Count, Digest, Facts, Id, Name, Said, Seconds, Text, Url
+from fededge.protocol.fields import (
+    Base64,
+    Bytes,
+    Count,
+    Digest,
+    Facts,
+    Id,
+    Name,
+    Said,
+    Seconds,
+    Text,
+    Trace,
+    Url,
+)
 
 OLDEST = 1
 NEWEST = 1
@@ -150,6 +163,7 @@ class Assignment(Said):
         seconds_left: until the deadline, when this was sent: the clocks of two machines need not agree.
         share: of the client's training examples to learn from, chosen at random: less than 1 for a slow client
             (fededge.fleet.allocation).
+        trace: of the coordinator's request, for spans of a client that makes some.
     """
 
     type: Literal["assignment"] = "assignment"
@@ -159,6 +173,7 @@ class Assignment(Said):
     weights: Object
     seconds_left: Seconds
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    trace: Trace | None = None
 
 
 class Accept(Said):

@@ -31,7 +31,7 @@ from fededge import storage
 from fededge.errors import StorageError
 
 root = sys.argv[1]
-storage._remote(root).mkdir(root.split("://")[1].split("/")[0])
+storage.file_system(root).mkdir(root.split("://")[1].split("/")[0])
 told = {"before": storage.exists(f"{root}/a/one"), "none": storage.names(f"{root}/a")}
 storage.write(f"{root}/a/one", b"first")
 storage.write(f"{root}/a/one", b"second")

@@ -51,6 +51,7 @@ class Due:
     weights_bytes: int
     seconds_left: float
     share: float
+    trace: str | None
 
 
 def open_round(
@@ -91,6 +92,7 @@ def open_round(
             "number": request.number,
             "dataset": request.dataset,
             "envelope": request.order,
+            "trace": request.trace,
             "plan": request.plan,
             "plan_bytes": _stored_bytes(connection, tenant, request.plan),
             "weights": request.weights,
@@ -339,6 +341,7 @@ def _dues(connection: Connection, rows: Sequence[Row[Any]], now: float) -> list[
                     weights_bytes=round_row.weights_bytes,
                     seconds_left=round_row.deadline - now,
                     share=row.share,
+                    trace=round_row.trace,
                 )
             )
     return found

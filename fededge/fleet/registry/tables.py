@@ -186,7 +186,7 @@ rounds = Table(
     _count("number"),
     _words("dataset"),
     _words("envelope"),
-    # W3C Trace Context of its coordinator
+    # that the request to open it was part of (W3C Trace Context)
     Column("trace", Words),
     _words("plan"),
     _count("plan_bytes"),

@@ -1,0 +1,265 @@
+"""Thousands of clients in one process, which do what the benchmark says: a line of JSON in, one out."""
+
+import asyncio
+import base64
+import gc
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from fededge import storage
+from fededge.protocol import (
+    SUBPROTOCOL,
+    Assignment,
+    Challenge,
+    UploadPlace,
+    connection_bytes,
+    from_gateway,
+)
+
+TOGETHER = 50
+"""Connections that are opened at a time."""
+SENDERS = 16
+"""Uploads at a time."""
+HELD = {"name": "digits", "train": 100, "test": 10, "schema_digest": storage.digest(b"schema")}
+
+
+def name_of(number: int) -> str:
+    """The id of a client."""
+    return f"client-{number:05}"
+
+
+def key_of(number: int) -> Ed25519PrivateKey:
+    """Its key, which benchmark and client make alike."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name_of(number).encode()).digest())
+
+
+def update_of(number: int, size: int) -> bytes:
+    """An update of its own."""
+    return hashlib.sha256(name_of(number).encode()).digest() + bytes(size - 32)
+
+
+class Client:
+    """One client."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.socket: ClientConnection | None = None
+        self.answers: asyncio.Queue[Any] = asyncio.Queue()
+        self.heard: asyncio.Future[None] | None = None
+        self.assignment: tuple[float, Assignment] | None = None
+        self.listening: asyncio.Task[None] | None = None
+
+    async def open(self, url: str, bare: bool) -> None:
+        """Connect, and be welcome."""
+        address = f"127.0.0.{2 + self.number % 200}"
+        self.socket = await connect(
+            f"ws{url.removeprefix('http')}/v1/connect",
+            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            compression=None,
+            ping_interval=None,
+            proxy=None,
+            local_addr=(address, 0),
+        )
+        if not bare:
+            await self._prove()
+        self.listening = asyncio.create_task(self._listen())
+
+    async def _prove(self) -> None:
+        assert self.socket is not None
+        challenge = from_gateway(await self.socket.recv())
+        assert isinstance(challenge, Challenge)
+        told = connection_bytes(
+            base64.b64decode(challenge.nonce), challenge.gateway, "default", name_of(self.number)
+        )
+        hello = {
+            "type": "hello",
+            "tenant": "default",
+            "client": name_of(self.number),
+            "signature": base64.b64encode(key_of(self.number).sign(told)).decode(),
+            "frameworks": ["keras"],
+            "datasets": [HELD],
+        }
+        await self.socket.send(json.dumps(hello))
+        welcome = from_gateway(await self.socket.recv())
+        assert welcome.type == "welcome", welcome
+
+    async def _listen(self) -> None:
+        assert self.socket is not None
+        with suppress(ConnectionClosed):
+            async for text in self.socket:
+                if '"heartbeat"' in str(text):
+                    if self.heard is not None and not self.heard.done():
+                        self.heard.set_result(None)
+                    continue
+                message = from_gateway(text)
+                if isinstance(message, Assignment):
+                    self.assignment = (time.monotonic(), message)
+                    await self.say({"type": "accept", "assignment": message.id})
+                else:
+                    await self.answers.put(message)
+
+    async def say(self, message: dict[str, Any]) -> None:
+        assert self.socket is not None
+        await self.socket.send(json.dumps(message))
+
+    async def beat(self) -> float:
+        """Seconds from a heartbeat to its answer."""
+        self.heard = asyncio.get_running_loop().create_future()
+        begun = time.perf_counter()
+        await self.say({"type": "heartbeat"})
+        await self.heard
+        return time.perf_counter() - begun
+
+    async def answer(self, kind: str) -> Any:
+        """The next answer of a kind."""
+        while (message := await self.answers.get()).type != kind:
+            pass
+        return message
+
+
+class Sender:
+    """A connection of HTTP that PUTs."""
+
+    def __init__(self, url: str) -> None:
+        self._parts = urlsplit(url)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def put(self, path: str, body: bytes) -> None:
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        reader, writer = self._streams
+        head = f"PUT {path} HTTP/1.1\r\nhost: {self._parts.netloc}\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode())
+        writer.write(body)
+        await writer.drain()
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert answer.startswith(b"http/1.1 201"), answer
+        length = next(line for line in answer.split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+
+
+class Clients:
+    """All clients of this process."""
+
+    def __init__(self) -> None:
+        self._clients: list[Client] = []
+        self._url = ""
+
+    async def connect(self, url: str, numbers: list[int], bare: bool) -> Any:
+        """Open connections of the clients of these numbers, first and last."""
+        self._url = url
+        self._clients = [Client(number) for number in range(*numbers)]
+        turns = asyncio.Semaphore(TOGETHER)
+
+        async def one(client: Client) -> None:
+            async with turns:
+                await client.open(url, bare)
+
+        begun = time.monotonic()
+        await asyncio.gather(*map(one, self._clients))
+        gc.collect()
+        gc.freeze()
+        return time.monotonic() - begun
+
+    async def beat(self, every: float, rounds: int) -> list[float]:
+        """Heartbeats of each client, spread over the interval; how long each took to be answered."""
+        begin = time.monotonic()
+
+        async def one(client: Client, offset: float) -> list[float]:
+            times = []
+            for turn in range(rounds):
+                await asyncio.sleep(begin + offset + turn * every - time.monotonic())
+                times.append(await client.beat())
+            return times
+
+        share = every / len(self._clients)
+        found = await asyncio.gather(
+            *(one(client, number * share) for number, client in enumerate(self._clients))
+        )
+        return [seconds for times in found for seconds in times]
+
+    async def assigned(self, count: int) -> list[float]:
+        """When each of `count` assignments came, on the clock of time.monotonic."""
+        while len(found := [c.assignment[0] for c in self._clients if c.assignment]) < count:
+            await asyncio.sleep(0.02)
+        return found
+
+    async def report(self, size: int) -> list[float]:
+        """Clients with an assignment upload and report; begin and end on the clock of time.monotonic."""
+        working = [client for client in self._clients if client.assignment]
+        updates = [(client, update_of(client.number, size)) for client in working]
+        digests = {client.number: storage.digest(update) for client, update in updates}
+        begun = time.monotonic()
+
+        async def one(sender: Sender, client: Client, update: bytes) -> None:
+            assert client.assignment is not None
+            told = {"assignment": client.assignment[1].id}
+            digest = digests[client.number]
+            await client.say({"type": "upload", "digest": digest, "bytes": size, **told})
+            place = await client.answer("place")
+            assert isinstance(place, UploadPlace)
+            await sender.put(f"/{place.url.lstrip('/')}", update)
+            await client.say({"type": "report", "update": digest, "seconds": 1.0, **told})
+            while (received := await client.answer("received")).of != "report":
+                pass
+            assert received.outcome == "kept", received
+
+        await self._send(updates, one)
+        return [begun, time.monotonic()]
+
+    async def put(self, url: str, numbers: list[int], size: int) -> list[float]:
+        """The same bodies to a bare server; begin and end."""
+        self._url = url
+        updates = [(Client(number), update_of(number, size)) for number in range(*numbers)]
+        begun = time.monotonic()
+
+        async def one(sender: Sender, client: Client, update: bytes) -> None:
+            await sender.put(f"/put/{name_of(client.number)}", update)
+
+        await self._send(updates, one)
+        return [begun, time.monotonic()]
+
+    async def _send(
+        self,
+        updates: list[tuple[Client, bytes]],
+        one: Callable[[Sender, Client, bytes], Awaitable[None]],
+    ) -> None:
+        left = iter(updates)
+
+        async def sender() -> None:
+            connection = Sender(self._url)
+            for client, update in left:
+                await one(connection, client, update)
+
+        await asyncio.gather(*(sender() for _ in range(SENDERS)))
+
+    async def close(self) -> None:
+        """Leave."""
+        for client in self._clients:
+            if client.socket is not None:
+                client.socket.transport.abort()
+
+
+async def main() -> None:
+    """Do what each line says."""
+    clients = Clients()
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        command = json.loads(line)
+        result = await getattr(clients, command.pop("do"))(**command)
+        print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,132 @@
+"""The gateway as an ASGI application: its routes, and what begins and ends with it."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+
+from fededge.errors import RegistryError
+from fededge.fleet.gateway import openapi, problems, transfers
+from fededge.fleet.gateway.dispatch import Dispatch
+from fededge.fleet.gateway.operations import Operation, carry_out
+from fededge.fleet.gateway.operators import OPERATIONS
+from fededge.fleet.gateway.service import Service
+from fededge.fleet.gateway.settings import GatewaySettings
+from fededge.fleet.gateway.socket import Connect
+from fededge.fleet.gateway.watching import ROUTE, Watched
+from fededge.fleet.registry.database import Registry
+
+Handler = Callable[[Service, Request], Awaitable[Response]]
+
+
+def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
+    """The application of one gateway; while it runs, `app.state.service` is that gateway.
+
+    Args:
+        settings: of it.
+        url: where it listens; None: as the settings have it.
+    """
+    where = (settings.url or url or f"http://{settings.host}:{settings.port}").rstrip("/")
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service = Service(settings, where)
+        app.state.service = service
+        dispatch = Dispatch(service)
+        try:
+            await dispatch.start()
+            yield
+        finally:
+            await dispatch.stop()
+            await service.close()
+
+    def service() -> Service:
+        found: Service = app.state.service
+        return found
+
+    def route(path: str, methods: list[str], handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            request.scope[ROUTE] = path
+            return await handler(service(), request)
+
+        return Route(path, endpoint, methods=methods)
+
+    async def problem(request: Request, error: Exception) -> Response:
+        return _problem(service(), request, error)
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/v1/connect", Connect(service)),
+            *(route(path, [*methods], _api(methods)) for path, methods in _by_path().items()),
+            route("/v1/objects/{grant}", ["GET"], transfers.fetch),
+            route("/v1/uploads/{grant}", ["PUT"], transfers.receive),
+            route("/v1/uploads/{grant}", ["HEAD"], transfers.look),
+            route("/health", ["GET"], _health),
+            route("/ready", ["GET"], _ready),
+            route("/metrics", ["GET"], _metrics),
+            route("/openapi.json", ["GET"], _openapi),
+        ],
+        middleware=[Middleware(Watched, service=service)],
+        exception_handlers={HTTPException: problem, Exception: problem},
+        lifespan=lifespan,
+    )
+    return app
+
+
+def _by_path() -> dict[str, dict[str, Operation]]:
+    """Operations by path and method."""
+    found: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        found.setdefault(operation.path, {})[operation.method] = operation
+    return found
+
+
+def _api(methods: dict[str, Operation]) -> Handler:
+    async def handler(service: Service, request: Request) -> Response:
+        return await carry_out(service, methods, request)
+
+    return handler
+
+
+def _problem(service: Service, request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        told = "a mistake in the gateway: its log tells more"
+        return problems.told(service, "INTERNAL", told, 500, {})
+    reason = {404: "NOT_FOUND", 405: "METHOD"}.get(error.status_code, "REFUSED")
+    told = f"{request.method} does nothing at this address: see /openapi.json"
+    return problems.told(service, reason, told, error.status_code, dict(error.headers or {}))
+
+
+async def _health(service: Service, request: Request) -> Response:
+    """Whether this process works; where it does not, it is to be started anew."""
+    return _state("failed" if service.failed else "up", 500 if service.failed else 200)
+
+
+async def _ready(service: Service, request: Request) -> Response:
+    """Whether clients may be sent here."""
+    if (why := service.overloaded()) is not None:
+        return _state(why, 503)
+    try:
+        await service.database.call(Registry.ping)
+    except RegistryError:
+        return _state("the registry does not answer", 503)
+    return _state("ready", 200)
+
+
+async def _metrics(service: Service, request: Request) -> Response:
+    return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _openapi(service: Service, request: Request) -> Response:
+    return Response(json.dumps(openapi.document(OPERATIONS)), media_type="application/json")
+
+
+def _state(state: str, status: int) -> Response:
+    return Response(json.dumps({"state": state}), status, media_type="application/json")

@@ -1,0 +1,79 @@
+"""What a client says of its assignments, carried out: accepted, declined, an update to send, a report.
+
+Each is answered once the registry holds it for good.
+"""
+
+import asyncio
+
+from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.gateway.objects import Objects, Place
+from fededge.fleet.gateway.service import Service, now
+from fededge.fleet.gateway.sessions import Session
+from fededge.fleet.registry.database import Registry
+from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
+from fededge.protocol.fields import Said
+
+
+async def answer(
+    service: Service, session: Session, message: Accept | Decline | UploadRequest | ReportMessage
+) -> Said:
+    """What the gateway says to `message`.
+
+    Raises:
+        GatewayError: it is not this client's, or not what was asked for.
+        RegistryError, StorageError: it could not be kept.
+    """
+    tenant, client = session.tenant, session.client
+    if isinstance(message, Accept):
+        return await service.database.together(model_update.accept, tenant, client, message.assignment, now())
+    if isinstance(message, Decline):
+        return await service.database.together(
+            model_update.decline, tenant, client, message.assignment, message.reason, now()
+        )
+    if isinstance(message, UploadRequest):
+        return await _place(service, session, message)
+    return await _report(service, session, message)
+
+
+async def _place(service: Service, session: Session, message: UploadRequest) -> UploadPlace:
+    place = await service.database.call(
+        _expected, service.objects, session.tenant, session.client, message, now()
+    )
+    if place is not None:
+        return UploadPlace(
+            assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
+        )
+    await service.database.together(blobs.stored, session.tenant, message.digest, message.bytes, now())
+    return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
+
+
+def _expected(
+    registry: Registry, objects: Objects, tenant: str, client: str, message: UploadRequest, at: float
+) -> Place | None:
+    """Where a client sends its update; None where it is here, whole."""
+    aggregation.expected(registry, tenant, client, message, at)
+    if objects.size(tenant, message.digest, client) == message.bytes:
+        return None
+    return objects.place(tenant, message.digest, message.bytes, client, message.assignment)
+
+
+async def _report(service: Service, session: Session, message: ReportMessage) -> Received:
+    tenant, client = session.tenant, session.client
+    if message.update is not None:
+        size = await size_of(service, tenant, message.update, client)
+        if size is None:
+            return Received(
+                assignment=message.assignment,
+                of="report",
+                outcome="refused",
+                message=f"{message.update} is not here: send it, then report again",
+            )
+        if not service.objects.through_gateway:
+            await service.database.together(blobs.stored, tenant, message.update, size, now())
+    return await service.database.together(aggregation.report, tenant, client, message, now())
+
+
+async def size_of(service: Service, tenant: str, digest: str, owner: str | None) -> int | None:
+    """Bytes of an object that is there, whole; None where it is not."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(service.files, service.objects.size, tenant, digest, owner)

@@ -1,0 +1,94 @@
+"""What pipelines ask of a gateway: places for plans and weights, rounds, and the reports of a round as they come."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from fededge.errors import GatewayError
+from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.gateway.assignments import size_of
+from fededge.fleet.gateway.observing import traceparent
+from fededge.fleet.gateway.operations import Call
+from fededge.protocol import BlobOffer, BlobPlace, Reports, RoundRequest, RoundStatus
+from fededge.protocol.fields import Count
+
+LOOK_SECONDS = 0.25
+"""How often a request that waits for reports looks for some."""
+
+
+class Wait(BaseModel):
+    """Query of reports: those after ordinal `after`; where there are none, wait so many seconds for some."""
+
+    after: Count = 0
+    wait: Annotated[float, Field(ge=0, le=60)] = 0.0
+
+
+async def offer_blob(call: Call) -> BlobPlace:
+    """Where to send bytes that are not here yet.
+
+    Raises:
+        GatewayError: bytes of this digest have another size, or the tenant may not store so many.
+    """
+    offer: BlobOffer = call.body
+    service, tenant = call.service, call.tenant
+    there = await size_of(service, tenant, offer.digest, None)
+    if there is not None and there != offer.bytes:
+        raise GatewayError(
+            f"the bytes of {offer.digest} are {there:,}, not {offer.bytes:,}: say their size", "SIZE", 400
+        )
+    if there is not None:
+        await service.database.together(blobs.stored, tenant, offer.digest, offer.bytes, call.now)
+        return BlobPlace(offset=offer.bytes)
+    await service.database.call(blobs.allowed, tenant, offer.bytes)
+    place = await asyncio.get_running_loop().run_in_executor(
+        service.files, service.objects.place, tenant, offer.digest, offer.bytes, None, None
+    )
+    return BlobPlace(url=place.url, offset=place.offset, resumable=place.resumable)
+
+
+async def open_round(call: Call) -> RoundStatus:
+    """Open a round, or tell how it stands.
+
+    Raises:
+        GatewayError: see model_update.open_round.
+    """
+    service, tenant = call.service, call.tenant
+    trace = traceparent(call.headers) or call.body.trace
+    request: RoundRequest = call.body.model_copy(update={"trace": trace})
+    if not service.objects.through_gateway:
+        for digest in {request.plan, request.weights}:
+            if (size := await size_of(service, tenant, digest, None)) is not None:
+                await service.database.together(blobs.stored, tenant, digest, size, call.now)
+    return await service.database.call(
+        model_update.open_round, tenant, call.path.round, request, call.now, call.actor.name
+    )
+
+
+async def wait_for_reports(call: Call) -> Reports:
+    """Reports of a round, with URLs to fetch their updates.
+
+    Raises:
+        GatewayError: no such round.
+    """
+    query: Wait = call.query
+    service = call.service
+    until = time.monotonic() + query.wait
+    while True:
+        found = await service.database.call(aggregation.reports, call.tenant, call.path.round, query.after)
+        left = until - time.monotonic()
+        if found.items or not found.open or left <= 0 or service.draining:
+            break
+        await asyncio.sleep(min(LOOK_SECONDS, left))
+
+    def linked() -> Reports:
+        links = {
+            report.ordinal: service.objects.link(call.tenant, report.update, report.client)
+            for report in found.items
+            if report.update is not None
+        }
+        items = [report.model_copy(update={"url": links.get(report.ordinal)}) for report in found.items]
+        return Reports(items=items, open=found.open)
+
+    return await asyncio.get_running_loop().run_in_executor(service.files, linked)

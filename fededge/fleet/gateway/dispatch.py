@@ -1,0 +1,173 @@
+"""What a gateway does by itself: it asks the registry for work, hands it out, and keeps the registry informed.
+
+Any number of gateways do this beside each other. Each asks for what concerns its own sessions; who closes rounds that are
+over or ends sessions of gateways that died does not matter, since each of these is a transaction that may be repeated.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from fededge.errors import FedEdgeError
+from fededge.fleet.functions import model_update, monitoring
+from fededge.fleet.functions.model_update import Due
+from fededge.fleet.gateway.observing import log, span
+from fededge.fleet.gateway.service import Service, now
+from fededge.fleet.gateway.sessions import POLICY
+from fededge.fleet.registry.database import Registry
+from fededge.protocol import Assignment, Cancel, Object
+
+MOST_AT_ONCE = 1000
+BEAT_SECONDS = 1.0
+SWEEP_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What the registry has for the clients of a gateway.
+
+    Attributes:
+        due: work to hand out; `cancels`: session and assignment that nobody waits for; `ended`: sessions to close.
+    """
+
+    due: list[Due]
+    cancels: list[tuple[str, str]]
+    ended: list[str]
+
+
+def poll(registry: Registry, gateway: str, at: float) -> Polled:
+    """Ask for all of it."""
+    return Polled(
+        model_update.due(registry, gateway, at, MOST_AT_ONCE),
+        model_update.cancels(registry, gateway, at),
+        monitoring.revoked_sessions(registry, gateway),
+    )
+
+
+class Dispatch:
+    """The loops of a gateway."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Say that this gateway is there, then begin.
+
+        Raises:
+            RegistryError: the registry does not answer.
+        """
+        settings = self._service.settings
+        await self._lease()
+        loops: tuple[tuple[Callable[[], Coroutine[Any, Any, None]], float], ...] = (
+            (self._poll, settings.poll_seconds),
+            (self._beat, BEAT_SECONDS),
+            (self._expire, BEAT_SECONDS),
+            (self._lease, settings.lease_seconds / 3),
+            (self._sweep_sessions, settings.lease_seconds / 3),
+            (self._sweep_objects, SWEEP_SECONDS),
+        )
+        self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
+        self._tasks.append(asyncio.create_task(self._service.load.watch()))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """End the loops."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._service.failed = True
+            log.critical("a loop ended", exc_info=error)
+
+    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+        while True:
+            begun = time.monotonic()
+            try:
+                await work()
+            except FedEdgeError as error:
+                log.error("loop", loop=work.__name__.strip("_"), problem=str(error))
+            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+
+    async def _poll(self) -> None:
+        service = self._service
+        while True:
+            polled = await service.database.call(poll, service.settings.id, now())
+            for session_id in polled.ended:
+                await self._end(session_id)
+            for session_id, assignment in polled.cancels:
+                if (session := service.sessions.get(session_id)) is not None:
+                    service.sessions.deliver(session, Cancel(assignment=assignment))
+            if polled.due:
+                await self._hand_out(polled.due)
+            if len(polled.due) < MOST_AT_ONCE:
+                return
+
+    async def _hand_out(self, due: list[Due]) -> None:
+        service = self._service
+        loop = asyncio.get_running_loop()
+        messages = await loop.run_in_executor(service.files, lambda: [self._assignment(each) for each in due])
+        for each, message in zip(due, messages, strict=True):
+            session = service.sessions.get(each.session)
+            # What is not delivered is due again, after the registry's back-off.
+            delivered = session is not None and service.sessions.deliver(session, message)
+            if not delivered:
+                log.info("not delivered", session=each.session, assignment=each.assignment)
+        await asyncio.sleep(0)
+
+    def _assignment(self, due: Due) -> Assignment:
+        def linked(digest: str, size: int) -> Object:
+            url = self._service.objects.link(due.tenant, digest, subject=due.assignment)
+            return Object(digest=digest, bytes=size, url=url)
+
+        with span("assign", due.trace, assignment=due.assignment, client=due.client):
+            return Assignment(
+                id=due.assignment,
+                order=due.order,
+                plan=linked(due.plan, due.plan_bytes),
+                weights=linked(due.weights, due.weights_bytes),
+                seconds_left=due.seconds_left,
+                share=due.share,
+                trace=due.trace,
+            )
+
+    async def _end(self, session_id: str) -> None:
+        """Close the connection of a session that ended elsewhere."""
+        service = self._service
+        session = service.sessions.get(session_id)
+        if session is None:
+            await service.database.call(monitoring.disconnect, session_id, now())
+        else:
+            service.sessions.start(session.end("ENDED", POLICY))
+
+    async def _beat(self) -> None:
+        service = self._service
+        for session in service.sessions.idle():
+            service.sessions.start(session.end("IDLE", POLICY))
+        service.metrics.lag.set(service.load.lag)
+        service.metrics.pending.set(service.load.pending)
+        if beats := service.sessions.taken_beats():
+            for session_id in await service.database.call(monitoring.beat, beats, now()):
+                await self._end(session_id)
+
+    async def _expire(self) -> None:
+        await self._service.database.call(model_update.expire, now())
+
+    async def _lease(self) -> None:
+        service = self._service
+        settings = service.settings
+        await service.database.call(monitoring.lease, settings.id, service.url, settings.lease_seconds, now())
+
+    async def _sweep_sessions(self) -> None:
+        await self._service.database.call(monitoring.sweep, now())
+
+    async def _sweep_objects(self) -> None:
+        service = self._service
+        before = now() - service.settings.partial_seconds
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(service.files, service.objects.sweep, before)

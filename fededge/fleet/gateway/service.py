@@ -1,0 +1,78 @@
+"""What a gateway holds while it runs: its registry, objects, keys and limits, and the open connections. Nothing of it has
+to outlive the process.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from fededge.fleet.gateway import objects
+from fededge.fleet.gateway.auth import Authentication
+from fededge.fleet.gateway.database import Database
+from fededge.fleet.gateway.grants import Keys
+from fededge.fleet.gateway.limits import Buckets
+from fededge.fleet.gateway.observing import Metrics
+from fededge.fleet.gateway.oidc import Provider
+from fededge.fleet.gateway.overload import Load
+from fededge.fleet.gateway.sessions import Sessions
+from fededge.fleet.gateway.settings import GatewaySettings
+from fededge.fleet.registry.database import Registry
+
+FILE_THREADS = 16
+
+
+class Service:
+    """One gateway.
+
+    Args:
+        settings: of this gateway.
+        url: under which it is reached.
+
+    Attributes:
+        draining: whether it ends, and takes no more clients.
+        failed: whether a part of it ended by mistake.
+
+    Raises:
+        FedEdgeError: its registry, store or keys cannot be opened.
+    """
+
+    def __init__(self, settings: GatewaySettings, url: str) -> None:
+        self.settings = settings
+        self.url = url
+        self.draining = False
+        self.failed = False
+        self.metrics = Metrics()
+        self.load = Load(settings)
+        self.keys = Keys.load(settings.key_file) if settings.key_file else Keys.of_home()
+        self.objects = objects.opened(settings.storage, self.keys, settings.url or "", settings.url_seconds)
+        self.provider = Provider(settings.oidc) if settings.oidc else None
+        self.registry = Registry.open(settings.database)
+        self.database = Database(self.registry, settings.database_threads, self.load, self.metrics)
+        claims = (settings.oidc.tenant_claim, settings.oidc.scope_claim) if settings.oidc else ("", "")
+        self.authentication = Authentication(self.database, self.provider, claims)
+        self.sessions = Sessions(settings, self.metrics)
+        self.files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="objects")
+        self.enrolls = Buckets(settings.enrolls)
+        self.connects = Buckets(settings.connects)
+        self.requests = Buckets(settings.requests_rate)
+        self.operations = Buckets(settings.operations)
+        self.messages = Buckets(settings.messages)
+
+    def overloaded(self) -> str | None:
+        """Why no more can be taken now, None where it can."""
+        if self.draining:
+            return "this gateway ends"
+        self.load.connections = len(self.sessions)
+        return self.load.reason()
+
+    async def close(self) -> None:
+        """Give up what it holds."""
+        await self.database.close()
+        self.registry.close()
+        self.files.shutdown()
+        if self.provider is not None:
+            await self.provider.close()
+
+
+def now() -> float:
+    """Seconds since the epoch."""
+    return time.time()

@@ -1,0 +1,218 @@
+"""Objects over HTTP: fetched by ranges, sent in pieces. The URL is the only credential; see grants.
+
+A sender that was cut off asks with HEAD how much is there (`Upload-Offset`), and goes on with PUT and Content-Range
+(RFC 9110, section 14.4).
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from fededge.errors import FedEdgeError, GatewayError, shown
+from fededge.fleet.functions import aggregation, blobs
+from fededge.fleet.gateway import problems
+from fededge.fleet.gateway.grants import Grant, Method
+from fededge.fleet.gateway.limits import address_of
+from fededge.fleet.gateway.objects import Files
+from fededge.fleet.gateway.service import Service, now
+from fededge.fleet.gateway.uploads import Upload
+from fededge.fleet.registry.database import Registry
+from fededge.protocol import Accepted
+
+PIECE = 1 << 18
+"""Bytes that are gathered before they are written, and read at once."""
+RANGE = re.compile(r"bytes (\d{1,13})-(\d{1,13})/(\d{1,13})")
+
+
+class Object(FileResponse):
+    """A file as the answer, in larger pieces; its bytes are counted."""
+
+    chunk_size = PIECE
+    max_ranges = 1
+
+    def __init__(self, service: Service, grant: Grant, **options: Any) -> None:
+        super().__init__(media_type="application/octet-stream", **options)
+        self._service = service
+        self._grant = grant
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See Response."""
+        sent = 0
+
+        async def counted(message: Message) -> None:
+            nonlocal sent
+            await send(message)
+            sent += len(message.get("body", b""))
+
+        try:
+            await super().__call__(scope, receive, counted)
+        finally:
+            self._service.metrics.bytes.labels("down").inc(sent)
+            await self._service.database.together(_moved, self._grant, 0, sent)
+
+
+async def fetch(service: Service, request: Request) -> Response:
+    """Answer GET or HEAD of an object."""
+    files = _files(service)
+    grant = _opened(service, request, "GET")
+    if isinstance(grant, Response):
+        return grant
+    path = files.path(grant.tenant, grant.digest, grant.owner)
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(service.files, path.stat)
+    except OSError:
+        mistake = GatewayError(f"{grant.digest} is not here any more: ask again", "NO_BLOB", 404)
+        return problems.refused(service, mistake)
+    headers = {"etag": f'"{grant.digest}"', "cache-control": "private, immutable"}
+    return Object(service, grant, path=path, stat_result=found, headers=headers)
+
+
+async def look(service: Service, request: Request) -> Response:
+    """Answer HEAD of an upload: how much of it is there."""
+    files = _files(service)
+    grant = _opened(service, request, "PUT")
+    if isinstance(grant, Response):
+        return grant
+    try:
+        offset = await asyncio.get_running_loop().run_in_executor(service.files, _offset, files, grant)
+    except FedEdgeError as error:
+        return problems.refused(service, error)
+    return Response(headers={"upload-offset": str(offset), "cache-control": "no-store"})
+
+
+async def receive(service: Service, request: Request) -> Response:
+    """Answer PUT of an upload, or of a piece of it."""
+    files = _files(service)
+    grant = _opened(service, request, "PUT")
+    if isinstance(grant, Response):
+        return grant
+    try:
+        piece = _piece(request, grant)
+        loop = asyncio.get_running_loop()
+        upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
+        if upload is not None and not await _take(service, request, upload, piece):
+            await service.database.together(_moved, grant, upload.size - piece.start, 0)
+            return Response(status_code=202, headers={"upload-offset": str(upload.size)})
+        sent = 0 if upload is None else upload.size - piece.start
+        service.metrics.bytes.labels("up").inc(sent)
+        await service.database.together(_kept, grant, sent, now())
+    except FedEdgeError as error:
+        return problems.refused(service, error)
+    return Response(Accepted().model_dump_json(), 201, media_type="application/json")
+
+
+def _begun(files: Files, grant: Grant, offset: int) -> Upload | None:
+    """The upload, None where the object is whole already."""
+    whole = files.size(grant.tenant, grant.digest, grant.owner) is not None
+    return None if whole else Upload(files, grant, offset)
+
+
+async def _take(service: Service, request: Request, upload: Upload, piece: range) -> bool:
+    """Write what a request brings, the bytes of `piece`; whether the object is whole then.
+
+    Raises:
+        GatewayError: it brings more, stops in the middle, or something else than was announced.
+    """
+    loop = asyncio.get_running_loop()
+    gathered = bytearray()
+    try:
+        async for block in _blocks(request, service.settings.stall_seconds):
+            gathered += block
+            if upload.size + len(gathered) > piece.stop:
+                raise GatewayError(
+                    f"more than the {len(piece):,} bytes that were announced", "TOO_LARGE", 413
+                )
+            if len(gathered) >= PIECE:
+                await loop.run_in_executor(service.files, upload.write, bytes(gathered))
+                gathered.clear()
+        return await loop.run_in_executor(service.files, upload.finish, bytes(gathered))
+    except (TimeoutError, ClientDisconnect) as error:
+        await loop.run_in_executor(service.files, upload.write, bytes(gathered))
+        raise GatewayError(
+            f"cut off after {upload.size - piece.start:,} of {len(piece):,} bytes: go on from there",
+            "CUT_OFF",
+            408,
+        ) from error
+    finally:
+        upload.close()
+
+
+async def _blocks(request: Request, seconds: float) -> AsyncIterator[bytes]:
+    """What arrives; TimeoutError where that is nothing for so many seconds."""
+    stream = request.stream()
+    while True:
+        async with asyncio.timeout(seconds):
+            block = await anext(stream, None)
+        if block is None:
+            return
+        yield block
+
+
+def _kept(registry: Registry, grant: Grant, sent: int, at: float) -> None:
+    """Note that an object is here, and how many bytes came."""
+    blobs.stored(registry, grant.tenant, grant.digest, grant.bytes, at)
+    _moved(registry, grant, sent, 0)
+
+
+def _moved(registry: Registry, grant: Grant, up: int, down: int) -> None:
+    """Count bytes that passed here for the round that they belong to."""
+    if grant.subject is not None and up + down:
+        aggregation.moved(registry, grant.tenant, grant.subject, up, down)
+
+
+def _piece(request: Request, grant: Grant) -> range:
+    """Which bytes of the object a PUT brings.
+
+    Raises:
+        GatewayError: it says nothing that can be carried out.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise GatewayError("send the bytes themselves, uncompressed", "UNSUPPORTED_MEDIA_TYPE", 415)
+    start, end = 0, grant.bytes
+    if (told := request.headers.get("content-range")) is not None:
+        match = RANGE.fullmatch(told)
+        if match is None:
+            raise GatewayError(
+                f"Content-Range {shown(told)} cannot be read: write bytes FIRST-LAST/ALL", "MALFORMED", 400
+            )
+        start, end, whole = int(match[1]), int(match[2]) + 1, int(match[3])
+        if not start < end <= whole or whole != grant.bytes:
+            raise GatewayError(
+                f"Content-Range {shown(told)} does not fit an object of {grant.bytes:,} bytes", "RANGE", 416
+            )
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > end - start:
+        raise GatewayError(
+            f"a body of {int(length):,} bytes, where {end - start:,} were announced: send these",
+            "TOO_LARGE",
+            413,
+        )
+    return range(start, end)
+
+
+def _opened(service: Service, request: Request, method: Method) -> Grant | Response:
+    """What the URL allows, or why it does not."""
+    at = time.monotonic()
+    if wait := service.requests.take(address_of(request.scope["client"]), at):
+        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
+    try:
+        return service.keys.opened(request.path_params["grant"], method, now())
+    except GatewayError as error:
+        return problems.refused(service, error)
+
+
+def _offset(files: Files, grant: Grant) -> int:
+    size = files.size(grant.tenant, grant.digest, grant.owner)
+    return files.offset(grant) if size is None else size
+
+
+def _files(service: Service) -> Files:
+    if not isinstance(service.objects, Files):
+        raise GatewayError("objects are not kept here: use the URLs of the store", "NO_BLOB", 404)
+    return service.objects
