@@ -1,18 +1,33 @@
 """Who is chosen: of those that are there and may take part, by the rule that anybody can compute again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
 
 from fededge.errors import GatewayError
-from fededge.fleet.functions import enrollment, monitoring, selection
+from fededge.fleet.functions import aggregation, enrollment, monitoring, selection
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets
+from fededge.fleet.selection import POLICIES
+from fededge.fleet.selection.policy import Candidate
 from fededge.fleet.selection.uniform import uniform
 from fededge.fleet.selection.window import width, window
-from fededge.protocol import Dataset, SelectionRequest, random_key
-from tests.registries import GATEWAY, NOW, SCHEMA, TENANT, connect, enroll, make_fleet, make_tenant
+from fededge.protocol import CloseRequest, Dataset, ReportMessage, SelectionRequest, random_key
+from tests.registries import (
+    GATEWAY,
+    NOW,
+    SCHEMA,
+    TENANT,
+    UPDATE,
+    connect,
+    enroll,
+    make_fleet,
+    make_tenant,
+    open_round,
+    sent,
+)
 
 
 def request(**changes: Any) -> SelectionRequest:
@@ -121,8 +136,63 @@ def test_over_many_rounds_nobody_is_preferred(registry: Registry) -> None:
     assert 12 <= min(counts.values()) <= max(counts.values()) <= 68
 
 
-def test_a_policy_that_is_not_known_is_refused(registry: Registry) -> None:
+def test_a_policy_is_told_what_is_known_of_each_client(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_fleet(registry, ["asked", "new"])
+    enroll(registry, "far", region="south")
+    connect(registry, "far")
+    open_round(registry, ["asked"], number=3)
+    open_round(registry, ["new"], "other", number=3, task="bones")
+    open_round(registry, ["new"], "evaluation", number=3, kind="evaluate")
+    message = ReportMessage(assignment=sent(registry)["asked"].assignment, update=UPDATE, seconds=20.0)
+    aggregation.report(registry, TENANT, "asked", message, NOW)
+    told = CloseRequest(outcome="committed", losses={"asked": 0.25, "new": 9.0, "nobody": 9.0})
+    aggregation.close(registry, TENANT, "r1", told, NOW)
+    given: list[Candidate] = []
+
+    class Watched:
+        def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
+            given.extend(pool)
+            return []
+
+    monkeypatch.setattr(selection, "policy_of", lambda name, weights: Watched())
+    assert selection.select(registry, TENANT, request(policy="fair", number=5), NOW).available == 3
+    assert sorted(given, key=lambda candidate: candidate.id) == [
+        Candidate(id="asked", train=100, waited=2, loss=0.25, speed=5.0),
+        Candidate(id="far", train=100, waited=5, region="south"),
+        Candidate(id="new", train=100, waited=5),
+    ]
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_every_policy_chooses_of_those_that_are_there(registry: Registry, policy: str) -> None:
+    make_fleet(registry, [])
+    insert_clients(registry, [f"client-{n}" for n in range(40)])
+    found = selection.select(registry, TENANT, request(policy=policy, size=10), NOW)
+    assert found.available == 40
+    assert len(set(found.cohort)) == len(found.cohort) > 0
+    assert found == selection.select(registry, TENANT, request(policy=policy, size=10), NOW)
+
+
+def test_a_combination_shares_the_seats(registry: Registry) -> None:
+    make_fleet(registry, ["a", "b", "c"])
+    weights = {"fair": 1.0, "uniform": 3.0}
+    assert len(chosen(registry, policy="weighted", weights=weights)) == 2
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"policy": "favorites"},
+        {"policy": "my.module:Policy"},
+        {"policy": "weighted"},
+        {"policy": "weighted", "weights": {"fair": 0.0}},
+        {"policy": "weighted", "weights": {"favorites": 1.0}},
+    ],
+)
+def test_a_policy_that_is_not_known_is_refused(registry: Registry, asked: dict[str, Any]) -> None:
     make_fleet(registry, ["a"])
     with pytest.raises(GatewayError) as refused:
-        chosen(registry, policy="favorites")
+        chosen(registry, **asked)
     assert (refused.value.reason, refused.value.status) == ("NO_POLICY", 400)

@@ -63,10 +63,7 @@ def test_nothing_is_logged_of_what_did_not_happen(registry: Registry) -> None:
 
 def test_many_writers_at_once_keep_one_chain_a_tenant(opened: Callable[[], Registry]) -> None:
     registries = [opened(), opened(), opened()]
-    works = [
-        lambda n=n: write(registries[n % 3], "ab"[n % 2], str(n))
-        for n in range(24)
-    ]
+    works = [lambda n=n: write(registries[n % 3], "ab"[n % 2], str(n)) for n in range(24)]
     assert at_once(works) == [None] * 24
     for tenant in "ab":
         found = audit.listing(registries[0], tenant).items
