@@ -53,6 +53,16 @@ class Postgres:
         if not os.getuid():
             os.chown(self.folder, _account().pw_uid, _account().pw_gid)
         self.port = _free_port()
+        self.settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._make(standby_of)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make(self, standby_of: "Postgres | None") -> None:
         if standby_of is None:
             options = ["--auth=trust", "--username=fededge", "--no-sync", "--encoding=UTF8", "--locale=C"]
             self._run("initdb", "-D", str(self.data), *options)
@@ -60,9 +70,6 @@ class Postgres:
             source = f"host=127.0.0.1 port={standby_of.port} user=fededge application_name=standby"
             options = ["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync"]
             self._run("pg_basebackup", "-D", str(self.data), "-d", source, *options)
-        self.settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

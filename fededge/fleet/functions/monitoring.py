@@ -63,11 +63,10 @@ def connect(
         if client is None or client.state != "active":
             raise GatewayError(f"client {shown(hello.client)} is not enrolled: enroll it", "REVOKED", 403)
         theirs = (sessions.c.tenant == hello.tenant, sessions.c.client == hello.client)
-        before = set(
-            connection.execute(select(sessions.c.id).where(sessions.c.id == client.session)).scalars()
-        )
-        connection.execute(delete(sessions).where(sessions.c.id == fresh))  # this, repeated
-        connection.execute(update(sessions).where(*theirs).values(ended=True))
+        before = set(connection.execute(select(sessions.c.id).where(*theirs)).scalars())
+        if before:
+            connection.execute(delete(sessions).where(sessions.c.id == fresh))  # this, repeated
+            connection.execute(update(sessions).where(*theirs).values(ended=True))
         resumed = hello.resume is not None and hello.resume == client.session and hello.resume not in before
         session = hello.resume if resumed and hello.resume else fresh
         connection.execute(
@@ -240,8 +239,9 @@ def _keep_conditions(connection: Connection, changed: Mapping[str, Mapping[str, 
 def _keep_datasets(connection: Connection, gateway: str, hello: Hello, random_key: int) -> None:
     mine = (datasets.c.tenant == hello.tenant, datasets.c.client == hello.client)
     held = {each.name: each for each in hello.datasets}
-    connection.execute(delete(datasets).where(*mine, datasets.c.dataset.not_in(list(held))))
     there = set(connection.execute(select(datasets.c.dataset).where(*mine)).scalars())
+    if gone := there - held.keys():
+        connection.execute(delete(datasets).where(*mine, datasets.c.dataset.in_(sorted(gone))))
     for name, each in sorted(held.items()):
         values = {
             "train": each.train,

@@ -1,5 +1,7 @@
 """Selection: who of those that are there takes part in a round."""
 
+from typing import Any
+
 from sqlalchemy import Connection, Select, func
 from sqlalchemy import select as query
 
@@ -41,9 +43,7 @@ def _policy(request: SelectionRequest) -> Policy:
         raise GatewayError(str(error), "NO_POLICY", 400) from error
 
 
-def _eligible(
-    connection: Connection, tenant: str, request: SelectionRequest, now: float
-) -> Select[tuple[str, int]]:
+def _eligible(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> Select[Any]:
     """Id and training examples of those that are there and may take part."""
     live = list(connection.execute(query(gateways.c.id).where(gateways.c.expires > now)).scalars())
     return query(datasets.c.client, datasets.c.train).where(
@@ -61,11 +61,12 @@ def _window(connection: Connection, tenant: str, request: SelectionRequest, now:
     """As `fededge.fleet.selection.window`, found by an index."""
     eligible = _eligible(connection, tenant, request, now)
     begin, most = start(request.seed, request.number), width(request.size)
-    found: list[Candidate] = []
-    for part in (datasets.c.random_key >= begin, datasets.c.random_key < begin):
-        rows = eligible.where(part).order_by(datasets.c.random_key).limit(most - len(found))
-        found += [Candidate(id=row.client, train=row.train) for row in connection.execute(rows)]
-    return found
+    ordered = eligible.order_by(datasets.c.random_key)
+    found = list(connection.execute(ordered.where(datasets.c.random_key >= begin).limit(most)).all())
+    if len(found) < most:
+        before = ordered.where(datasets.c.random_key < begin).limit(most - len(found))
+        found += connection.execute(before).all()
+    return [Candidate(id=row.client, train=row.train) for row in found]
 
 
 def _all(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> list[Candidate]:
@@ -90,5 +91,5 @@ def _all(connection: Connection, tenant: str, request: SelectionRequest, now: fl
             loss=row.loss,
             speed=row.speed,
         )
-        for row in connection.execute(rows)
+        for row in connection.execute(rows).all()
     ]

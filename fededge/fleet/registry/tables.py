@@ -172,6 +172,7 @@ sessions = Table(
     # ended here, and its gateway is to end the connection
     _flag("ended"),
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+    Index("sessions_of_client", "tenant", "client"),
     Index("sessions_of_gateway", "gateway", "expires"),
     Index("sessions_ended", "gateway", "ended"),
 )

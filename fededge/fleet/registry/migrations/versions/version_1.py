@@ -231,6 +231,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("sessions_key")),
     )
     op.create_index("sessions_ended", "sessions", ["gateway", "ended"], unique=False)
+    op.create_index("sessions_of_client", "sessions", ["tenant", "client"], unique=False)
     op.create_index("sessions_of_gateway", "sessions", ["gateway", "expires"], unique=False)
     op.create_table(
         "work",
