@@ -10,7 +10,7 @@ round closes once.
 import hashlib
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, case, func, null, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, null, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry.database import locked
@@ -37,6 +37,28 @@ def received(
     return Received(assignment=assignment, of=of, outcome=outcome, message=message)
 
 
+# Every report passes through these, so they are made once.
+_FIND = select(work).where(work.c.tenant == bindparam("tenant"), work.c.assignment == bindparam("assignment"))
+_ROUND = locked(
+    select(rounds).where(rounds.c.tenant == bindparam("tenant"), rounds.c.round == bindparam("round"))
+)
+_TAKE = locked(
+    select(work).where(
+        work.c.tenant == bindparam("tenant"),
+        work.c.round == bindparam("round"),
+        work.c.client == bindparam("client"),
+    )
+)
+_END = update(work).where(
+    work.c.tenant == bindparam("of_tenant"),
+    work.c.round == bindparam("of_round"),
+    work.c.client == bindparam("of_client"),
+)
+_COUNT = update(rounds).where(
+    rounds.c.tenant == bindparam("of_tenant"), rounds.c.round == bindparam("of_round")
+)
+
+
 def assignment_id(tenant: str, round: str, client: str) -> str:
     """The id of a client's part in a round; the same whoever computes it."""
     key = f"fededge assignment\0{tenant}\0{round}\0{client}".encode()
@@ -49,9 +71,7 @@ def round_of(connection: Connection, tenant: str, round: str) -> Row[Any]:
     Raises:
         GatewayError: there is no such round.
     """
-    row = connection.execute(
-        locked(select(rounds).where(rounds.c.tenant == tenant, rounds.c.round == round))
-    ).one_or_none()
+    row = connection.execute(_ROUND, {"tenant": tenant, "round": round}).one_or_none()
     if row is None:
         raise no_round(round)
     return row
@@ -64,17 +84,14 @@ def no_round(round: str) -> GatewayError:
 
 def find(connection: Connection, tenant: str, client: str, assignment: str) -> Row[Any] | None:
     """The work of an assignment, not locked; None where it is not this client's."""
-    row = connection.execute(
-        select(work).where(work.c.tenant == tenant, work.c.assignment == assignment)
-    ).one_or_none()
+    row = connection.execute(_FIND, {"tenant": tenant, "assignment": assignment}).one_or_none()
     return row if row is not None and row.client == client else None
 
 
 def take(connection: Connection, tenant: str, round: str, client: str) -> Row[Any] | None:
     """The work of a client, locked; None where it has none in this round."""
-    return connection.execute(
-        locked(select(work).where(work.c.tenant == tenant, work.c.round == round, work.c.client == client))
-    ).one_or_none()
+    key = {"tenant": tenant, "round": round, "client": client}
+    return connection.execute(_TAKE, key).one_or_none()
 
 
 def end(
@@ -94,22 +111,17 @@ def end(
         result: further columns of the work.
     """
     good = int(state == "reported")
-    connection.execute(
-        update(work)
-        .where(work.c.tenant == held.tenant, work.c.round == held.round, work.c.client == client)
-        .values(state=state, ordinal=held.ordinal + 1, next_try=None, message=message, **result)
-    )
-    connection.execute(
-        update(rounds)
-        .where(rounds.c.tenant == held.tenant, rounds.c.round == held.round)
-        .values(
-            ordinal=held.ordinal + 1,
-            reported=rounds.c.reported + good,
-            failed=rounds.c.failed + 1 - good,
-            waiting=rounds.c.waiting - 1,
-            client_seconds=rounds.c.client_seconds + result.get("seconds", 0.0),
-        )
-    )
+    key = {"of_tenant": held.tenant, "of_round": held.round}
+    done = {"state": state, "ordinal": held.ordinal + 1, "next_try": None, "message": message, **result}
+    connection.execute(_END, {**key, "of_client": client, **done})
+    counts = {
+        "ordinal": held.ordinal + 1,
+        "reported": held.reported + good,
+        "failed": held.failed + 1 - good,
+        "waiting": held.waiting - 1,
+        "client_seconds": held.client_seconds + result.get("seconds", 0.0),
+    }
+    connection.execute(_COUNT, {**key, **counts})
     if held.reported + good >= held.goal or held.waiting == 1:
         close(connection, held.tenant, held.round, "canceled", "the round has what it needs", now)
 
