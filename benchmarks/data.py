@@ -68,9 +68,9 @@ def prepare(source: str, folder: Path) -> float:
     from pyarrow import csv, parquet  # noqa: F401  imported before the clock starts
 
     from fededge.learning.data import folders
-    from fededge.task import CsvData, Data, NpyData, ParquetData, Partition
+    from fededge.task import CsvData, LocalData, NpyData, ParquetData, Partition
 
-    data: Data
+    data: LocalData
     if source == "npy":
         data = NpyData(source="npy", x=str(folder / "x.npy"), y=str(folder / "y.npy"), kind="class")
     elif source == "csv":

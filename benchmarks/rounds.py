@@ -54,11 +54,11 @@ def measure_engine(task: FederatedTask, clients: Path, rounds: int) -> list[floa
         plan = Path(folder) / "plan"
         model.export_plan(task.learning.client, task.identity, plan)
         seconds = []
-        with open_engine(task.model, task.learning, task.operation, task.seed, plan, clients, pool) as engine:
+        with open_engine(task.model, task.learning, task.operation, task.seed, plan, clients) as engine:
             server = engine.initialize()
             for number in range(1, rounds + 2):
                 started = time.perf_counter()
-                outcome = engine.next(weights, server, number, names)
+                outcome = engine.next(weights, server, number, pool)
                 seconds.append(time.perf_counter() - started)
                 weights, server = outcome.weights, outcome.server
     return seconds[1:]
@@ -160,7 +160,7 @@ def main() -> None:
         data = Path(folder) / "data"
         print(f"making {CLIENTS} x {arguments.samples:,} samples", flush=True)
         task = make_task(arguments.samples, 32, "simulation")
-        folders.prepare(task.data, task.partition, task.seed, data, Path(folder) / "test")
+        folders.prepare(task.local_data, task.partition, task.seed, data, Path(folder) / "test")
         common = ["--rounds", str(arguments.rounds), "--samples", str(arguments.samples), "--measure"]
         for batch in arguments.batch:
             print(f"measuring batch size {batch}", flush=True)

@@ -95,6 +95,23 @@ def cluster_file() -> Path | None:
     return Path(name) if name else None
 
 
+def gateway() -> str | None:
+    """`FEDEDGE_GATEWAY`: URL of the gateway that reaches the clients of a fleet."""
+    return os.environ.get("FEDEDGE_GATEWAY") or None
+
+
+def gateway_token_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_TOKEN_FILE`: file with the token by which the gateway knows who calls; read anew for each call."""
+    name = os.environ.get("FEDEDGE_GATEWAY_TOKEN_FILE")
+    return Path(name) if name else None
+
+
+def gateway_ca_file() -> Path | None:
+    """`FEDEDGE_GATEWAY_CA_FILE`: PEM file with the authorities of its certificate; by default the usual ones."""
+    name = os.environ.get("FEDEDGE_GATEWAY_CA_FILE")
+    return Path(name) if name else None
+
+
 def endpoint_host() -> str:
     """`FEDEDGE_ENDPOINT_HOST`: address that a model server listens on (127.0.0.1); in a pod 0.0.0.0."""
     return os.environ.get("FEDEDGE_ENDPOINT_HOST") or "127.0.0.1"

@@ -53,7 +53,7 @@ def check_before_submitting(task: FederatedTask, environments: Path = VENVS) -> 
     Raises:
         DataError, TaskError, StorageError: as `check`.
     """
-    if "://" in str(getattr(task.data, "path", "")):
+    if "://" in str(getattr(task.local_data, "path", "")):
         return
     try:
         check(task, environments)

@@ -14,6 +14,7 @@ def spread(task: FederatedTask, output: Path, environments: Path = VENVS) -> Pop
 
     Raises:
         DataError: the examples are missing or malformed, or cannot be spread as asked.
+        TaskError: the examples lie at clients already.
         StorageError: the folder exists, or cannot be written.
         EnvironmentMissing: there is no worker environment here.
     """

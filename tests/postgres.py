@@ -1,15 +1,16 @@
 """A PostgreSQL server of a test's own: in a folder of its own, by a user of its own where the tests run as root."""
 
+import contextlib
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import psycopg
 
 PROGRAMS = ("initdb", "postgres", "pg_basebackup", "pg_ctl", "setpriv")
@@ -57,7 +58,8 @@ class Postgres:
             self._run("initdb", "-D", str(self.data), *options)
         else:
             source = f"host=127.0.0.1 port={standby_of.port} user=fededge application_name=standby"
-            self._run("pg_basebackup", "-D", str(self.data), "-d", source, "-R", "--no-sync", "-X", "stream")
+            options = ["--checkpoint=fast", "--wal-method=stream", "--write-recovery-conf", "--no-sync"]
+            self._run("pg_basebackup", "-D", str(self.data), "-d", source, *options)
         self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -77,7 +79,6 @@ class Postgres:
             stdout=log,
             stderr=log,
             cwd="/",
-            start_new_session=True,
         )
         log.close()
         until = time.monotonic() + LIMIT
@@ -94,7 +95,7 @@ class Postgres:
         """Rows of a statement."""
         place = f"host=127.0.0.1 port={self.port} user=fededge dbname={database} connect_timeout=5"
         with psycopg.connect(place, autocommit=True) as connection:
-            cursor = connection.execute(statement)  # type: ignore[arg-type]
+            cursor = connection.execute(statement)
             return cursor.fetchall() if cursor.description else []
 
     def url(self, database: str) -> str:
@@ -108,7 +109,10 @@ class Postgres:
     def kill(self) -> None:
         """SIGKILL it with all of its processes, as a power cut would."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            postmaster = psutil.Process(self._process.pid)
+            for process in [postmaster, *postmaster.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             self._process.wait()
             self._process = None
 

@@ -56,12 +56,11 @@ def run(written: Path, rounds: int, mnist: Path | None, folder: Path) -> None:
         task.seed,
         folder / "plan",
         folder / "data",
-        population.clients,
     ) as engine:
         server = engine.initialize()
         for number in range(1, rounds + 1):
             begun = time.perf_counter()
-            result = engine.next(weights, server, number, NODES)
+            result = engine.next(weights, server, number, population.clients)
             seconds = time.perf_counter() - begun
             weights, server = result.weights, result.server
             row: dict[str, Any] = {"round": number}

@@ -44,7 +44,7 @@ def prepare(
         "partition: {kind: natural}\n"
     )
     task = FederatedTask.model_validate(parse(text).model_dump() | {"learning": learning})
-    population = folders.prepare(task.data, task.partition, task.seed, folder / "data", folder / "test")
+    population = folders.prepare(task.local_data, task.partition, task.seed, folder / "data", folder / "test")
     return task, population
 
 

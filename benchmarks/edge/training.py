@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 from fededge.learning.runtimes.site import ONE_THREAD
@@ -63,7 +62,7 @@ def _answers(plan: Path, data: Path, weights: Weights) -> dict[str, float]:
     """Seconds to the update of a site process that has to start, and of one that runs."""
     found: dict[str, list[float]] = {"cold": [], "warm": []}
     for _ in range(REPEATS):
-        with closing(LocalSites(plan, data)) as sites:
+        with LocalSites(plan, data) as sites:
             for number, kind in enumerate(found):
                 begun = time.perf_counter()
                 (report,) = sites.train(weights, 0, number, [NODE], DEADLINE)

@@ -178,8 +178,8 @@ def _training_data(task: FederatedTask, facts: Facts) -> Section:
     held = [client.train for client in population.clients]
     told = [
         ("Source", task.data.source),
-        ("Clients", f"{len(held)}{', simulated on one machine' if population.simulated else ''}"),
-        ("Partition", task.partition.kind),
+        ("Clients", f"{population.size:,}{', simulated on one machine' if population.simulated else ''}"),
+        ("Partition", task.partition.kind if population.simulated else "as the clients hold them"),
         ("Examples", f"{population.examples:,} of all clients, training and test"),
     ]
     if held:
@@ -263,8 +263,8 @@ def _caveats(task: FederatedTask, facts: Facts) -> Section:
     found, population = facts.evaluation, facts.population
     reported = {client for record in facts.history for client in record.reported}
     notes = [task.card.limits] if task.card.limits else []
-    if unheard := len({client.id for client in population.clients} - reported):
-        notes.append(f"{unheard} of {len(population.clients)} clients had no update that counts.")
+    if (unheard := population.size - len(reported)) > 0:
+        notes.append(f"{unheard:,} of {population.size:,} clients had no update that counts.")
     if found.failed:
         notes.append(f"It could not be tested at {len(found.failed)} of the clients.")
     rare = [each.label for each in found.per_class if each.examples < FEW]

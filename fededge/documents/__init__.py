@@ -9,6 +9,7 @@ from fededge.documents.base import Document, Part
 from fededge.documents.data import (
     CalibrationRanges,
     ClientCounts,
+    Elsewhere,
     Feature,
     HeldOut,
     Label,
@@ -70,6 +71,7 @@ __all__ = [
     "DeviceReport",
     "DeviceReports",
     "Document",
+    "Elsewhere",
     "Ending",
     "Endpoint",
     "EndpointCheck",

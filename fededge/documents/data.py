@@ -195,7 +195,8 @@ class Population(Document):
     """The clients of a task and their counts: never their examples.
 
     Attributes:
-        clients: in the order of their ids.
+        clients: in the order of their ids; of a large fleet the first of them.
+        count: how many clients there are, where more than are listed.
         example: what an example looks like.
         examples: training and test examples of all clients together.
         simulated: whether one machine holds all clients' examples and only plays them apart.
@@ -205,16 +206,22 @@ class Population(Document):
     """
 
     KIND: ClassVar = "population"
-    VERSION: ClassVar = 2
+    VERSION: ClassVar = 3
     REMEDY: ClassVar = "Run prepare_data again (`fededge run --fresh`)"
 
     clients: list[ClientCounts]
+    count: Count | None = None
     example: Schema
     examples: Count
     simulated: bool
     data_digest: Digest | None = None
     test_digest: Digest | None = None
     held_out: HeldOut | None = None
+
+    @property
+    def size(self) -> int:
+        """How many clients there are, listed or not."""
+        return len(self.clients) if self.count is None else self.count
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
@@ -232,19 +239,43 @@ class Population(Document):
         }
 
 
+class Elsewhere(Document):
+    """What lies in place of the folders of clients whose examples are their own: where those are.
+
+    Attributes:
+        gateway: URL of the gateway that reaches the clients.
+        dataset: the name under which they hold their examples.
+        clients: how many do; `examples`: of all of them together.
+    """
+
+    KIND: ClassVar = "elsewhere"
+    REMEDY: ClassVar = Population.REMEDY
+
+    gateway: str
+    dataset: str
+    clients: Count
+    examples: Count
+
+
 class Selection(Document):
     """From whom and how the cohorts of the coming rounds are selected; the policy chooses when a round begins.
 
     Attributes:
-        policy: name of the selection policy.
-        size: clients in a cohort.
+        policy: name of the selection policy, or module:name of one of the user's own.
+        code: digest of the bundle with that module, or its folder.
+        weights: of the policies that a weighted one combines.
+        size: clients that are asked in a round.
         seed: of the policy's random choices.
-        pool: the clients that may be selected.
+        pool: the clients that may be selected; empty where a gateway selects, which knows them.
     """
 
     KIND: ClassVar = "selection"
+    VERSION: ClassVar = 2
+    REMEDY: ClassVar = "Run select_cohort again (`fededge run --fresh`)"
 
     policy: str
+    code: str | None = None
+    weights: dict[str, float] = {}
     size: int = Field(ge=1)
     seed: int = Field(ge=0)
     pool: list[ClientCounts]

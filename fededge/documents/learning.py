@@ -61,9 +61,14 @@ class RoundRecord(Part):
         failed: reason by id of those whose update does not.
         examples: sample passes of the reported updates.
         loss: mean over them during training; `score` likewise.
+        losses: the mean loss during training by id of those whose update counts.
+        spare: ids of those who were asked beyond what the round needed, and whose report it did not wait for.
         seconds: how long the round took.
         at: when it was committed, in seconds since the epoch.
-        bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
+        bytes_sent: that went to clients; `bytes_received`: that came back; over a gateway, as it measured them.
+        client_seconds: that clients worked, all together.
+        coordinator_seconds: of the coordinator, from selection to scoring, waiting included.
+        cost: of transfer, clients and coordinator, by the task's prices; None where it names none.
         held_out: of the weights after the round, on held-out examples.
     """
 
@@ -74,15 +79,24 @@ class RoundRecord(Part):
     examples: NotNegative
     loss: float
     score: float
+    losses: dict[str, float] = {}
+    spare: list[str] = []
     seconds: NotNegative
     at: NotNegative
     bytes_sent: Count = 0
     bytes_received: Count = 0
+    client_seconds: NotNegative = 0.0
+    coordinator_seconds: NotNegative = 0.0
+    cost: NotNegative | None = None
     held_out: Score | None = None
 
     @classmethod
-    def upgraded(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """The fields of today in a record of version 1 of the document around it."""
+    def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
+        """The fields of today in a record of an older `version` of the document around it: until 1 scores were
+        accuracies; until 2 nothing was known of client_seconds, cost and their like.
+        """
+        if version > 1:
+            return content
         held_out = content.get("score")
         scored = {"held_out": renamed(held_out, {"accuracy": "score"})} if held_out else {}
         rest = {name: value for name, value in content.items() if name != "score"}
@@ -93,16 +107,16 @@ class Rounds(Document):
     """The rounds that one step committed."""
 
     KIND: ClassVar = "rounds"
-    VERSION: ClassVar = 2
+    VERSION: ClassVar = 3
     BARE_LIST: ClassVar = "rounds"
 
     rounds: list[RoundRecord]
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Until version 1 scores were accuracies."""
+        """See RoundRecord.upgraded."""
         content = super().upgraded(content, version)
-        return {"rounds": [RoundRecord.upgraded(record) for record in content["rounds"]]}
+        return {"rounds": [RoundRecord.upgraded(record, version) for record in content["rounds"]]}
 
 
 class ClassScore(Part):

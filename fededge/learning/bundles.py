@@ -17,7 +17,6 @@ import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from fededge import settings, storage
 from fededge.errors import IntegrityError, StorageError, TaskError, shown
@@ -33,8 +32,6 @@ MOST = 1000
 """Most modules."""
 NAME = re.compile(r"(?:[A-Za-z0-9_][\w.-]*/)*[A-Za-z0-9_][\w.-]*\.py", re.ASCII)
 """A module's path: no empty part, no part that begins with a dot, nothing absolute."""
-SECTIONS = ("model", "data")
-"""Sections of a task that may name a folder with `code`."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -50,14 +47,9 @@ def packed(task: FederatedTask, *, on_cluster: bool) -> FederatedTask:
         TaskError: a folder is missing, empty, too large, or holds a link.
         StorageError: there is no key or storage for the bundle.
     """
-    changes: dict[str, Any] = {}
-    for section in SECTIONS:
-        part = getattr(task, section)
-        code = getattr(part, "code", None)
-        if code and not PACKED.fullmatch(code):
-            data = pack(Path(code), f"{section}.code")
-            changes[section] = part.model_copy(update={"code": _store(data, on_cluster)})
-    return task.model_copy(update=changes)
+    folders = {place: code for place, code in task.code.items() if not PACKED.fullmatch(code)}
+    packs = {place: pack(Path(code), f"{'.'.join(place)}.code") for place, code in folders.items()}
+    return task.with_code({place: _store(data, on_cluster) for place, data in packs.items()})
 
 
 def pack(folder: Path, what: str) -> bytes:
@@ -114,12 +106,7 @@ def copy(code: str, url: str) -> None:
 def _opened(code: str, url: str) -> "tempfile.TemporaryDirectory[str]":
     """The unpacked bundle, which is removed when this process ends."""
     archive, envelope = _files(code, url)
-    key = public_file(settings.signing_key_file())
-    if not key.exists():
-        raise StorageError(
-            f"no public key at {key} to prove code by: put the release key's release.pub.pem there"
-        )
-    signed = TrustedKey.load(key).verify(storage.read(envelope, ENVELOPE_LIMIT))
+    signed = _trusted().verify(storage.read(envelope, ENVELOPE_LIMIT))
     if signed != {"bundle": code}:
         raise IntegrityError(
             f"{envelope} signs something else than {code}: run the task again from its folder"
@@ -132,6 +119,19 @@ def _opened(code: str, url: str) -> "tempfile.TemporaryDirectory[str]":
         folder.cleanup()
         raise
     return folder
+
+
+def _trusted() -> TrustedKey:
+    """The public key that lies beside the release key, or where that is alone, its own."""
+    private = settings.signing_key_file()
+    public = public_file(private)
+    if public.exists():
+        return TrustedKey.load(public)
+    if private.exists():
+        return SigningKey.load(private).public
+    raise StorageError(
+        f"no public key at {public} to prove code by: put the release key's release.pub.pem there"
+    )
 
 
 def _unpack(data: bytes, folder: Path, where: str) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fededge.documents import CalibrationRanges, ClientCounts, Population, TensorRange
+from fededge.client_reports import RangesReport
+from fededge.documents import CalibrationRanges, ClientCounts, TensorRange
 from fededge.errors import DataError
-from fededge.learning.interfaces import Ranges, RangesReport
+from fededge.learning.interfaces import Ranges
 from fededge.task import Privacy
 
 LARGEST = 1e30
@@ -34,7 +35,7 @@ def measured(smallest: np.ndarray, largest: np.ndarray) -> Ranges:
 def merge(
     reports: Iterable[RangesReport],
     names: Sequence[str],
-    population: Population,
+    clients: Sequence[ClientCounts],
     floor: Privacy,
 ) -> CalibrationRanges:
     """The median ranges over all clients whose report is usable.
@@ -42,13 +43,13 @@ def merge(
     Args:
         reports: untrusted, in any order.
         names: of the tensors, in the order of the reports' lists.
-        population: how many training examples each client holds.
+        clients: that were asked, and how many training examples each holds.
         floor: fewest clients, and fewest examples of each.
 
     Raises:
         DataError: fewer usable reports than the floor asks for.
     """
-    held = {client.id: client for client in population.clients}
+    held = {client.id: client for client in clients}
     usable: list[list[list[float]]] = []
     examples = 0
     refused: dict[str, str] = {}

@@ -6,16 +6,16 @@ clients wherever they are and lets TFF aggregate the updates they hand in. For t
 cohort both give the same weights.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from fededge.documents import ClientCounts, Plan
+from fededge.documents import Plan
 from fededge.learning.interfaces import ClientRuntime, Engine
 from fededge.task import Learning, Model, Operation
 
 
 def open_runtime(engine: str, plan: Path, clients: Path) -> ClientRuntime:
-    """Where clients train and evaluate: as processes of their own, or for `simulation` inside this one.
+    """Where simulated clients train and evaluate: as processes of their own, or for `simulation` inside this one.
 
     Args:
         engine: as in the task.
@@ -38,7 +38,7 @@ def open_engine(
     seed: int,
     plan: Path,
     clients: Path,
-    pool: Sequence[ClientCounts],
+    runtime: ClientRuntime | None = None,
     on_report: Callable[[str, str | None], None] = lambda client, failure: None,
 ) -> Engine:
     """The engine that `learning` names; use it with `with`.
@@ -49,17 +49,16 @@ def open_engine(
         operation: its deadlines and quorum.
         seed: of the task.
         plan: folder of the exported plan.
-        clients: folder with one folder for each client.
-        pool: the clients that may take part, and how many examples each holds.
+        clients: folder with one folder for each simulated client.
+        runtime: reaches clients that are elsewhere; None: they are the simulated ones.
         on_report: told of each report as it arrives: client, and why it does not count or None.
     """
-    examples = {client.id: client.train for client in pool}
     document = Plan.read(plan / "plan.json")
     if learning.engine == "simulation" and document.framework == "keras":
         from fededge.learning.tff.simulation import SimulationEngine
 
-        return SimulationEngine(model, learning, operation, seed, document, clients, examples)
+        return SimulationEngine(model, learning, operation, seed, document, clients)
     from fededge.learning.federated import FederatedEngine
 
-    runtime = open_runtime(learning.engine, plan, clients)
-    return FederatedEngine(document, learning, operation, seed, runtime, examples, on_report)
+    runtime = runtime or open_runtime(learning.engine, plan, clients)
+    return FederatedEngine(document, learning, operation, seed, runtime, on_report)

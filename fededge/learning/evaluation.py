@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from fededge import counting, metrics, paired
+from fededge.client_reports import EvaluationReport
 from fededge.documents import ClientCounts, ClientScore, Evaluation, Population, Schema, Score
 from fededge.encoding import targets
 from fededge.errors import DivergedError, RoundError
 from fededge.examples import floats
 from fededge.learning import figures, named_metrics
 from fededge.learning.figures import Answers
-from fededge.learning.interfaces import ClientRuntime, EvaluationReport, ModelSpec
+from fededge.learning.interfaces import ClientRuntime, ModelSpec
 from fededge.learning.state import State
 from fededge.weights import Weights
 
@@ -92,6 +93,7 @@ def evaluate_state(
     x: np.ndarray,
     y: np.ndarray,
     population: Population,
+    clients: Sequence[ClientCounts],
     runtime: ClientRuntime,
     deadline_seconds: float,
     named: Sequence[str] = (),
@@ -104,7 +106,8 @@ def evaluate_state(
         state: whose weights are evaluated.
         x: held-out examples as stored.
         y: their labels.
-        population: the clients.
+        population: says what an example is, and which were held out.
+        clients: that are asked.
         runtime: reaches them.
         deadline_seconds: how long clients may take.
         named: metrics beyond the usual ones, on the held-out examples; `code` as for `evaluate`.
@@ -126,21 +129,21 @@ def evaluate_state(
         named=named,
         code=code,
     )
-    counts = {client.id: client for client in population.clients}
-    clients, failed = [], {}
-    for report in runtime.evaluate(state.weights, sorted(counts), deadline_seconds):
+    counts = {client.id: client for client in clients}
+    scored, failed = [], {}
+    for report in runtime.evaluate(state.weights, state.round, sorted(counts), deadline_seconds):
         score = _screened(report, counts[report.client], schema.label.kind)
         if isinstance(score, ClientScore):
-            clients.append(score)
+            scored.append(score)
         else:
             failed[report.client] = score
-    if not clients:
+    if not scored:
         reasons = "; ".join(f"{client}: {reason}" for client, reason in sorted(failed.items()))
         raise RoundError(f"no client can evaluate the model ({reasons}). Fix them, then run again")
-    clients.sort(key=lambda client: client.id)
-    scores = np.sort([client.score for client in clients])
+    scored.sort(key=lambda client: client.id)
+    scores = np.sort([client.score for client in scored])
     found = {
-        "clients": clients,
+        "clients": scored,
         "failed": failed,
         "worst_tenth": float(scores[: max(1, len(scores) // 10)].mean()),
         "spread": float(scores.std()),

@@ -7,10 +7,13 @@ brings a `ClientRuntime`; an `Engine` makes the next global weights of a round.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 
+from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
+from fededge.documents import ClientCounts, RoundRecord
 from fededge.learning.update import Update
 from fededge.task import ClientOptimizer
 from fededge.weights import Weights
@@ -70,38 +73,16 @@ class Ranges:
     high: list[float]
 
 
-@dataclass(frozen=True)
-class TrainingReport:
-    """What a client handed in: its update file, which is not trusted yet, or why there is none."""
-
-    client: str
-    update: Path | None
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """What a client counted on its test examples (see Client.evaluate), or why it did not."""
-
-    client: str
-    counts: Mapping[str, float] | None
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class RangesReport:
-    """The ranges that a client measured (a JSON object of Ranges' fields), or why it did not."""
-
-    client: str
-    ranges: Mapping[str, Any] | None
-    failure: str | None = None
-
-
 class ClientRuntime(Protocol):
-    """Reaches clients. What it brings back is untrusted: whoever asks screens it."""
+    """Reaches clients; use it with `with`. What it brings back is untrusted: whoever asks screens it."""
 
-    def available(self) -> list[str]:
-        """Ids of the clients that are there now."""
+    def __enter__(self) -> Self:
+        """Start what clients are reached by."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End what was started; an `error` that ends the round for good is told to the clients."""
 
     def train(
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
@@ -111,27 +92,29 @@ class ClientRuntime(Protocol):
         A client that has not reported when `deadline_seconds` are over is reported as failed.
         """
 
+    def enough(self) -> Usage:
+        """Nobody waits for further reports of the round that `train` began: who still works may stop."""
+
     def evaluate(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[EvaluationReport]:
-        """Have each of `clients` evaluate `weights` on its own test examples; as `train`."""
+        """Have each of `clients` evaluate the `weights` after `round_number` on its own test examples; as `train`."""
 
     def ranges(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[RangesReport]:
-        """Have each of `clients` measure ranges under `weights` on its own training examples; as `train`."""
-
-    def close(self) -> None:
-        """End whatever the runtime started."""
+        """Have each of `clients` measure ranges under `weights` on its own training examples; as `evaluate`."""
 
 
 class Selector(Protocol):
     """Chooses the cohort of a round when that round begins."""
 
-    def select(self, round_number: int, available: Sequence[str]) -> list[str]:
-        """Sorted ids of the clients of round `round_number`, out of those that are `available`.
+    def select(self, round_number: int, history: Sequence[RoundRecord]) -> list[ClientCounts]:
+        """The clients that round `round_number` asks, in the order of their ids, out of those that are there.
 
-        Must depend on the arguments alone, and not on the order of `available`.
+        Args:
+            round_number: of the round that begins.
+            history: the rounds before it.
         """
 
 
@@ -155,7 +138,9 @@ class RoundResult:
         weights: the next global weights; `server`: the next server state.
         reported: ids whose updates count, sorted; `failed`: why the others' do not, by id.
         examples: sample passes; `loss` and `score` (`fededge.metrics`): over them, during training.
-        bytes_sent: weights that went to clients; `bytes_received`: updates that came back.
+        losses: the mean loss by id, of `reported`; empty where clients are not told apart.
+        spare: ids that the round did not wait for, sorted.
+        usage: what the round took.
     """
 
     weights: Weights
@@ -165,8 +150,9 @@ class RoundResult:
     examples: float = 0.0
     loss: float = 0.0
     score: float = 0.0
-    bytes_sent: int = 0
-    bytes_received: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    spare: list[str] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
 
 
 class Engine(Protocol):
@@ -178,16 +164,13 @@ class Engine(Protocol):
     def __exit__(self, *error: Any) -> None:
         """End what was started."""
 
-    def available(self) -> list[str]:
-        """Ids of the clients that are there now."""
-
     def initialize(self) -> ServerState:
         """The server state before the first round."""
 
     def next(
-        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
+        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[ClientCounts]
     ) -> RoundResult:
-        """Run round `round_number` with the clients in `cohort`.
+        """Run round `round_number` with the clients in `cohort`; no update may claim more than its client holds.
 
         Raises:
             QuorumError: too few clients reported before the deadline.

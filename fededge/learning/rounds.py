@@ -15,6 +15,7 @@ from fededge.errors import DivergedError, RoundError
 from fededge.learning.checkpoints import Checkpoints
 from fededge.learning.interfaces import Engine, Selector
 from fededge.learning.state import State
+from fededge.task import Prices
 from fededge.weights import Weights
 
 
@@ -26,6 +27,7 @@ def run_rounds(
     checkpoints: Checkpoints,
     *,
     score: Callable[[Weights], Score] | None = None,
+    prices: Prices | None = None,
     on_round: Callable[[RoundRecord], None] = lambda record: None,
     on_passed_over: Callable[[str], None] = lambda line: None,
 ) -> State:
@@ -38,6 +40,7 @@ def run_rounds(
         until: number of the last round.
         checkpoints: of this run.
         score: evaluates a round's weights on held-out examples, for the round's record.
+        prices: by which the record tells what the round cost.
         on_round: told of each committed round, in order; after a restart told again of those that
             were committed before.
         on_passed_over: told in one line of each checkpoint that is not good.
@@ -62,7 +65,7 @@ def run_rounds(
     for record in state.history[first:]:
         on_round(record)
     for number in range(state.round + 1, until + 1):
-        state = _next(engine, selector, state, number, score)
+        state = _next(engine, selector, state, number, score, prices)
         checkpoints.save(state)
         if number - 2 > first:
             checkpoints.forget(number - 2)
@@ -85,9 +88,10 @@ def _next(
     state: State,
     number: int,
     score: Callable[[Weights], Score] | None,
+    prices: Prices | None,
 ) -> State:
     started = time.time()
-    cohort = selector.select(number, engine.available())
+    cohort = selector.select(number, state.history)
     if not cohort:
         raise RoundError(f"round {number} has no clients: nobody is there. Start clients, then run again")
     result = engine.next(state.weights, state.server, number, cohort)
@@ -97,19 +101,27 @@ def _next(
             "learning.server.learning_rate"
         )
     ended = time.time()
+    held_out = score(result.weights) if score else None
+    usage, coordinator_seconds = result.usage, time.time() - started
+    transferred = usage.bytes_sent + usage.bytes_received
     record = RoundRecord(
         round=number,
-        cohort=cohort,
+        cohort=[client.id for client in cohort],
         reported=result.reported,
         failed=result.failed,
         examples=result.examples,
         loss=result.loss,
         score=result.score,
+        losses=result.losses,
+        spare=result.spare,
         seconds=ended - started,
         at=ended,
-        bytes_sent=result.bytes_sent,
-        bytes_received=result.bytes_received,
-        held_out=score(result.weights) if score else None,
+        bytes_sent=usage.bytes_sent,
+        bytes_received=usage.bytes_received,
+        client_seconds=usage.client_seconds,
+        coordinator_seconds=coordinator_seconds,
+        cost=prices.cost(transferred, usage.client_seconds, coordinator_seconds) if prices else None,
+        held_out=held_out,
     )
     history = [*state.history, record]
     return State(state.task, number, result.weights, result.server, history)

@@ -31,7 +31,7 @@ class StateHeader(Document):
     """
 
     KIND: ClassVar = "state"
-    VERSION: ClassVar = 2
+    VERSION: ClassVar = 3
     REMEDY: ClassVar = "Give a file that run_rounds or initialize_model wrote"
     UNVERSIONED: ClassVar = True
 
@@ -41,9 +41,10 @@ class StateHeader(Document):
 
     @classmethod
     def upgraded(cls, content: dict[str, Any], version: int) -> dict[str, Any]:
-        """Until version 1 the records' scores were accuracies."""
+        """See RoundRecord.upgraded."""
         content = super().upgraded(content, version)
-        return {**content, "history": [RoundRecord.upgraded(record) for record in content.get("history", [])]}
+        history = [RoundRecord.upgraded(record, version) for record in content.get("history", [])]
+        return {**content, "history": history}
 
 
 @dataclass(frozen=True)

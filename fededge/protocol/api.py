@@ -262,10 +262,16 @@ class Reports(Said):
 
 
 class CloseRequest(Said):
-    """Pipeline to gateway, POST /v1/rounds/ROUND/close: what came of the round."""
+    """Pipeline to gateway, POST /v1/rounds/ROUND/close: no report is waited for any more, or what came of the round.
 
-    outcome: Literal["committed", "failed"]
+    Attributes:
+        outcome: None: it will be told in another request; until then the round is closed without one.
+        losses: of a committed round of training: the mean loss of each client whose update counts.
+    """
+
+    outcome: Literal["committed", "failed"] | None = None
     reason: Text = ""
+    losses: dict[Name, float] = {}
 
 
 class Accepted(Said):

@@ -11,12 +11,14 @@ from fededge.task.data import (
     Data,
     DigitsData,
     FileData,
+    FleetData,
     FoldersData,
     FunctionData,
     HuggingFaceData,
     ImagesData,
     KerasData,
     KerasMnist,
+    LocalData,
     NpyData,
     ParquetData,
     SklearnData,
@@ -39,7 +41,7 @@ from fededge.task.delivery import (
 from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer
 from fededge.task.model import Model
-from fededge.task.operation import Operation
+from fededge.task.operation import Operation, Prices
 from fededge.task.partition import Partition
 from fededge.task.reading import load, load_cluster_settings, parse
 from fededge.task.steps import ClusterSettings
@@ -60,6 +62,7 @@ __all__ = [
     "Evaluation",
     "FederatedTask",
     "FileData",
+    "FleetData",
     "FoldersData",
     "FunctionData",
     "Gate",
@@ -69,11 +72,13 @@ __all__ = [
     "KerasMnist",
     "Kind",
     "Learning",
+    "LocalData",
     "Model",
     "NpyData",
     "Operation",
     "ParquetData",
     "Partition",
+    "Prices",
     "Privacy",
     "Prometheus",
     "Resources",

@@ -237,7 +237,7 @@ class SyntheticData(Described):
     holdout: Fraction = 0.01
 
 
-Data = Annotated[
+Sources = (
     CsvData
     | DigitsData
     | FileData
@@ -250,6 +250,31 @@ Data = Annotated[
     | NpyData
     | ParquetData
     | SklearnData
-    | SyntheticData,
-    Field(discriminator="source"),
-]
+    | SyntheticData
+)
+LocalData = Annotated[Sources, Field(discriminator="source")]
+"""Examples that are read where the task runs."""
+
+
+class FleetData(Part):
+    """Examples that stay at clients, which a gateway reaches; the coordinator has examples of its own to judge by.
+
+    What an example is, the statistics by which numbers are standardized included, is read from those.
+    """
+
+    source: Literal["fleet"]
+    dataset: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = Field(
+        description="name under which clients hold their examples"
+    )
+    held_out: LocalData = Field(description="examples that judge the model: any other source")
+
+    @model_validator(mode="after")
+    def _whole(self) -> "FleetData":
+        if self.held_out.split:
+            raise ValueError(
+                "all examples of held_out judge the model, and clients hold their own test sets: remove held_out.split"
+            )
+        return self
+
+
+Data = Annotated[Sources | FleetData, Field(discriminator="source")]

@@ -37,6 +37,10 @@ class Compare(Part):
 class Evaluation(Part):
     """How the trained model is evaluated."""
 
+    clients: Count | None = Field(
+        None,
+        description="most clients that evaluate it, drawn anew each time; default: all, but 1,000 of a fleet",
+    )
     metrics: list[Metric] = Field(
         [], max_length=20, description="beyond the usual ones: of sklearn.metrics, or module:function"
     )

@@ -1,7 +1,8 @@
 """The whole task: its sections, what must fit together in them, and its two digests."""
 
+import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
@@ -11,7 +12,7 @@ from fededge.metrics import OF_CLIENTS
 from fededge.storage import digest
 from fededge.task.base import Name, Part
 from fededge.task.card import Card
-from fededge.task.data import Data, FoldersData, Table
+from fededge.task.data import Data, FleetData, FoldersData, LocalData, Table
 from fededge.task.delivery import Compare, DeviceClass, Endpoint, Evaluation, Gate, Variant
 from fededge.task.learning import Learning, Privacy
 from fededge.task.model import Model
@@ -20,6 +21,8 @@ from fededge.task.partition import BY_OWNER, Partition
 
 IDENTITY = ("name", "seed", "data", "partition", "model", "learning", "privacy")
 """The sections that say what is learned and how."""
+CODE = (("model",), ("data",), ("data", "held_out"), ("learning", "cohort"))
+"""Where a task may name a folder with `code` of the user's own."""
 
 
 class FederatedTask(Part):
@@ -67,29 +70,80 @@ class FederatedTask(Part):
         return self
 
     def _check_clients(self) -> None:
+        cohort = self.learning.cohort
+        if isinstance(self.data, FleetData):
+            self._check_fleet()
+        else:
+            self._check_simulated(self.data)
+        quorum = self.operation.quorum
+        if quorum is not None and quorum > cohort.size:
+            raise ValueError(f"operation.quorum {quorum} is more than learning.cohort.size {cohort.size}")
+        if cohort.policy == "poisson" and quorum is None:
+            raise ValueError(
+                "learning.cohort.policy poisson draws cohorts of different sizes: say how many reports commit a round "
+                "by operation.quorum"
+            )
+        if self.learning.engine == "simulation":
+            self._check_simulation()
+
+    def _check_simulation(self) -> None:
+        cohort = self.learning.cohort
+        for key, value in (
+            ("operation.quorum", self.operation.quorum if cohort.policy != "poisson" else None),
+            ("learning.max_update_norm", self.learning.max_update_norm),
+            ("learning.cohort.over_selection", cohort.over_selection if cohort.over_selection > 1 else None),
+        ):
+            if value is not None:
+                raise ValueError(
+                    f"{key} goes with learning.engine federated: in a simulation every client "
+                    "reports, and TFF takes updates as they are"
+                )
+        if "oort" in cohort.policies:
+            raise ValueError(
+                "learning.cohort.policy oort needs the loss of each client, and a simulation gives only their sum: "
+                "say learning.engine federated"
+            )
+
+    def _check_fleet(self) -> None:
+        if self.partition != Partition():
+            raise ValueError("with data.source fleet clients hold what they hold: remove partition")
+        if self.learning.engine == "simulation":
+            raise ValueError(
+                "learning.engine simulation reads all examples on one machine, but with data.source fleet they stay at "
+                "the clients: say federated"
+            )
+        for key, asked in self.compare.model_dump().items():
+            if asked:
+                raise ValueError(
+                    f"compare.{key} trains on clients' examples here, but with data.source fleet nobody holds them all: "
+                    "remove it"
+                )
+        if ":" in self.learning.cohort.policy:
+            raise ValueError(
+                "with data.source fleet the gateway selects, and it runs no code of a task: other tenants rely on it. "
+                "Name a policy that the gateway has"
+            )
+
+    def _check_simulated(self, data: LocalData) -> None:
         cohort, partition = self.learning.cohort, self.partition
-        self._check_owners()
+        self._check_owners(data)
         if partition.kind not in BY_OWNER and cohort.size > partition.clients:
             raise ValueError(
                 f"learning.cohort.size is {cohort.size} but the population has only "
                 f"{partition.clients} clients (partition.clients): lower the one or raise the other"
             )
-        quorum = self.operation.quorum
-        if quorum is not None and quorum > cohort.size:
-            raise ValueError(f"operation.quorum {quorum} is more than learning.cohort.size {cohort.size}")
-        if self.learning.engine == "simulation":
-            for key, value in (
-                ("operation.quorum", quorum),
-                ("learning.max_update_norm", self.learning.max_update_norm),
-            ):
-                if value is not None:
-                    raise ValueError(
-                        f"{key} goes with learning.engine federated: in a simulation every client "
-                        "reports, and TFF takes updates as they are"
-                    )
+        if "geo" in cohort.policies:
+            raise ValueError(
+                "learning.cohort.policy geo needs regions, which only clients of a gateway have: take another policy"
+            )
+        if cohort.allocation != "none":
+            raise ValueError(
+                "learning.cohort.allocation needs the speed of each client, which a gateway measures: remove it, or "
+                "take data.source fleet"
+            )
 
-    def _check_owners(self) -> None:
-        data, kind = self.data, self.partition.kind
+    def _check_owners(self, data: LocalData) -> None:
+        kind = self.partition.kind
         if isinstance(data, FoldersData):
             if kind != "natural":
                 raise ValueError(
@@ -129,7 +183,8 @@ class FederatedTask(Part):
                 "`compare: {centralized: true}`, or remove the gap"
             )
         floor = self.privacy.min_clients
-        if "int8" in kinds and self.partition.kind not in BY_OWNER and self.partition.clients < floor:
+        spread = self.simulated and self.partition.kind not in BY_OWNER
+        if "int8" in kinds and spread and self.partition.clients < floor:
             raise ValueError(
                 f"variant int8 is calibrated with a summary of at least {floor} clients (privacy.min_clients), but "
                 f"the population has {self.partition.clients}: raise partition.clients, lower privacy.min_clients, "
@@ -157,8 +212,26 @@ class FederatedTask(Part):
 
     @property
     def simulated(self) -> bool:
-        """Whether one machine holds all clients' examples: so with every source of data there is today."""
-        return True
+        """Whether one machine holds all clients' examples, and only plays them apart."""
+        return not isinstance(self.data, FleetData)
+
+    @property
+    def local_data(self) -> LocalData:
+        """The examples that are read where the task runs: all of them, or with a fleet the held-out ones."""
+        return self.data.held_out if isinstance(self.data, FleetData) else self.data
+
+    @property
+    def code(self) -> dict[tuple[str, ...], str]:
+        """The folders with code of the user's own, or the digests of their bundles, by the section that names them."""
+        named = {place: getattr(functools.reduce(_part, place, self), "code", None) for place in CODE}
+        return {place: code for place, code in named.items() if code}
+
+    def with_code(self, code: Mapping[tuple[str, ...], str]) -> "FederatedTask":
+        """The task with `code` in place of what it names at these places; see `code`."""
+        changed = self
+        for place, named in code.items():
+            changed = _replaced(changed, place, named)
+        return changed
 
     def to_json(self) -> str:
         """The task as canonical JSON: the form in which it travels through the pipeline."""
@@ -216,6 +289,17 @@ def json_schema(model: type[Part] = FederatedTask) -> dict[str, Any]:
 def _canonical(content: dict[str, Any]) -> str:
     """JSON in one form. It has no two opening braces in a row, which Argo Workflows would take for a template."""
     return json.dumps(content, sort_keys=True, separators=(",", ":")).replace("{{", "\\u007b\\u007b")
+
+
+def _part(part: Any, name: str) -> Any:
+    return getattr(part, name, None)
+
+
+def _replaced(part: Any, place: tuple[str, ...], code: str) -> Any:
+    """`part` with another `code` at `place` below it."""
+    if not place:
+        return part.model_copy(update={"code": code})
+    return part.model_copy(update={place[0]: _replaced(getattr(part, place[0]), place[1:], code)})
 
 
 def _different(one: Any, other: Any, place: str) -> Iterator[str]:

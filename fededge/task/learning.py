@@ -1,10 +1,31 @@
 """The sections `learning` and `privacy`: the algorithm, and what may be said about clients' examples."""
 
+import math
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from fededge.task.base import Count, Part, Positive
+from fededge.task.model import IMPORT, Folder
+
+POLICIES = ("data_size", "fair", "geo", "oort", "poisson", "uniform", "weighted")
+"""Selection policies that come with FedEdge, by name: fededge.fleet.selection."""
+
+
+def _known(policy: str) -> str:
+    if policy not in POLICIES and not re.fullmatch(IMPORT, policy):
+        raise ValueError(f"unknown policy: use {', '.join(POLICIES)}, or module:name of your own")
+    return policy
+
+
+Policy = Annotated[
+    str,
+    AfterValidator(_known),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "enum": list(POLICIES)}, {"type": "string", "pattern": IMPORT}]}
+    ),
+]
 
 
 class ClientOptimizer(Part):
@@ -30,8 +51,42 @@ class ServerOptimizer(Part):
 class Cohort(Part):
     """Which clients take part in a round."""
 
-    size: Count = 3
-    policy: Literal["uniform"] = "uniform"
+    size: Count = Field(3, description="reports that a round waits for")
+    policy: Policy = Field("uniform", description="by which they are chosen, or module:name of your own")
+    weights: dict[Annotated[str, Field(pattern=r"^[a-z_]{1,40}$")], Positive] = Field(
+        {}, description="weighted: the policies that are combined, each with its weight", max_length=16
+    )
+    code: Folder | None = Field(
+        None, description="folder with the module of your own policy, relative to the task file"
+    )
+    over_selection: Annotated[float, Field(ge=1, le=10)] = Field(
+        1.0, description="how many times `size` are asked; the round goes on with the first `size`"
+    )
+    allocation: Literal["none", "deadline"] = Field(
+        "none", description="deadline: a slow client learns from as many examples as it can in time"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Cohort":
+        if (self.policy == "weighted") != bool(self.weights):
+            raise ValueError("policy weighted and weights go together: give both or none")
+        if unknown := sorted(set(self.weights) - set(POLICIES) | set(self.weights) & {"weighted", "poisson"}):
+            raise ValueError(
+                f"weights names {unknown[0]!r}: weights goes with policies of fixed size, such as fair and uniform"
+            )
+        if self.code and ":" not in self.policy:
+            raise ValueError("code is the folder of a policy of your own: name it as module:name, too")
+        return self
+
+    @property
+    def asked(self) -> int:
+        """Clients that are asked in a round."""
+        return math.ceil(round(self.size * self.over_selection, 6))
+
+    @property
+    def policies(self) -> set[str]:
+        """The policies that have a say."""
+        return {self.policy, *self.weights} - {"weighted"}
 
 
 class Learning(Part):

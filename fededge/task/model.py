@@ -6,8 +6,11 @@ from pydantic import Field, model_validator
 
 from fededge.task.base import Part
 
-ImportPath = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)]
+IMPORT = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
+ImportPath = Annotated[str, Field(pattern=IMPORT, max_length=200)]
 """Where a function lies: module:name."""
+Folder = Annotated[str, Field(min_length=1, max_length=2000)]
+"""With modules of the user's own, relative to the task file; once packed, the digest of their bundle."""
 
 
 class Model(Part):
@@ -21,7 +24,7 @@ class Model(Part):
         None, description="of a model that ships; default: cnn"
     )
     factory: ImportPath | None = Field(None, description="module:function that makes the model")
-    code: Annotated[str, Field(min_length=1, max_length=2000)] | None = Field(
+    code: Folder | None = Field(
         None, description="folder with the modules of `factory`, relative to the task file"
     )
     arguments: dict[str, Any] = Field({}, description="of the model, such as {hidden: [64, 32]}")

@@ -23,7 +23,7 @@ MISTAKES = 10
 PATHS = ("path", "code")
 NPY_PATHS = ("x", "y", "owner", "time")
 """Keys of `data` that are paths relative to the task file."""
-TAGGED = ("data",)
+TAGGED: tuple[Place, ...] = (("data",), ("data", "held_out"))
 """Where pydantic adds the tag of a union to the place of a mistake: data.digits.holdout."""
 Whole = TypeVar("Whole", bound=Part)
 
@@ -76,11 +76,17 @@ def _text(path: Path, source: str) -> str:
 
 
 def _make_data_paths_absolute(task: Any, folder: Path) -> None:
-    data, model = (task.get(key) if isinstance(task, dict) else None for key in ("data", "model"))
-    if isinstance(model, dict):
-        _make_absolute(model, ("code", "weights"), folder)
-    if isinstance(data, dict):
+    _make_absolute(_section(task, "model"), ("code", "weights"), folder)
+    _make_absolute(_section(task, "learning", "cohort"), ("code",), folder)
+    for data in (_section(task, "data"), _section(task, "data", "held_out")):
         _make_absolute(data, (*PATHS, *(NPY_PATHS if data.get("source") == "npy" else ())), folder)
+
+
+def _section(content: Any, *keys: str) -> dict[str, Any]:
+    """The mapping at `keys`; an empty one where there is none."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def _make_absolute(section: dict[str, Any], keys: Sequence[str], folder: Path) -> None:
@@ -112,8 +118,9 @@ def _validated(content: Content, source: str, model: type[Whole]) -> Whole:
 def _explained(mistake: Any, content: Content, model: type[Part]) -> str:
     """One mistake that pydantic found: where, what, and the value it found there."""
     place: Place = mistake["loc"]
-    if place[:1] == TAGGED:
-        place = place[:1] + place[2:]
+    for tagged in TAGGED:
+        if place[: len(tagged)] == tagged:
+            place = tagged + place[len(tagged) + 1 :]
     where = next(
         content.places[place[:end]] for end in range(len(place), -1, -1) if place[:end] in content.places
     )

@@ -27,7 +27,7 @@ def dataset_input(population: Population, source: str) -> "DatasetInput":
     digest = population.data_digest or storage.digest(population.to_bytes())
     profile = {
         "num_rows": population.examples,
-        "clients": len(population.clients),
+        "clients": population.size,
         "training": sum(client.train for client in population.clients),
     }
     made = Dataset(

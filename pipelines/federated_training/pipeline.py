@@ -9,7 +9,8 @@
       -> if it passes: deploy_endpoint -> check_endpoint -> release_variants
     whatever happens: write_report
 
-Clients' examples go to run_rounds, evaluate_model, train_centralized and train_alone only.
+Clients' examples go to run_rounds, evaluate_model, train_centralized and train_alone only. Those of a fleet go nowhere:
+prepare_data, run_rounds and evaluate_model ask its gateway, and the last two sign what clients are asked to do.
 
 Kubeflow Pipelines has no loop that carries state, so the chunks of rounds are unrolled when the
 pipeline is compiled: it is compiled for one task, and its first step refuses any other. A model that fails
@@ -47,7 +48,7 @@ from fededge.delivery.gates import NOT_COMPARED
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
 from pipelines.cluster_runs import pipeline_name
-from pipelines.federated_training.steps import CHECKPOINT_KEY, SIGNING_KEY, settings_for
+from pipelines.federated_training.steps import CHECKPOINT_KEY, SIGNING_KEY, reach_fleet, settings_for
 from pipelines.federated_training.steps import mount as _mount
 from pipelines.federated_training.steps import step as _step
 
@@ -108,6 +109,8 @@ def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True
 def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     """Everything but the report."""
     prepared = _step(prepare_data(task=task, compiled=spec.to_json(), run=RUN), images.WORKER)
+    if not spec.simulated:
+        reach_fleet(prepared)
     population, data, test = (prepared.outputs[name] for name in ("population", "data", "test"))
     clients = {"population": population, "data": data, "test": test}
     initial = _step(initialize_model(task=task, run=RUN, population=population), images.WORKER)
@@ -149,12 +152,22 @@ def _learn(
             name=f"rounds {named}",
         )
         _mount(rounds, CHECKPOINT_KEY, "checkpoint.key", "FEDEDGE_CHECKPOINT_KEY_FILE")
+        if not spec.simulated:
+            _order_fleet(rounds)
         state = rounds.outputs["next_state"]
         evaluated = evaluate_model(
             task=task, run=RUN, calibrate=calibrated and last == total, plan=plan, state=state, **clients
         )
         evaluations.append(_step(evaluated, images.WORKER, name=f"evaluate round {last}"))
+        if not spec.simulated:
+            _order_fleet(evaluations[-1])
     return state, evaluations
+
+
+def _order_fleet(task: dsl.PipelineTask) -> None:
+    """Let a step sign orders, and have a gateway's clients carry them out."""
+    reach_fleet(task)
+    _mount(task, SIGNING_KEY, "release.pem", "FEDEDGE_SIGNING_KEY_FILE")
 
 
 def _register(

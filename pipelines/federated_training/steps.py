@@ -46,10 +46,12 @@ CREDENTIALS = {
 """Secrets that steps get where they exist, and the keys that are read from each; none of them is required."""
 
 SIGNING_KEY = "fededge-signing-key"
-"""Secret with release.pem, mounted into release_variants alone."""
+"""Secret with release.pem, mounted into release_variants, and for a fleet into the steps that sign orders."""
 CHECKPOINT_KEY = "fededge-checkpoint-key"
 """Secret with checkpoint.key (at least 32 random bytes), mounted into run_rounds alone."""
-SECRETS = "/var/run/secrets/fededge"
+FLEET = "fededge-fleet"
+"""Secret with FEDEDGE_GATEWAY and token, for the steps that ask a fleet's gateway."""
+SECRETS = "/var/run/secrets"
 RELEASE_KEY = "fededge-release-key"
 """ConfigMap with release.pub.pem, by which the steps of a task with code of its own prove that code."""
 PUBLIC = "/var/run/config/fededge"
@@ -100,9 +102,8 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     labels = {"app.kubernetes.io/part-of": "fededge", "fededge.io/task": task.name}
     given = _Given(labels, (), {})
     if on_cluster:
-        code = bool(task.model.code or getattr(task.data, "code", None))
         waits = patience.variables(task.operation.retry_seconds)
-        given = _Given(labels, tuple(layers.values()), waits, code)
+        given = _Given(labels, tuple(layers.values()), waits, bool(task.code))
     before = _given.set(given)
     try:
         yield
@@ -148,8 +149,14 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
 
 def mount(task: dsl.PipelineTask, secret: str, file: str, variable: str) -> None:
     """Mount `secret` into `task` alone, and name its `file` there in an environment variable."""
-    task.set_env_variable(variable, f"{SECRETS}/{file}")
-    kubernetes.use_secret_as_volume(task, secret, SECRETS)
+    task.set_env_variable(variable, f"{SECRETS}/{secret}/{file}")
+    kubernetes.use_secret_as_volume(task, secret, f"{SECRETS}/{secret}")
+
+
+def reach_fleet(task: dsl.PipelineTask) -> None:
+    """Let `task` ask the gateway of a fleet."""
+    mount(task, FLEET, "token", "FEDEDGE_GATEWAY_TOKEN_FILE")
+    kubernetes.use_secret_as_env(task, FLEET, {"FEDEDGE_GATEWAY": "FEDEDGE_GATEWAY"})
 
 
 def _settings(component: str, image: str) -> StepSettings:

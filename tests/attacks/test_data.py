@@ -17,7 +17,7 @@ from fededge.errors import DataError
 from fededge.learning.data.source import Batch
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.survey import checked
-from fededge.task import CsvData, Data, FileData, ParquetData
+from fededge.task import CsvData, FileData, LocalData, ParquetData
 from tests.attacks.hostile import CASES, mutants, read_or_refused
 
 pytestmark = pytest.mark.environment("worker")
@@ -69,7 +69,7 @@ DTYPES = [
 SHAPES = ["(6,)", "(-1,)", "(1000000000000,)", "(999999999999999999999999,)", "(0, 28, 28)", "()", "5"]
 
 
-def read_all(data: Data) -> list[Batch]:
+def read_all(data: LocalData) -> list[Batch]:
     return list(checked(open_source(data, 0)))
 
 

@@ -173,7 +173,7 @@ def test_external_secrets_make_the_secrets_that_steps_read(with_component: Path)
     made = of_kind(build(with_component.resolve()), "ExternalSecret")
     for each in made:
         check_valid(each)
-    names = {steps.CONFIGURATION, *steps.CREDENTIALS, steps.SIGNING_KEY, steps.CHECKPOINT_KEY}
+    names = {steps.CONFIGURATION, *steps.CREDENTIALS, steps.SIGNING_KEY, steps.CHECKPOINT_KEY, steps.FLEET}
     assert {each["spec"]["target"]["name"] for each in made} == names
 
 

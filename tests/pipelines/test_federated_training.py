@@ -209,6 +209,33 @@ def test_every_step_is_configured_by_secrets_and_two_hold_a_key(documents: list[
         assert mounts == keys.get(name.removeprefix("exec-").rstrip("-0123456789"), []), name
 
 
+def test_steps_that_ask_a_gateway_get_its_token_and_those_that_order_the_release_key(tmp_path: Path) -> None:
+    fleet = {"source": "fleet", "dataset": "digits", "held_out": {"source": "digits"}}
+    spec, platform = compiled(task(data=fleet, compare={}), tmp_path)
+    mounts = {}
+    for name, executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].items():
+        step = name.removeprefix("exec-").rstrip("-0123456789")
+        mounts[step] = {each["secretName"]: each["mountPath"] for each in executor.get("secretAsVolume", [])}
+        variables = {
+            each["name"]: each["value"]
+            for each in spec["deploymentSpec"]["executors"][name]["container"]["env"]
+        }
+        if "fededge-fleet" in mounts[step]:
+            assert variables["FEDEDGE_GATEWAY_TOKEN_FILE"] == f"{mounts[step]['fededge-fleet']}/token"
+            assert "fededge-fleet" in {each["secretName"] for each in executor["secretAsEnv"]}
+        if "fededge-signing-key" in mounts[step]:
+            file = f"{mounts[step]['fededge-signing-key']}/release.pem"
+            assert variables["FEDEDGE_SIGNING_KEY_FILE"] == file
+        assert len(set(mounts[step].values())) == len(mounts[step])
+    named = {step: set(found) for step, found in mounts.items() if found}
+    assert named == {
+        "prepare-data": {"fededge-fleet"},
+        "run-rounds": {"fededge-fleet", "fededge-signing-key", "fededge-checkpoint-key"},
+        "evaluate-model": {"fededge-fleet", "fededge-signing-key"},
+        "release-variants": {"fededge-signing-key"},
+    }
+
+
 def test_steps_that_import_a_tasks_own_code_get_the_public_key_and_no_other_step(tmp_path: Path) -> None:
     own = {"factory": "a:b", "code": "sha256:" + "0" * 64}
     spec, platform = compiled(task(model=own), tmp_path)

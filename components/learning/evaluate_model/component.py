@@ -29,7 +29,7 @@ def evaluate_model(
         run: id of the pipeline run.
         calibrate: whether clients also measure the ranges that an int8 variant is calibrated with.
         population: the clients and how many examples they hold.
-        data: a folder for each simulated client.
+        data: a folder for each simulated client, or where a fleet's examples are.
         test: held-out examples.
         plan: what clients execute.
         state: the global model.
@@ -38,16 +38,18 @@ def evaluate_model(
         ranges: with `calibrate` and a model that has an int8 variant, the calibration ranges, merged over clients;
             else nothing.
     """
-    from contextlib import closing
     from pathlib import Path
 
     from fededge import examples, lineage
     from fededge.documents import Plan, Population
+    from fededge.fleet.clients_runtime import GatewayClients
+    from fededge.fleet.selection import drawn
     from fededge.learning import calibration
     from fededge.learning import evaluation as measures
     from fededge.learning import state as states
     from fededge.learning.engines import open_runtime
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.update import UpdateFormat
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
@@ -57,17 +59,26 @@ def evaluate_model(
         lineage.verify(population, data, test, plan, state)
         clients = Population.read(population.path)
         x, y = examples.read(test.path, clients.example)
-        deadline = spec.operation.evaluation_deadline_seconds
-        model = model_spec(spec.model, clients.example, spec.seed)
-        with closing(open_runtime(spec.learning.engine, Path(plan.path), Path(data.path))) as runtime:
+        deadline, program = spec.operation.evaluation_deadline_seconds, Path(plan.path)
+        model, document = (
+            model_spec(spec.model, clients.example, spec.seed),
+            Plan.read(program / "plan.json"),
+        )
+        fleet = None
+        if not spec.simulated:
+            fleet = GatewayClients.of(spec, run, program, UpdateFormat.of(document).size)
+        with fleet or open_runtime(spec.learning.engine, program, Path(data.path)) as runtime:
+            if fleet is not None:
+                asked = fleet.evaluators(current.round, spec.evaluation.clients)
+            else:
+                asked = drawn(clients.clients, spec.evaluation.clients, spec.seed, current.round)
             result = measures.evaluate_state(
-                model, current, x, y, clients, runtime, deadline, spec.metrics, spec.model.code
+                model, current, x, y, clients, asked, runtime, deadline, spec.metrics, spec.model.code
             )
-            names = Plan.read(Path(plan.path) / "plan.json").activations
-            if calibrate and names:
-                everybody = sorted(client.id for client in clients.clients)
-                reports = runtime.ranges(current.weights, everybody, deadline)
-                merged = calibration.merge(reports, names, clients, spec.privacy)
+            if calibrate and document.activations:
+                names = sorted(client.id for client in asked)
+                reports = runtime.ranges(current.weights, current.round, names, deadline)
+                merged = calibration.merge(reports, document.activations, asked, spec.privacy)
                 merged.write(ranges.path)
                 lineage.seal(ranges, parents=[state, population], round=current.round)
         result.write(evaluation.path)

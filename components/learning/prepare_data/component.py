@@ -1,4 +1,4 @@
-"""Load a task's examples and spread them over simulated clients."""
+"""Load a task's examples and spread them over simulated clients, or see which clients of a fleet hold theirs."""
 
 from kfp import dsl
 from kfp.dsl import Artifact, Dataset, Output
@@ -15,7 +15,7 @@ def prepare_data(
     data: Output[Dataset],
     test: Output[Dataset],
 ) -> None:
-    """Load the task's examples and spread them over clients, each in its own folder.
+    """Load the task's examples and spread them over clients, each in its own folder; of a fleet, find its clients.
 
     As the first step of a pipeline it refuses another task than the pipeline was compiled for. The same
     task gives the same files. A retry writes them again.
@@ -25,21 +25,37 @@ def prepare_data(
         compiled: the task that the pipeline was compiled for.
         run: id of the pipeline run.
         population: the clients and how many examples they hold, never the examples.
-        data: a folder for each simulated client: for run_rounds, evaluate_model and train_centralized alone.
+        data: a folder for each simulated client: for run_rounds, evaluate_model and train_centralized alone; of a fleet
+            nothing but a document that says where the examples are.
         test: held-out examples that no client sees; in `validation` those that the task keeps beside them.
     """
     from pathlib import Path
 
     from fededge import lineage
+    from fededge.fleet import census
+    from fededge.fleet.gateway_client import GatewayClient
     from fededge.learning.data import folders
-    from fededge.task import FederatedTask
+    from fededge.task import FederatedTask, FleetData
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     spec.refuse_other(compiled)
     with TrackedRun.join(run, spec).step("prepare_data") as step:
-        clients = folders.prepare(spec.data, spec.partition, spec.seed, Path(data.path), Path(test.path))
-        lineage.seal(data, clients=len(clients.clients))
+        kept, held = Path(data.path), Path(test.path)
+        if isinstance(spec.data, FleetData):
+            schema, held_out = folders.prepare_held_out(spec.data.held_out, spec.seed, held)
+            with GatewayClient.from_settings() as gateway:
+                clients = census.take(
+                    gateway,
+                    spec.data.dataset,
+                    schema,
+                    held_out,
+                    kept,
+                    lambda line: print(f"fededge: {line}", flush=True),
+                )
+        else:
+            clients = folders.prepare(spec.local_data, spec.partition, spec.seed, kept, held)
+        lineage.seal(data, clients=clients.size)
         lineage.seal(test)
         digests = {"data_digest": data.metadata["digest"], "test_digest": test.metadata["digest"]}
         clients = clients.model_copy(update=digests)

@@ -30,7 +30,7 @@ def run_rounds(
         run: id of the pipeline run.
         until: number of the last round.
         population: the clients and how many examples they hold.
-        data: a folder for each simulated client.
+        data: a folder for each simulated client, or where a fleet's examples are.
         test: held-out examples, on which each round's weights are scored.
         plan: what clients execute.
         state: the state to start from.
@@ -41,13 +41,16 @@ def run_rounds(
     from pathlib import Path
 
     from fededge import examples, lineage, settings, storage
-    from fededge.documents import Population, RoundRecord, Rounds, Selection
+    from fededge.documents import Plan, Population, RoundRecord, Rounds, Selection
+    from fededge.fleet.clients_runtime import GatewayClients
     from fededge.fleet.selection import Selector
-    from fededge.learning import evaluation, rounds
+    from fededge.learning import evaluation, factories, rounds
     from fededge.learning import state as states
     from fededge.learning.checkpoints import Checkpoints, run_key
+    from fededge.learning.data.folders import client_names
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.update import UpdateFormat
     from fededge.metrics import METRIC
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -62,6 +65,8 @@ def run_rounds(
         done: list[RoundRecord] = []
 
         def report(record: RoundRecord) -> None:
+            if fleet is not None:
+                fleet.committed(record)
             done.append(record)
             step.round(record, metric)
             print(f"fededge: {rounds.line(record, spec.learning.rounds, metric)}", flush=True)
@@ -72,24 +77,27 @@ def run_rounds(
 
         x, y = examples.read(test.path, schema)
         folder = storage.join(settings.storage(), "checkpoints", run)
-        pool = Selection.read(selection.path)
+        chosen, program, clients = Selection.read(selection.path), Path(plan.path), Path(data.path)
+        fleet = None
+        if spec.simulated:
+            own = None
+            if ":" in chosen.policy:
+                own = factories.load(chosen.policy, "learning.cohort.policy", chosen.code)()
+            selector = Selector(chosen, lambda: client_names(clients), own)
+        else:
+            size = UpdateFormat.of(Plan.read(program / "plan.json")).size
+            fleet = GatewayClients.of(spec, run, program, size)
         with open_engine(
-            spec.model,
-            spec.learning,
-            spec.operation,
-            spec.seed,
-            Path(plan.path),
-            Path(data.path),
-            pool.pool,
-            arrived,
+            spec.model, spec.learning, spec.operation, spec.seed, program, clients, fleet, arrived
         ) as engine:
             end = rounds.run_rounds(
                 engine,
-                Selector(pool),
+                fleet or selector,
                 begin,
                 until,
                 Checkpoints(folder, run, run_key(run)),
                 score=evaluation.scorer(model_spec(spec.model, schema, spec.seed), schema, x, y),
+                prices=spec.operation.prices,
                 on_round=report,
                 on_passed_over=lambda line: print(f"fededge: {line}", flush=True),
             )

@@ -1,5 +1,6 @@
 """Aggregation: reports are kept in order, and a round's coordinator reads them until it is over."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -20,7 +21,7 @@ from fededge.fleet.functions.work import close as close_work
 from fededge.fleet.registry import audit, tables
 from fededge.fleet.registry.database import Registry, update_each
 from fededge.fleet.registry.pages import LARGEST, page
-from fededge.fleet.registry.tables import blobs, clients, datasets, work
+from fededge.fleet.registry.tables import blobs, clients, datasets, participation, work
 from fededge.protocol import (
     CloseRequest,
     Page,
@@ -199,9 +200,9 @@ def close(
     now: float,
     actor: str = "coordinator",
 ) -> RoundStatus:
-    """Note what came of a round, and close it where it is open. Saying the same again changes nothing.
+    """Close a round where it is open, and note what came of it, once that is known.
 
-    A committed round that trained counts for each client whose report it had.
+    Saying the same again changes nothing. A committed round that trained counts for each client whose report it had.
 
     Raises:
         GatewayError: no such round, or another outcome was told before.
@@ -209,7 +210,7 @@ def close(
 
     def closed(connection: Connection) -> None:
         held = round_of(connection, tenant, round)
-        if held.outcome == request.outcome:
+        if held.state == "closed" and request.outcome in (held.outcome, None):
             return
         if held.outcome is not None:
             raise GatewayError(f"round {shown(round)} is {held.outcome} already", "CLOSED", 409)
@@ -221,7 +222,7 @@ def close(
             .values(outcome=request.outcome, reason=request.reason)
         )
         if request.outcome == "committed" and held.kind == "train":
-            _count_participation(connection, held, now)
+            _count_participation(connection, held, request.losses, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
 
@@ -325,7 +326,9 @@ def _status(connection: Connection, row: Row[Any]) -> RoundStatus:
     )
 
 
-def _count_participation(connection: Connection, round: Row[Any], now: float) -> None:
+def _count_participation(
+    connection: Connection, round: Row[Any], losses: Mapping[str, float], now: float
+) -> None:
     rows = connection.execute(
         select(
             work.c.client, work.c.share, work.c.seconds, clients.c.rounds, clients.c.speed, datasets.c.train
@@ -351,6 +354,12 @@ def _count_participation(connection: Connection, round: Row[Any], now: float) ->
         for row in rows
     ]
     update_each(connection, clients, ("tenant", "client"), parts)
+    parts = [
+        {"tenant": round.tenant, "task": round.task, "client": row.client, "loss": losses[row.client]}
+        for row in rows
+        if row.client in losses
+    ]
+    update_each(connection, participation, ("tenant", "task", "client"), parts)
 
 
 def _speed(row: Any) -> float | None:

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, select, update
 
 from fededge.errors import GatewayError
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.tables import blobs, tenants
 
 
@@ -38,9 +38,7 @@ def stored(registry: Registry, tenant: str, digest: str, bytes: int, now: float)
         if connection.execute(there).one_or_none() is not None:
             return
         _check(quota, tenant, bytes)
-        connection.execute(
-            new(connection, blobs), {"tenant": tenant, "digest": digest, "bytes": bytes, "stored": now}
-        )
+        add(connection, blobs, {"tenant": tenant, "digest": digest, "bytes": bytes, "stored": now})
         _add(connection, tenant, bytes)
 
     registry.run(noted)

@@ -15,7 +15,7 @@ from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.monitoring import end_session
 from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, tenants, work
 from fededge.protocol import (
@@ -33,15 +33,8 @@ from fededge.protocol import (
 
 P = 2**255 - 19
 """The prime of Curve25519."""
-LOW_ORDER = frozenset(
-    {
-        0,
-        1,
-        P - 1,
-        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
-        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7,
-    }
-)
+_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+LOW_ORDER = frozenset({0, 1, P - 1, _EIGHT, P - _EIGHT})
 """y-coordinates of the points of Ed25519 whose order divides 8: signatures that fit such keys prove nothing."""
 
 
@@ -269,8 +262,9 @@ def _count_client(connection: Connection, tenant: str) -> None:
 
 
 def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) -> None:
-    kept = connection.execute(
-        new(connection, clients),
+    kept = add(
+        connection,
+        clients,
         {
             "tenant": row.tenant,
             "client": row.client,
@@ -287,7 +281,7 @@ def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) 
             "enrolled": now,
         },
     )
-    if not kept.rowcount:
+    if not kept:
         raise GatewayError("this key is another client's: make a new one", "KEY", 409)
 
 

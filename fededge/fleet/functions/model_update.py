@@ -22,8 +22,8 @@ from fededge.fleet.functions.work import (
     take,
 )
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
-from fededge.fleet.registry.tables import blobs, clients, rounds, tenants, work
+from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
+from fededge.fleet.registry.tables import blobs, clients, participation, rounds, tenants, work
 from fededge.protocol import Received, RoundRequest, RoundStatus
 
 TRIES = 5
@@ -105,7 +105,7 @@ def open_round(
             "reason": "",
             "waiting": len(cohort),
         }
-        if not connection.execute(new(connection, rounds), row).rowcount:
+        if not add(connection, rounds, row):
             return
         parts = [
             {
@@ -122,6 +122,8 @@ def open_round(
             for client, (gateway, _) in gateways.items()
         ]
         connection.execute(insert(work), parts)
+        if request.kind == "train":
+            _note_asked(connection, tenant, request, cohort)
         for client, (_, state) in gateways.items():
             if state != "active":
                 end(connection, round_of(connection, tenant, round), client, "failed", now, "it was revoked")
@@ -284,6 +286,15 @@ def _check_quota(connection: Connection, tenant: str) -> None:
             "QUOTA",
             429,
         )
+
+
+def _note_asked(connection: Connection, tenant: str, request: RoundRequest, cohort: Sequence[str]) -> None:
+    rows = [
+        {"tenant": tenant, "task": request.task, "client": client, "asked": request.number}
+        for client in cohort
+    ]
+    add(connection, participation, rows)
+    update_each(connection, participation, ("tenant", "task", "client"), rows)
 
 
 def _stored_bytes(connection: Connection, tenant: str, digest: str) -> int:

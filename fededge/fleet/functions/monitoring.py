@@ -13,7 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.work import KEY, OPEN
-from fededge.fleet.registry.database import Registry, chunks, locked, new, update_each
+from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
 from fededge.fleet.registry.tables import clients, datasets, gateways, sessions, work
 from fededge.protocol import Hello
 
@@ -146,7 +146,7 @@ def lease(registry: Registry, gateway: str, url: str, seconds: float, now: float
 
     def renewed(connection: Connection) -> None:
         if not connection.execute(update(gateways).where(gateways.c.id == gateway).values(values)).rowcount:
-            connection.execute(new(connection, gateways), values)
+            add(connection, gateways, values)
 
     registry.run(renewed)
 

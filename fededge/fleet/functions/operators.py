@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from fededge import storage
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import operators, tenants
 from fededge.protocol import Operator, OperatorRequest, OperatorToken, Page, Tenant
@@ -69,10 +69,7 @@ def first_admin(registry: Registry, now: float) -> OperatorToken | None:
     )
 
     def first(connection: Connection) -> OperatorToken | None:
-        connection.execute(
-            new(connection, tenants),
-            {"name": FIRST_TENANT, "clients": None, "open_rounds": None, "bytes": None},
-        )
+        add(connection, tenants, {"name": FIRST_TENANT, "clients": None, "open_rounds": None, "bytes": None})
         connection.execute(locked(select(tenants).where(tenants.c.name == FIRST_TENANT)))
         if connection.execute(admins).first() is not None:
             return None
@@ -114,7 +111,7 @@ def put_tenant(registry: Registry, tenant: Tenant, actor: str, now: float) -> Te
 
     def put(connection: Connection) -> None:
         mine = tenants.c.name == tenant.name
-        made = connection.execute(new(connection, tenants), {"name": tenant.name, **quotas}).rowcount
+        made = add(connection, tenants, {"name": tenant.name, **quotas})
         before = connection.execute(locked(select(tenants).where(mine))).one()
         if not made and _tenant(before) == tenant:
             return

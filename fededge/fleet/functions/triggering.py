@@ -16,7 +16,7 @@ from sqlalchemy import delete as delete_from
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import datasets, evaluations, rounds, triggers
 from fededge.protocol import Page, TriggerInfo, TriggerRequest
@@ -64,7 +64,7 @@ def put(
 
     def kept(connection: Connection) -> None:
         empty = {"tenant": tenant, "name": name, "request": {}, "state": "idle", "message": ""}
-        connection.execute(new(connection, triggers), empty)
+        add(connection, triggers, empty)
         before = connection.execute(locked(select(triggers).where(*mine))).one()
         content = request.to_content()
         values: dict[str, Any] = {"request": content}
@@ -125,7 +125,9 @@ def fire(registry: Registry, tenant: str, name: str, actor: str, now: float) -> 
     """
 
     def fired(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
+        row = _find(connection, tenant, name)
+        if row is None:
+            raise _no_trigger(name)
         start = _start_id(row, now)
         if row.start == start:
             return  # this, repeated
@@ -155,11 +157,11 @@ def due(registry: Registry, now: float) -> list[Start]:
 
 
 def started(registry: Registry, tenant: str, name: str, start: str, run: str, now: float) -> None:
-    """Note that the run of a claimed start is in progress."""
+    """Note that the run of a claimed start is in progress; nothing where it is over, or its trigger is gone."""
 
     def noted(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
-        if row.start == start:
+        row = _find(connection, tenant, name)
+        if row is not None and row.start == start:
             _change(connection, row, state="running", run=run, next_look=None, message="")
 
     registry.run(noted)
@@ -169,8 +171,8 @@ def ended(registry: Registry, tenant: str, name: str, start: str, message: str, 
     """Note that the run of a start is over, or could not begin. What fell due meanwhile starts now, once."""
 
     def noted(connection: Connection) -> None:
-        row = _held(connection, tenant, name)
-        if row.start == start:
+        row = _find(connection, tenant, name)
+        if row is not None and row.start == start:
             look = _look(_request(row), row.next_start, now)
             _change(connection, row, state="idle", start=None, next_look=look, message=message[:500])
 
@@ -194,7 +196,7 @@ def evaluated(registry: Registry, tenant: str, task: str, metric: str, value: fl
     mine = tuple(evaluations.c[name] == held for name, held in key.items())
 
     def kept(connection: Connection) -> None:
-        connection.execute(new(connection, evaluations), {**key, "value": value, "at": now})
+        add(connection, evaluations, {**key, "value": value, "at": now})
         connection.execute(update(evaluations).where(*mine).values(value=value, at=now))
 
     registry.run(kept)
@@ -313,12 +315,10 @@ def _start_id(row: Row[Any], now: float) -> str:
     return f"{row.name}-{int(1000 * now)}"
 
 
-def _held(connection: Connection, tenant: str, name: str) -> Row[Any]:
+def _find(connection: Connection, tenant: str, name: str) -> Row[Any] | None:
+    """A trigger, locked; None where there is none."""
     query = select(triggers).where(triggers.c.tenant == tenant, triggers.c.name == name)
-    row = connection.execute(locked(query)).one_or_none()
-    if row is None:
-        raise _no_trigger(name)
-    return row
+    return connection.execute(locked(query)).one_or_none()
 
 
 def _change(connection: Connection, row: Row[Any], **values: Any) -> None:

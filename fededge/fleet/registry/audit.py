@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from fededge.fleet.registry.columns import printable
-from fededge.fleet.registry.database import Registry, locked, new
+from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import LARGEST, page
 from fededge.fleet.registry.tables import audit, chains
 from fededge.protocol import AuditEntry, Page
@@ -38,7 +38,7 @@ def append(
         details: JSON.
     """
     chain = tenant or ""
-    connection.execute(new(connection, chains), {"tenant": chain, "number": 0, "digest": START})
+    add(connection, chains, {"tenant": chain, "number": 0, "digest": START})
     head = connection.execute(locked(select(chains).where(chains.c.tenant == chain))).one()
     entry = {
         "tenant": chain,

@@ -21,7 +21,6 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Engine,
-    Insert,
     Select,
     Table,
     bindparam,
@@ -32,7 +31,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from fededge.errors import RegistryError, shown
 from fededge.fleet.registry import migrations
@@ -141,12 +149,10 @@ class Registry:
             try:
                 with engine.begin() as connection:
                     return work(connection)
-            except (OperationalError, InterfaceError, DBAPIError) as error:
-                if not _repeats(error):
-                    if isinstance(error, OperationalError | InterfaceError):
-                        raise RegistryError(self._explained(error)) from error
-                    raise
-                if time.monotonic() + pause > until:
+            except DBAPIError as error:
+                if isinstance(error, DataError | IntegrityError | ProgrammingError) and not _repeats(error):
+                    raise  # a mistake of the code
+                if not _repeats(error) or time.monotonic() + pause > until:
                     raise RegistryError(self._explained(error)) from error
                 log.info("a transaction is repeated: %s", shown(str(error.orig), 200))
             time.sleep(pause * random.uniform(0.5, 1.5))
@@ -164,11 +170,13 @@ def locked(query: Select[Any]) -> Select[Any]:
     return query.with_for_update(key_share=True)
 
 
-def new(connection: Connection, table: Table) -> Insert:
-    """An INSERT into `table` that passes over rows whose key is there."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+def add(
+    connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
+) -> int:
+    """Insert rows, and pass over those whose key is there; how many were not."""
+    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = make(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return connection.execute(statement, rows).rowcount
 
 
 def update_each(

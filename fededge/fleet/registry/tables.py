@@ -186,7 +186,7 @@ rounds = Table(
     _count("number"),
     _words("dataset"),
     _words("envelope"),
-    # that the request to open it was part of
+    # that the request to open it was part of (W3C Trace Context)
     Column("trace", Words),
     _words("plan"),
     _count("plan_bytes"),
@@ -244,6 +244,19 @@ work = Table(
         postgresql_where=text("next_try IS NOT NULL"),
     ),
     Index("work_of_client", "tenant", "client", "state"),
+)
+
+participation = Table(
+    "participation",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
+    Column("client", Words, primary_key=True),
+    # number of the last round of training that it was asked in
+    _count("asked"),
+    # its mean loss in the last one that counted
+    Column("loss", Double),
+    ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
 )
 
 blobs = Table(

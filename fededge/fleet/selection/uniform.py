@@ -1,24 +1,30 @@
-"""Uniform selection: every cohort of the size is equally likely."""
+"""Uniform selection: every client is as likely as any other.
+
+Out of a window of the pool (`fededge.fleet.selection.window`), which is all of it up to 1,024 clients, those with the
+smallest random numbers are in. Of up to as many clients every cohort of the size is equally likely.
+"""
 
 import hashlib
 from collections.abc import Sequence
 
-from fededge.documents import ClientCounts
+from fededge.fleet.selection.policy import Candidate
+from fededge.fleet.selection.window import window
 
 
 class Uniform:
-    """The clients with the smallest random numbers are in.
+    """The clients with the smallest random numbers.
 
     Randomness comes from SHA-256 and not from a generator whose stream may change between releases.
     """
 
-    def choose(self, pool: Sequence[ClientCounts], size: int, seed: int, round_number: int) -> list[str]:
+    def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """See Policy."""
 
         def order(client: str) -> tuple[float, str]:
             return (uniform(seed, round_number, client), client)
 
-        return sorted((client.id for client in pool), key=order)[:size]
+        near = window((client.id for client in pool), size, seed, round_number)
+        return sorted(near, key=order)[:size]
 
 
 def uniform(seed: int, round_number: int, client: str) -> float:

@@ -21,7 +21,7 @@ from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
 from fededge.learning.frameworks import model_spec
 from fededge.learning.models import shipped
-from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
+from fededge.task import FederatedTask, FleetData, HuggingFaceData, KerasData, KerasMnist
 
 SHOWN = 5
 """Features that a finding names."""
@@ -53,25 +53,23 @@ def check(task: FederatedTask) -> list[Finding]:
         VariantError: no variant can be built of a PyTorch model.
         StorageError: they cannot be read.
     """
-    source = f"data.source {task.data.source}"
-    if isinstance(task.data, KerasData | KerasMnist | HuggingFaceData):
-        return [Finding(checked=source, found="is downloaded, and checked, by the step prepare-data")]
-    opened = open_source(task.data, task.seed, task.partition.column)
+    data = task.local_data
+    findings = _fleet(task.data) if isinstance(task.data, FleetData) else []
+    source = f"{'data.source' if task.simulated else 'data.held_out.source'} {data.source}"
+    if isinstance(data, KerasData | KerasMnist | HuggingFaceData):
+        findings.append((source, "is downloaded, and checked, by the step prepare-data"))
+        return [Finding(checked=checked, found=found) for checked, found in findings]
+    opened = open_source(data, task.seed, task.partition.column)
     found = survey(opened)
-    division = splits.divide(found, task.data, task.partition, task.seed)
-    sizes = division.sizes
-    held = sum(division.count(*place) for place in (splits.TEST, splits.VALIDATION))
-    findings = [
-        (source, f"{sum(sizes):,} training and {held:,} test examples"),
-        ("features", _features(opened.schema)),
-        ("labels", _label(opened.schema.label)),
-        ("data.split", _split(division)),
-        (
-            f"partition.kind {task.partition.kind}",
-            f"{len(sizes)} clients with {min(sizes):,} to {max(sizes):,} examples",
-        ),
-        (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
-    ]
+    if task.simulated:
+        division = splits.divide(found, data, task.partition, task.seed)
+        findings += _simulated(task, source, opened.schema, division)
+    else:
+        findings += [
+            (source, f"{found.count:,} held-out examples"),
+            ("features", _features(opened.schema)),
+            ("labels", _label(opened.schema.label)),
+        ]
     if task.model.framework != "keras":
         findings.append((f"model {task.model.shown}", _model(task, opened.schema)))
     elif (
@@ -79,9 +77,36 @@ def check(task: FederatedTask) -> list[Finding]:
     ):  # one's own is made in the second step: TensorFlow takes longer to import
         shape = shipped.check(task.model.name or shipped.DEFAULT, opened.schema)
         findings.append((f"model {task.model.shown}", f"takes examples of shape {list(shape)}"))
+    return [Finding(checked=checked, found=found) for checked, found in findings]
+
+
+def _fleet(data: FleetData) -> list[tuple[str, str]]:
+    return [
+        (
+            "data.source fleet",
+            f"clients hold {data.dataset}: which ones, the step prepare-data asks the gateway",
+        )
+    ]
+
+
+def _simulated(task: FederatedTask, source: str, schema: Schema, division: Division) -> list[tuple[str, str]]:
+    """What was found of a population that is played apart."""
+    sizes = division.sizes
+    held = sum(division.count(*place) for place in (splits.TEST, splits.VALIDATION))
+    findings = [
+        (source, f"{sum(sizes):,} training and {held:,} test examples"),
+        ("features", _features(schema)),
+        ("labels", _label(schema.label)),
+        ("data.split", _split(division)),
+        (
+            f"partition.kind {task.partition.kind}",
+            f"{len(sizes)} clients with {min(sizes):,} to {max(sizes):,} examples",
+        ),
+        (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
+    ]
     if any(variant.kind == "int8" for variant in task.variants):
         findings.append(("variant int8", _calibration(task, division)))
-    return [Finding(checked=checked, found=found) for checked, found in findings]
+    return findings
 
 
 def _features(schema: Schema) -> str:

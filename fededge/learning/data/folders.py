@@ -1,4 +1,4 @@
-"""A simulated population on disk: a folder for each client, and the held-out examples.
+"""Examples on disk: of a simulated population a folder for each client, and the held-out ones.
 
     <client>/train/    what the client learns from
     <client>/test/     what it evaluates on
@@ -11,17 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fededge.documents import ClientCounts, Feature, HeldOut, Population
+from fededge.documents import ClientCounts, Feature, HeldOut, Population, Schema
 from fededge.errors import DataError
 from fededge.learning.data import splits, statistics, writing
 from fededge.learning.data.source import Source
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import checked, class_counts, survey
-from fededge.task import Data, Partition
+from fededge.task import LocalData, Partition
 
 
-def prepare(data: Data, how: Partition, seed: int, clients: Path, test: Path) -> Population:
+def prepare(data: LocalData, how: Partition, seed: int, clients: Path, test: Path) -> Population:
     """Load and spread a task's examples: client folders under `clients`, held-out examples under `test`.
 
     Args:
@@ -72,6 +72,36 @@ def prepare(data: Data, how: Partition, seed: int, clients: Path, test: Path) ->
             validation=division.count(*splits.VALIDATION),
         ),
     )
+
+
+def prepare_held_out(data: LocalData, seed: int, test: Path) -> tuple[Schema, HeldOut]:
+    """Load all examples of `data` into `test`: those by which a task judges whose clients hold theirs elsewhere.
+
+    Args:
+        data: where the held-out examples come from.
+        seed: of the task.
+        test: folder that gets them.
+
+    Returns:
+        What an example is, with the statistics of these; and how many they are.
+
+    Raises:
+        DataError, StorageError: as for `prepare`.
+    """
+    source = open_source(data, seed)
+    found = survey(source)
+    division = Division({splits.TEST: np.arange(found.count, dtype=np.int32)}, "source", [])
+    with writing.whole_or_nothing(test):
+        _write(source, division, [test], found.count)
+        schema = statistics.with_statistics(source.schema, [test], source.filled)
+        writing.fill(test, _means(schema.features, source))
+        schema.write(test / "schema.json")
+    return schema, HeldOut(by="source", seed=seed, test=found.count)
+
+
+def client_names(clients: Path) -> list[str]:
+    """Ids of the simulated clients whose folders lie in `clients`."""
+    return sorted(folder.name for folder in clients.iterdir() if folder.is_dir())
 
 
 def _folder(place: splits.Place, clients: Path, test: Path) -> Path:

@@ -24,7 +24,7 @@ from fededge.learning.data.survey import Survey, survey
 from fededge.learning.data.table_files import TableFile
 from fededge.learning.data.table_schema import LONGEST_NAME, MOST_WORDS
 from fededge.metrics import METRIC
-from fededge.task import Column, CsvData, Data, FoldersData, Table
+from fededge.task import Column, CsvData, FoldersData, LocalData, Table
 
 BARS = 12
 OWNERS = 200
@@ -36,7 +36,7 @@ RARE = 0.05
 class Request(BaseModel):
     """What to inspect: a task's section `data`, and whether it may be completed by guessing."""
 
-    data: Data
+    data: LocalData
     guess: bool = True
     folder: str | None = None
 
@@ -49,7 +49,7 @@ class Answer(BaseModel):
     message: str = ""
 
 
-def inspect(data: Data, guess: bool = True, folder: str | None = None) -> Inspection:
+def inspect(data: LocalData, guess: bool = True, folder: str | None = None) -> Inspection:
     """Look at all of a data set.
 
     Args:
@@ -68,7 +68,7 @@ def inspect(data: Data, guess: bool = True, folder: str | None = None) -> Inspec
         if files is not None:
             found = columns.look_at(files)
             completed = _completed(data, found, notes) if guess else data
-            data = TypeAdapter(Data).validate_python(completed)
+            data = TypeAdapter(LocalData).validate_python(completed)
     source = open_source(data, 0)
     counted = survey(source)
     drawn = sampling.sample(source)
@@ -133,7 +133,7 @@ def _rule(name: str, found: Found) -> Column:
     return Column(name=name, missing="mean" if found.missing else None, log=found.unit_of_logarithm)
 
 
-def _columns(schema: Schema, drawn: Sample, found: dict[str, Found], data: Data) -> list[ColumnFinding]:
+def _columns(schema: Schema, drawn: Sample, found: dict[str, Found], data: LocalData) -> list[ColumnFinding]:
     flat = drawn.x.reshape(len(drawn.x), -1)
     made, start = [], 0
     for feature in schema.features:
@@ -188,7 +188,7 @@ def _label(label: Label, y: np.ndarray) -> ColumnFinding:
     )
 
 
-def _left_out(found: dict[str, Found], schema: Schema, data: Data) -> Iterator[ColumnFinding]:
+def _left_out(found: dict[str, Found], schema: Schema, data: LocalData) -> Iterator[ColumnFinding]:
     used = {feature.name for feature in schema.features}
     for name, each in found.items():
         if name in used or (isinstance(data, Table) and name in data.labels):

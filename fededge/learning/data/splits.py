@@ -12,7 +12,7 @@ import numpy as np
 from fededge.errors import DataError
 from fededge.learning.data import partition
 from fededge.learning.data.survey import Survey
-from fededge.task import Data, Partition, Split
+from fededge.task import LocalData, Partition, Split
 
 Place = tuple[str, ...]
 HeldOutBy = Literal["example", "client", "owner", "time", "source"]
@@ -50,7 +50,7 @@ class Division:
         return len(self.places.get(place, ()))
 
 
-def divide(found: Survey, data: Data, how: Partition, seed: int) -> Division:
+def divide(found: Survey, data: LocalData, how: Partition, seed: int) -> Division:
     """Hold examples out as the task says, and spread the others over clients.
 
     Raises:

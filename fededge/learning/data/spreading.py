@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from fededge.documents import Population
-from fededge.errors import FedEdgeError, StorageError
+from fededge.errors import FedEdgeError, StorageError, TaskError
 from fededge.learning.data import folders
-from fededge.task import FederatedTask
+from fededge.task import FederatedTask, FleetData
 
 
 class Request(BaseModel):
@@ -38,8 +38,11 @@ def spread(task: FederatedTask, output: Path) -> Population:
 
     Raises:
         DataError: the examples are missing or malformed, or cannot be spread as asked; nothing is left of them.
+        TaskError: the examples lie at clients already.
         StorageError: `output` exists, or cannot be written.
     """
+    if isinstance(task.data, FleetData):
+        raise TaskError(f"task {task.name} has data.source fleet: its examples lie at clients already")
     try:
         output.mkdir(parents=True)
     except OSError as error:

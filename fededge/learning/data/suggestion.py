@@ -10,7 +10,7 @@ import numpy as np
 
 from fededge.documents import Schema
 from fededge.learning.data.survey import Survey
-from fededge.task import Data, Table
+from fededge.task import LocalData, Table
 
 CLIENTS = 5
 COHORT = 10
@@ -27,7 +27,7 @@ IMAGE = 32
 
 
 def suggest(
-    data: Data,
+    data: LocalData,
     schema: Schema,
     counted: Survey,
     chance: float | None,
@@ -59,7 +59,7 @@ def suggest(
     return "\n".join(lines) + "\n"
 
 
-def _section(data: Data, schema: Schema, folder: str | None) -> list[str]:
+def _section(data: LocalData, schema: Schema, folder: str | None) -> list[str]:
     content = {"source": data.source, **data.model_dump(mode="json", exclude_defaults=True)}
     if isinstance(data, Table) and not isinstance(data.label, list):
         content |= {"kind": schema.label.kind, "classes": schema.label.names or None}
@@ -81,7 +81,7 @@ def _section(data: Data, schema: Schema, folder: str | None) -> list[str]:
     return lines
 
 
-def _partition(data: Data, counted: Survey) -> list[str]:
+def _partition(data: LocalData, counted: Survey) -> list[str]:
     if (counted.owners is not None and data.owners is not None) or data.source == "folders":
         fewest = _fewest(counted)
         if fewest >= 2:
@@ -99,7 +99,7 @@ def _partition(data: Data, counted: Survey) -> list[str]:
     ]
 
 
-def _clients(data: Data, counted: Survey) -> int:
+def _clients(data: LocalData, counted: Survey) -> int:
     owned = (counted.owners is not None and data.owners is not None) or data.source == "folders"
     if owned and _fewest(counted) >= 2:
         return len(counted.names)

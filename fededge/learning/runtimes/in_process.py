@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from fededge import storage
+from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.documents import Plan
 from fededge.errors import FedEdgeError
 from fededge.learning.frameworks import open_client
-from fededge.learning.interfaces import EvaluationReport, RangesReport, TrainingReport
 from fededge.learning.seeds import seed_for
 from fededge.learning.update import UpdateFormat
-from fededge.weights import Weights
+from fededge.weights import Weights, to_bytes
 
 Answer = TypeVar("Answer")
 
@@ -30,31 +31,46 @@ class InProcessClients:
     def __init__(self, plan: Path, clients: Path) -> None:
         self._plan = plan
         self._clients = clients.resolve()
+        self._usage = Usage()
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
-    def available(self) -> list[str]:
+    def __enter__(self) -> Self:
         """See ClientRuntime."""
-        return sorted(folder.name for folder in self._clients.iterdir() if folder.is_dir())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """See ClientRuntime."""
+        self._folder.cleanup()
 
     def train(
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
     ) -> Iterator[TrainingReport]:
         """See ClientRuntime."""
         form = UpdateFormat.of(Plan.read(self._plan / "plan.json"))
+        size = len(to_bytes(weights))
+        self._usage = Usage()
 
         def work(client: str) -> Path:
+            begun = time.monotonic()
             update = open_client(self._plan, self._clients / client).train(
                 weights, seed_for(seed, round_number, client)
             )
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
             storage.write(str(file), form.encode(update))
+            self._usage = self._usage.plus(size, form.size, time.monotonic() - begun)
             return file
 
         for client, file, failure in self._each(cohort, deadline_seconds, work):
             yield TrainingReport(client, file, failure)
 
+    def enough(self) -> Usage:
+        """See ClientRuntime."""
+        return self._usage
+
     def evaluate(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[EvaluationReport]:
         """See ClientRuntime."""
 
@@ -65,7 +81,7 @@ class InProcessClients:
             yield EvaluationReport(client, counts, failure)
 
     def ranges(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[RangesReport]:
         """See ClientRuntime."""
 
@@ -74,10 +90,6 @@ class InProcessClients:
 
         for client, ranges, failure in self._each(clients, deadline_seconds, work):
             yield RangesReport(client, ranges, failure)
-
-    def close(self) -> None:
-        """See ClientRuntime."""
-        self._folder.cleanup()
 
     def _each(
         self, clients: Sequence[str], deadline_seconds: float, work: Callable[[str], Answer]

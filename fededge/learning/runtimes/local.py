@@ -13,10 +13,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from fededge import storage
-from fededge.learning.interfaces import EvaluationReport, RangesReport, TrainingReport
+from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.processes import ended_with_parent
 from fededge.weights import Weights, to_bytes
 
@@ -33,11 +34,22 @@ class LocalSites:
         self._plan = plan.resolve()
         self._clients = clients.resolve()
         self._sites: dict[str, _Site] = {}
+        self._working: dict[Future[dict[str, Any]], str] = {}
+        self._usage = Usage()
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-sites-")
 
-    def available(self) -> list[str]:
+    def __enter__(self) -> Self:
         """See ClientRuntime."""
-        return sorted(folder.name for folder in self._clients.iterdir() if folder.is_dir())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all site processes."""
+        for site in self._sites.values():
+            site.end()
+        self._sites.clear()
+        self._folder.cleanup()
 
     def train(
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
@@ -50,12 +62,20 @@ class LocalSites:
             client: {"do": "train", "seed": seed, "round": round_number, "update": str(file)}
             for client, file in files.items()
         }
+        self._usage = Usage()
         for client, answer in self._ask(requests, weights, deadline_seconds):
             failure = answer.get("error")
+            if not failure:
+                self._usage = self._usage.plus(received=files[client].stat().st_size)
             yield TrainingReport(client, None if failure else files[client], failure)
 
+    def enough(self) -> Usage:
+        """See ClientRuntime."""
+        self._abandon()
+        return self._usage
+
     def evaluate(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[EvaluationReport]:
         """See ClientRuntime."""
         requests = {client: {"do": "evaluate"} for client in clients}
@@ -63,19 +83,12 @@ class LocalSites:
             yield EvaluationReport(client, answer.get("counts"), answer.get("error"))
 
     def ranges(
-        self, weights: Weights, clients: Sequence[str], deadline_seconds: float
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[RangesReport]:
         """See ClientRuntime."""
         requests = {client: {"do": "ranges"} for client in clients}
         for client, answer in self._ask(requests, weights, deadline_seconds):
             yield RangesReport(client, answer.get("ranges"), answer.get("error"))
-
-    def close(self) -> None:
-        """End all site processes."""
-        for site in self._sites.values():
-            site.end()
-        self._sites.clear()
-        self._folder.cleanup()
 
     def _ask(
         self, requests: Mapping[str, dict[str, Any]], weights: Weights, deadline_seconds: float
@@ -83,9 +96,10 @@ class LocalSites:
         """Each client's answer as it comes; at most ALIVE_AT_ONCE work at the same time."""
         end = time.monotonic() + deadline_seconds
         path = Path(self._folder.name) / "weights"
-        storage.write(str(path), to_bytes(weights))
+        data = to_bytes(weights)
+        storage.write(str(path), data)
         waiting = list(requests)
-        working: dict[Future[dict[str, Any]], str] = {}
+        working = self._working
         threads = ThreadPoolExecutor(ALIVE_AT_ONCE)
         try:
             while waiting or working:
@@ -93,27 +107,30 @@ class LocalSites:
                     client = waiting.pop(0)
                     site = self._site(client, working.values())
                     working[threads.submit(site.ask, requests[client] | {"weights": str(path)})] = client
+                    self._usage = self._usage.plus(sent=len(data))
                 done, _ = wait(working, max(0.0, end - time.monotonic()), FIRST_COMPLETED)
                 for future in done:
                     client = working.pop(future)
                     if not self._sites[client].alive:
                         self._sites.pop(client).end()
-                    yield client, future.result()
+                    answer = future.result()
+                    self._usage = self._usage.plus(seconds=answer.pop("seconds"))
+                    yield client, answer
                 if not done:
                     break
             late = [*working.values(), *waiting]
-            self._abandon(working)
+            self._abandon()
             for client in late:
                 yield client, {"error": f"no report within {deadline_seconds:g} s"}
         finally:
-            self._abandon(working)
+            self._abandon()
             threads.shutdown()
 
-    def _abandon(self, working: dict[Future[dict[str, Any]], str]) -> None:
+    def _abandon(self) -> None:
         """End the sites that are still at work."""
-        for client in working.values():
+        for client in self._working.values():
             self._sites.pop(client).end()
-        working.clear()
+        self._working.clear()
 
     def _site(self, client: str, busy: Collection[str]) -> "_Site":
         if client not in self._sites:
@@ -154,7 +171,23 @@ class _Site:
         return self._process.poll() is None
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send one request and wait for its answer; a process that ends answers with an error."""
+        """Send one request and wait for its answer, with the `seconds` it took; a process that ends gives an error."""
+        begun = time.monotonic()
+        answer = self._answer(request)
+        return {**answer, "seconds": time.monotonic() - begun}
+
+    def end(self) -> None:
+        """Kill the process and close its pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe
+            try:
+                pipe.close()
+            except OSError:  # unsent bytes for a dead process
+                continue
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
         try:
@@ -170,14 +203,3 @@ class _Site:
             return {"error": f"the site process ended: {' '.join(words) or 'no words'}"}
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-    def end(self) -> None:
-        """Kill the process and close its pipes."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe
-            try:
-                pipe.close()
-            except OSError:  # unsent bytes for a dead process
-                continue

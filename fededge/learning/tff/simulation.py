@@ -1,6 +1,6 @@
 """The simulation engine: whole rounds inside the TFF worker, which reads the clients' files itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -8,7 +8,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from fededge import metrics
-from fededge.documents import Plan
+from fededge.documents import ClientCounts, Plan
 from fededge.errors import DivergedError
 from fededge.learning.interfaces import RoundResult, ServerState
 from fededge.learning.seeds import seed_for
@@ -30,7 +30,6 @@ class SimulationEngine:
         seed: of the task.
         plan: what clients would execute elsewhere.
         clients: folder with one folder for each client.
-        examples: training examples by client.
     """
 
     def __init__(
@@ -41,11 +40,9 @@ class SimulationEngine:
         seed: int,
         plan: Plan,
         clients: Path,
-        examples: Mapping[str, int],
     ) -> None:
         self._seed = seed
         self._clients = clients.resolve()
-        self._examples = examples
         self._epochs = learning.client.epochs
         self._worker = Worker(operation.worker_timeout_seconds)
         form = UpdateFormat.of(plan)
@@ -77,25 +74,21 @@ class SimulationEngine:
     ) -> None:
         self._worker.close()
 
-    def available(self) -> list[str]:
-        """See Engine."""
-        return sorted(self._examples)
-
     def initialize(self) -> ServerState:
         """See Engine."""
         return self._aggregator.initialize()
 
     def next(
-        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[str]
+        self, weights: Weights, server: ServerState, round_number: int, cohort: Sequence[ClientCounts]
     ) -> RoundResult:
         """See Engine."""
+        names = sorted(client.id for client in cohort)
         clients = [
-            f"{self._clients / client / 'train'}\t{seed_for(self._seed, round_number, client)}"
-            for client in sorted(cohort)
+            f"{self._clients / name / 'train'}\t{seed_for(self._seed, round_number, name)}" for name in names
         ]
         next_server, next_weights, told = self._aggregator.next(server, weights, clients)
         examples = told["examples"]
-        expected = sum(self._examples[client] for client in cohort) * self._epochs
+        expected = sum(client.train for client in cohort) * self._epochs
         if examples != expected:  # TFF leaves a client out whose weights are no longer finite
             raise DivergedError(
                 f"round {round_number}: local training diverged to NaN or infinity at one client or more "
@@ -105,7 +98,7 @@ class SimulationEngine:
         return RoundResult(
             weights=next_weights,
             server=next_server,
-            reported=sorted(cohort),
+            reported=names,
             examples=examples,
             loss=told["metrics/loss_sum"] / examples,
             score=metrics.score(self._kind, examples, sums),

@@ -49,14 +49,14 @@ OLD_VERSION = {
 
 
 def population(**changes: Any) -> dict[str, Any]:
-    return {"format": "fededge-population-2", **POPULATION, **changes}
+    return {"format": "fededge-population-3", **POPULATION, **changes}
 
 
 def test_a_document_is_read_as_it_was_written(tmp_path: Path) -> None:
     written = Population.from_content(population())
     written.write(tmp_path / "population.json")
     assert Population.read(tmp_path / "population.json") == written
-    assert json.loads((tmp_path / "population.json").read_bytes())["format"] == "fededge-population-2"
+    assert json.loads((tmp_path / "population.json").read_bytes())["format"] == "fededge-population-3"
 
 
 def test_every_kind_has_a_name_of_its_own() -> None:

@@ -62,7 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
     root = tmp_path_factory.mktemp("prepared")
     task = small_task()
-    population = folders.prepare(task.data, task.partition, task.seed, root / "clients", root / "test")
+    population = folders.prepare(task.local_data, task.partition, task.seed, root / "clients", root / "test")
     return Prepared(root / "clients", root / "test", root / "plans", population)
 
 

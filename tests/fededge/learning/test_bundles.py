@@ -102,6 +102,12 @@ def test_a_changed_bundle_is_refused(task: FederatedTask) -> None:
         bundles.folder_of(code)
 
 
+def test_a_release_key_that_lies_alone_proves_what_it_signed() -> None:
+    SigningKey.load_or_create(settings.signing_key_file())
+    public_file(settings.signing_key_file()).unlink()
+    assert (bundles.folder_of(stored(zipped("a.py"))) / "a.py").is_file()
+
+
 def test_a_bundle_that_is_not_signed_by_the_trusted_key_is_refused(tmp_path: Path) -> None:
     SigningKey.load_or_create(settings.signing_key_file())
     data = zipped("a.py")
@@ -109,6 +115,7 @@ def test_a_bundle_that_is_not_signed_by_the_trusted_key_is_refused(tmp_path: Pat
         bundles.folder_of(stored(data, key=SigningKey.create(tmp_path / "other.pem")))
     with pytest.raises(IntegrityError, match="signs something else"):
         bundles.folder_of(stored(data, signed="sha256:" + "1" * 64))
+    settings.signing_key_file().unlink()
     public_file(settings.signing_key_file()).unlink()
     with pytest.raises(StorageError, match="no public key"):
         bundles.folder_of("sha256:" + "2" * 64)

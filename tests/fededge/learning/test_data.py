@@ -47,7 +47,7 @@ def npz(folder: Path, **changes: Any) -> FederatedTask:
 
 def loaded(of: FederatedTask) -> tuple[Source, np.ndarray, np.ndarray]:
     """The source, checked, and all of its x and y."""
-    source = open_source(of.data, of.seed)
+    source = open_source(of.local_data, of.seed)
     survey(source)
     batches = list(source.batches())
     return source, np.concatenate([b.x for b in batches]), np.concatenate([b.y for b in batches])
@@ -114,7 +114,7 @@ def test_a_natural_key_makes_a_client_of_each_owner(tmp_path: Path) -> None:
     owners = np.array(["anna", "ben"] * 20)
     natural = {"kind": "natural"}
     whole = npz(tmp_path, owner=owners, partition=natural)
-    found = survey(open_source(whole.data, whole.seed))
+    found = survey(open_source(whole.local_data, whole.seed))
     assert found.owners is not None
     shares = partition.assign(whole.partition, whole.seed, found.groups[:40], found.owners[:40], found.names)
     assert {name: len(indices) for name, indices in shares.items()} == {"anna": 20, "ben": 20}
@@ -256,7 +256,7 @@ def test_pickles_other_files_and_missing_files_are_refused(tmp_path: Path) -> No
 def test_client_folders_hold_all_examples_once_and_the_population_only_counts(tmp_path: Path) -> None:
     whole = task()
     clients, test = tmp_path / "clients", tmp_path / "test"
-    population = folders.prepare(whole.data, whole.partition, whole.seed, clients, test)
+    population = folders.prepare(whole.local_data, whole.partition, whole.seed, clients, test)
     total = 0
     for client in population.clients:
         y = examples.read(clients / client.id / "train", population.example)[1]

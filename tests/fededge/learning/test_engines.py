@@ -6,18 +6,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
-from fededge.documents import Plan
+from fededge.client_reports import TrainingReport, Usage
+from fededge.documents import ClientCounts, Plan
 from fededge.errors import DivergedError, QuorumError
 from fededge.fleet.selection import Selector, select
 from fededge.learning.checkpoints import Checkpoints
+from fededge.learning.data.folders import client_names
 from fededge.learning.engines import open_engine
 from fededge.learning.federated import FederatedEngine
-from fededge.learning.interfaces import TrainingReport
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State
 from fededge.learning.update import Update, UpdateFormat
@@ -40,10 +41,10 @@ def run(
         task.seed,
         prepared.plan(task),
         prepared.clients,
-        selection.pool,
     ) as engine:
         checkpoints = Checkpoints(str(folder), "run-1", KEY)
-        return run_rounds(engine, Selector(selection), state, rounds, checkpoints, on_round=on_round)
+        selector = Selector(selection, lambda: client_names(prepared.clients))
+        return run_rounds(engine, selector, state, rounds, checkpoints, on_round=on_round)
 
 
 OPTIMIZERS = pytest.mark.parametrize(
@@ -162,8 +163,10 @@ class Scripted:
     def __init__(self, folder: Path, updates: dict[str, bytes]) -> None:
         self.folder, self.updates = folder, updates
 
-    def available(self) -> list[str]:
-        return ["site-0", "site-1", "site-2"]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
 
     def train(
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
@@ -175,15 +178,17 @@ class Scripted:
             else:
                 yield TrainingReport(client, None, "no report within 1 s")
 
-    def evaluate(self, weights: Weights, clients: Sequence[str], deadline_seconds: float) -> Iterator[Any]:
+    def enough(self) -> Usage:
+        return Usage(bytes_sent=1)
+
+    def evaluate(self, *asked: object) -> Iterator[Any]:
         raise NotImplementedError
 
     ranges = evaluate
 
-    def close(self) -> None: ...
-
 
 COHORT = ["site-0", "site-1", "site-2"]
+ASKED = [ClientCounts(id=client, train=100, test=1) for client in COHORT]
 
 
 @pytest.fixture
@@ -191,9 +196,12 @@ def scripted(prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: P
     """`scripted({"quorum": 1}, {client: (examples, spoil)})` runs one round over such updates."""
 
     def one_round(
-        operation: dict[str, object], handed_in: dict[str, dict[str, Any]], heard: Any = print
+        operation: dict[str, object],
+        handed_in: dict[str, dict[str, Any]],
+        heard: Any = print,
+        **learning: Any,
     ) -> Any:
-        task = make_task(operation=operation)
+        task = make_task(operation=operation, **learning)
         weights = prepared.spec(task).initial_weights()
         plan = Plan.read(prepared.plan(task) / "plan.json")
         form = UpdateFormat.of(plan)
@@ -203,10 +211,9 @@ def scripted(prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: P
             if how.get("spoilt"):
                 delta["logits/bias"] = np.full(10, np.nan, np.float32)
             updates[client] = form.encode(Update(delta, how.get("examples", 10), 2.0, {"correct": 5}))
-        held = dict.fromkeys(COHORT, 100)
         runtime = Scripted(tmp_path, updates)
-        with FederatedEngine(plan, task.learning, task.operation, task.seed, runtime, held, heard) as engine:
-            return weights, engine.next(weights, engine.initialize(), 1, COHORT)
+        with FederatedEngine(plan, task.learning, task.operation, task.seed, runtime, heard) as engine:
+            return weights, engine.next(weights, engine.initialize(), 1, ASKED)
 
     return one_round
 
@@ -236,14 +243,25 @@ def test_no_client_owns_the_mean_by_claiming_more_examples_than_it_holds(
     assert all((result.weights[name] == fair.weights[name]).all() for name in fair.weights)
 
 
+def test_a_round_goes_on_once_as_many_reports_count_as_it_has_seats(scripted: Callable[..., Any]) -> None:
+    heard: dict[str, str | None] = {}
+    two = {"size": 2, "over_selection": 1.5}
+    handed_in: dict[str, dict[str, Any]] = {client: {} for client in COHORT}
+    _, result = scripted({}, handed_in, heard.__setitem__, cohort=two)
+    assert (result.reported, result.failed, result.spare) == (["site-0", "site-1"], {}, ["site-2"])
+    assert list(heard) == ["site-0", "site-1"]
+    assert result.usage == Usage(bytes_sent=1)
+    _, result = scripted({}, {**handed_in, "site-0": {"spoilt": True}}, cohort=two)
+    assert (result.reported, list(result.failed), result.spare) == (["site-1", "site-2"], ["site-0"], [])
+    assert result.losses == {"site-1": 0.2, "site-2": 0.2}
+
+
 def test_fewer_clients_than_the_quorum_do_not_start_a_round(
     prepared: Any, make_task: Callable[..., FederatedTask], tmp_path: Path
 ) -> None:
     task = make_task()
     plan = Plan.read(prepared.plan(task) / "plan.json")
     weights = prepared.spec(task).initial_weights()
-    with FederatedEngine(
-        plan, task.learning, task.operation, task.seed, Scripted(tmp_path, {}), {}
-    ) as engine:
+    with FederatedEngine(plan, task.learning, task.operation, task.seed, Scripted(tmp_path, {})) as engine:
         with pytest.raises(QuorumError, match="only 2 clients where the quorum is 3"):
-            engine.next(weights, engine.initialize(), 1, COHORT[:2])
+            engine.next(weights, engine.initialize(), 1, ASKED[:2])

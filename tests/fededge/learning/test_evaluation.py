@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import pytest
 
 from fededge import examples
+from fededge.client_reports import EvaluationReport
 from fededge.documents import ClientCounts, Evaluation, Feature, Label, Population, Schema
 from fededge.errors import DataError, RoundError
 from fededge.learning import centralized
 from fededge.learning.engines import open_runtime
 from fededge.learning.evaluation import evaluate_state, scorer
-from fededge.learning.interfaces import EvaluationReport
 from fededge.learning.state import State
 from fededge.task import FederatedTask
 
@@ -28,11 +27,10 @@ def at_start(prepared: Any, task: FederatedTask) -> State:
 
 def evaluated(prepared: Any, task: FederatedTask, clients: Path | None = None) -> Evaluation:
     x, y = examples.read(prepared.test)
-    with closing(
-        open_runtime(task.learning.engine, prepared.plan(task), clients or prepared.clients)
-    ) as runtime:
+    asked = prepared.population.clients
+    with open_runtime(task.learning.engine, prepared.plan(task), clients or prepared.clients) as runtime:
         return evaluate_state(
-            prepared.spec(task), at_start(prepared, task), x, y, prepared.population, runtime, 120
+            prepared.spec(task), at_start(prepared, task), x, y, prepared.population, asked, runtime, 120
         )
 
 
@@ -76,7 +74,7 @@ class Claiming:
         self.claim = claim
 
     def evaluate(
-        self, weights: object, clients: Sequence[str], deadline_seconds: float
+        self, weights: object, round_number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[EvaluationReport]:
         honest = {"examples": 10, "correct": 5, "loss_sum": 2.0}
         for number, client in enumerate(clients):
@@ -101,8 +99,9 @@ def test_counts_that_cannot_be_are_left_out(
     task = make_task()
     x, y = examples.read(prepared.test)
     runtime: Any = Claiming(claim)
+    asked = prepared.population.clients
     result = evaluate_state(
-        prepared.spec(task), at_start(prepared, task), x[:5], y[:5], prepared.population, runtime, 1
+        prepared.spec(task), at_start(prepared, task), x[:5], y[:5], prepared.population, asked, runtime, 1
     )
     assert [client.id for client in result.clients] == ["site-1", "site-2"]
     assert "claims" in result.failed["site-0"]
@@ -167,7 +166,8 @@ def test_clients_of_a_number_are_scored_by_sums_and_the_worst_are_told() -> None
     runtime: Any = Told()
     state = State("sha256:" + "0" * 64, 0, {}, [])
     y = np.array([-1.0, 1.0], np.float32)
-    result = evaluate_state(model, state, np.zeros((2, 1), np.float32), y, population, runtime, 1)
+    x = np.zeros((2, 1), np.float32)
+    result = evaluate_state(model, state, x, y, population, clients, runtime, 1)
     assert (result.metric, result.score, result.metrics["mae"]) == ("r2", 0.0, 1.0)
     assert [client.score for client in result.clients[:3]] == pytest.approx([1.0, 0.95, 0.9])
     assert result.worst_tenth == pytest.approx(0.1)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from fededge import storage
-from fededge.documents import RoundRecord
+from fededge.client_reports import Usage
+from fededge.documents import ClientCounts, RoundRecord
 from fededge.errors import DivergedError, DocumentError, IntegrityError, RoundError, StorageError
 from fededge.learning.checkpoints import Checkpoints
 from fededge.learning.interfaces import RoundResult
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State, load
+from fededge.task import Prices
 
 pytestmark = pytest.mark.environment("worker")
 
@@ -34,9 +36,6 @@ class Arithmetic:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def available(self) -> list[str]:
-        return self.there
-
     def initialize(self) -> list[np.ndarray]:
         return [np.array(1.0, np.float32)]
 
@@ -46,14 +45,20 @@ class Arithmetic:
         self.rounds.append(round_number)
         momentum = [server[0] * np.float32(0.9) + np.float32(len(cohort))]
         moved = {"w": weights["w"] + momentum[0] * round_number}
-        return RoundResult(moved, momentum, list(cohort), examples=10)
+        usage = Usage(bytes_sent=10**9, bytes_received=10**9, client_seconds=20.0)
+        return RoundResult(moved, momentum, [client.id for client in cohort], examples=10, usage=usage)
 
 
 class Scripted:
     """A selector that chooses as COHORTS says, among those that are there."""
 
-    def select(self, round_number: int, available: Sequence[str]) -> list[str]:
-        return [client for client in COHORTS[round_number] if client in available]
+    def __init__(self, engine: Arithmetic) -> None:
+        self.engine = engine
+
+    def select(self, round_number: int, history: Sequence[RoundRecord]) -> list[ClientCounts]:
+        assert [record.round for record in history] == list(range(1, round_number))
+        chosen = [client for client in COHORTS[round_number] if client in self.engine.there]
+        return [ClientCounts(id=client, train=10, test=1) for client in chosen]
 
 
 def start(**changes: object) -> State:
@@ -66,9 +71,10 @@ def checkpoints(folder: Path, key: bytes = KEY, run: str = "run-1") -> Checkpoin
 
 def run(folder: Path, engine: Arithmetic | None = None, until: int = 3, **options: object) -> State:
     state = options.pop("state", start())
+    engine = engine or Arithmetic()
     return run_rounds(
-        engine or Arithmetic(),
-        Scripted(),
+        engine,
+        Scripted(engine),
         state,  # type: ignore[arg-type]
         until,
         checkpoints(folder),
@@ -121,6 +127,17 @@ def test_a_resumed_run_replays_the_recorded_cohorts_whoever_is_there_now(tmp_pat
         run(tmp_path, Arithmetic(dies_in=3))
     again = run(tmp_path, Arithmetic(there=["b"]))
     assert [record.cohort for record in again.history] == [["a"], ["a", "b"], ["b"]]
+
+
+def test_a_round_costs_what_was_transferred_and_worked_by_the_prices_of_the_task(tmp_path: Path) -> None:
+    prices = Prices(gigabyte=0.5, client_second=0.25)
+    record = run(tmp_path / "priced", until=1, prices=prices).history[0]
+    assert (record.bytes_sent, record.bytes_received, record.client_seconds) == (10**9, 10**9, 20.0)
+    assert record.cost == pytest.approx(2 * 0.5 + 20 * 0.25)
+    waiting = run(tmp_path / "waiting", until=1, prices=Prices(coordinator_second=2.0)).history[0]
+    assert waiting.cost == pytest.approx(2 * waiting.coordinator_seconds)
+    assert waiting.coordinator_seconds >= waiting.seconds
+    assert run(tmp_path / "free", until=1).history[0].cost is None
 
 
 def test_each_round_is_scored(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ A module has `open_source(data, seed, column)`, which gives a Source: `column` i
 import importlib
 
 from fededge.learning.data.source import Source
-from fededge.task import Data
+from fededge.task import LocalData
 
 MODULES = {
     "csv": "delimited",
@@ -26,7 +26,7 @@ MODULES = {
 """Module of each `data.source`."""
 
 
-def open_source(data: Data, seed: int, column: str | None = None) -> Source:
+def open_source(data: LocalData, seed: int, column: str | None = None) -> Source:
     """The examples that a task's section `data` names.
 
     Args:

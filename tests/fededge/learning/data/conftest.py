@@ -43,6 +43,8 @@ def prepare(tmp_path: Path) -> Prepare:
         sections.setdefault("learning", {"cohort": {"size": 1}})
         task = tasks.FederatedTask.model_validate({"name": "t", "data": data} | sections)
         clients, test = tmp_path / "out" / "clients", tmp_path / "out" / "test"
-        return Prepared(folders.prepare(task.data, task.partition, task.seed, clients, test), clients, test)
+        return Prepared(
+            folders.prepare(task.local_data, task.partition, task.seed, clients, test), clients, test
+        )
 
     return prepared

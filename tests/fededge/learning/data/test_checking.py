@@ -125,7 +125,7 @@ def test_the_floor_of_calibration_is_judged_by_what_clients_will_train_on(make: 
     task = make({}, privacy={"min_examples": 36})
     checking.check(task)
     population = folders.prepare(
-        task.data, task.partition, task.seed, tmp_path / "clients", tmp_path / "test"
+        task.local_data, task.partition, task.seed, tmp_path / "clients", tmp_path / "test"
     )
     assert {client.train for client in population.clients} == {36}
 

@@ -127,7 +127,7 @@ def test_the_suggested_task_is_one_whose_data_can_be_prepared(tmp_path: Path, ma
     task = tasks.load(tmp_path / "task.yaml")
     assert task.model.name == model
     assert checking.check(task)
-    population = folders.prepare(task.data, task.partition, task.seed, tmp_path / "c", tmp_path / "t")
+    population = folders.prepare(task.local_data, task.partition, task.seed, tmp_path / "c", tmp_path / "t")
     assert population.example.shape == found.example.shape
     assert len(population.clients) >= task.learning.cohort.size
 
@@ -139,7 +139,7 @@ def test_the_suggested_task_names_columns_with_their_rules(people: Path, tmp_pat
     task = tasks.load(tmp_path / "task.yaml")
     assert task.name == "people-of-2026"
     assert task.partition.kind == "natural"
-    population = folders.prepare(task.data, task.partition, task.seed, tmp_path / "c", tmp_path / "t")
+    population = folders.prepare(task.local_data, task.partition, task.seed, tmp_path / "c", tmp_path / "t")
     age, color = population.example.features
     assert age.missing == pytest.approx(age.mean)
     assert color.categories == ["blue", "dark green", "red", "missing"]

@@ -23,7 +23,7 @@ def memory(kind):
 
 task, out = parse(sys.argv[1]), Path(sys.argv[2])
 before = memory("VmRSS")
-population = folders.prepare(task.data, task.partition, 0, out / "clients", out / "test")
+population = folders.prepare(task.local_data, task.partition, 0, out / "clients", out / "test")
 print(population.examples, memory("VmHWM") - before)
 """
 

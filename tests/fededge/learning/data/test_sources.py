@@ -61,7 +61,7 @@ def test_a_function_is_given_its_arguments_and_may_name_owners(prepare: Any, cod
 
 def survey_names(data: dict[str, Any]) -> set[str]:
     task = parse("name: t\ndata: {source: digits}\n")
-    section = type(task).model_validate({"name": "t", "data": data}).data
+    section = type(task).model_validate({"name": "t", "data": data}).local_data
     owners = [batch.owners for batch in open_source(section, 0).batches()]
     return {name for part in owners if part is not None for name in part.tolist()}
 
@@ -160,7 +160,7 @@ def test_a_set_that_cannot_be_downloaded_is_named(
 def test_every_source_of_a_task_has_a_module() -> None:
     from typing import get_args
 
-    from fededge.task import Data
+    from fededge.task import LocalData
 
-    named = {get_args(each.model_fields["source"].annotation)[0] for each in get_args(get_args(Data)[0])}
+    named = {get_args(each.model_fields["source"].annotation)[0] for each in get_args(get_args(LocalData)[0])}
     assert named == set(MODULES)

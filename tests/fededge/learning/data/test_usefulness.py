@@ -47,11 +47,10 @@ def learned(task: FederatedTask, done: Any, folder: Path) -> np.ndarray:
     spec.export_plan(task.learning.client, task.identity, folder)
     weights = spec.initial_weights()
     sections = task.model, task.learning, task.operation, task.seed
-    names = [client.id for client in population.clients]
-    with open_engine(*sections, folder, done.clients, population.clients) as engine:
+    with open_engine(*sections, folder, done.clients) as engine:
         server = engine.initialize()
         for number in range(1, task.learning.rounds + 1):
-            result = engine.next(weights, server, number, names)
+            result = engine.next(weights, server, number, population.clients)
             weights, server = result.weights, result.server
     return spec.predict(weights, done.read(done.test)[0])
 

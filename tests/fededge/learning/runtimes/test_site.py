@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fededge.client_reports import TrainingReport
 from fededge.documents import Plan
-from fededge.learning.interfaces import TrainingReport
 from fededge.learning.runtimes.local import LocalSites
 from fededge.learning.update import UpdateFormat
 from fededge.task import FederatedTask
@@ -100,33 +100,26 @@ def test_bad_data_at_one_site_fails_that_site_only(
     images = np.load(spoilt)
     images[0] = np.nan
     np.save(spoilt, images)
-    sites = LocalSites(prepared.plan(task), tmp_path / "clients")
-    try:
+    with LocalSites(prepared.plan(task), tmp_path / "clients") as sites:
         both = ["site-0", "site-1"]
         updates, failed = split(sites.train(weights, 3, 1, both, 120))
         assert set(updates) == {"site-0"}
         assert "NaN" in failed["site-1"]
-        evaluated = {report.client: report for report in sites.evaluate(weights, both, 120)}
+        evaluated = {report.client: report for report in sites.evaluate(weights, 0, both, 120)}
         assert evaluated["site-0"].counts
         assert "NaN" in (evaluated["site-1"].failure or "")
-    finally:
-        sites.close()
 
 
 def test_a_site_whose_training_diverges_says_what_to_do(prepared: Any, make_task: Any, weights: Any) -> None:
     wild = make_task(client={"batch_size": 100, "learning_rate": 1e30})
-    sites = LocalSites(prepared.plan(wild), prepared.clients)
-    try:
+    with LocalSites(prepared.plan(wild), prepared.clients) as sites:
         updates, failed = split(sites.train(weights, 3, 1, ["site-0"], 120))
-    finally:
-        sites.close()
     assert updates == {}
     assert "lower learning.client.learning_rate" in failed["site-0"]
 
 
 def test_a_site_that_is_slow_or_dies_is_left_behind(prepared: Any, task: Any, weights: Any) -> None:
-    sites = LocalSites(prepared.plan(task), prepared.clients)
-    try:
+    with LocalSites(prepared.plan(task), prepared.clients) as sites:
         updates, failed = split(sites.train(weights, 3, 1, ["site-0"], deadline_seconds=0.01))
         assert updates == {}
         assert "no report within" in failed["site-0"]
@@ -136,16 +129,13 @@ def test_a_site_that_is_slow_or_dies_is_left_behind(prepared: Any, task: Any, we
         os.kill(site, signal.SIGKILL)
         assert "the site process ended" in split(sites.train(weights, 3, 1, ["site-0"], 120))[1]["site-0"]
         assert split(sites.train(weights, 3, 1, ["site-0"], 120))[1] == {}
-    finally:
-        sites.close()
     assert children() == set()
 
 
 def test_reports_arrive_one_by_one_and_nobody_waits_for_the_slowest(
     prepared: Any, task: Any, weights: Any
 ) -> None:
-    sites = LocalSites(prepared.plan(task), prepared.clients)
-    try:
+    with LocalSites(prepared.plan(task), prepared.clients) as sites:
         list(sites.train(weights, 3, 1, ["site-0", "site-1"], 120))
         slow = max(children())
         os.kill(slow, signal.SIGSTOP)
@@ -153,8 +143,6 @@ def test_reports_arrive_one_by_one_and_nobody_waits_for_the_slowest(
         assert next(reports).failure is None
         os.kill(slow, signal.SIGCONT)
         assert [report.failure for report in reports] == [None]
-    finally:
-        sites.close()
 
 
 def split(reports: Iterable[TrainingReport]) -> tuple[dict[str, Path], dict[str, str]]:

@@ -203,6 +203,18 @@ def upgrade() -> None:
     )
     op.create_index("datasets_of_client", "datasets", ["tenant", "client"], unique=False)
     op.create_table(
+        "participation",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("task", sa.Text(), nullable=False),
+        sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("asked", sa.BigInteger(), nullable=False),
+        sa.Column("loss", sa.Double(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["tenant", "client"], ["clients.tenant", "clients.client"], name=op.f("participation_of_clients")
+        ),
+        sa.PrimaryKeyConstraint("tenant", "task", "client", name=op.f("participation_key")),
+    )
+    op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),

@@ -30,12 +30,10 @@ def test_sites_and_simulation_learn_the_same_in_rounds(tmp_path: Path) -> None:
         spec = model_spec(model, schema, 0)
         spec.export_plan(learning.client, IDENTITY, tmp_path / engine)
         weights = spec.initial_weights()
-        with open_engine(
-            model, learning, Operation(), 0, tmp_path / engine, tmp_path / "clients", pool
-        ) as opened:
+        with open_engine(model, learning, Operation(), 0, tmp_path / engine, tmp_path / "clients") as opened:
             server = opened.initialize()
             for number in range(1, learning.rounds + 1):
-                result = opened.next(weights, server, number, names)
+                result = opened.next(weights, server, number, pool)
                 weights, server = result.weights, result.server
         assert result.reported == names
         assert (spec.predict(weights, test_x).argmax(axis=1) == test_y).mean() > 0.9

@@ -178,10 +178,8 @@ def test_sites_and_simulation_learn_the_same_in_rounds(code: str, tmp_path: Path
         spec = model_spec(model, schema, 0)
         spec.export_plan(learning.client, IDENTITY, tmp_path / engine)
         weights = spec.initial_weights()
-        with open_engine(
-            model, learning, Operation(), 0, tmp_path / engine, tmp_path / "clients", pool
-        ) as opened:
-            result = opened.next(weights, opened.initialize(), 1, names)
+        with open_engine(model, learning, Operation(), 0, tmp_path / engine, tmp_path / "clients") as opened:
+            result = opened.next(weights, opened.initialize(), 1, pool)
         assert result.reported == names
         assert any((result.weights[name] != weights[name]).any() for name in weights)
         learned.append(result.weights)

@@ -1,0 +1,330 @@
+"""The clients of a fleet: selected, asked and heard by way of a gateway.
+
+A round has an id at the gateway that follows from the run, its number and what it asks for. So a coordinator that was
+killed finds its round again, with the cohort that it had and the reports that came meanwhile, and goes on with it. What
+came of a round of training is told the gateway after the checkpoint was saved, and not before.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fededge import settings, storage
+from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
+from fededge.documents import ClientCounts, Plan, RoundRecord
+from fededge.errors import DataError, GatewayError, IntegrityError, RoundError, TaskError
+from fededge.fleet import plan_archive
+from fededge.fleet.allocation import shares
+from fededge.fleet.census import counts_of
+from fededge.fleet.gateway_client import GatewayClient
+from fededge.fleet.selection.policy import Candidate
+from fededge.protocol import (
+    ClientInfo,
+    CloseRequest,
+    Kind,
+    Order,
+    Report,
+    RoundRequest,
+    RoundStatus,
+    SelectionRequest,
+)
+from fededge.signing import SigningKey
+from fededge.task import FederatedTask, FleetData
+from fededge.weights import Weights, to_bytes
+
+WAIT = 20.0
+"""Seconds for which the gateway is asked to hold an answer back while there is no report."""
+EVALUATORS = 1000
+"""Clients that evaluate, where the task does not say how many."""
+ASKED_AT_ONCE = 8
+"""Clients of a cohort about which the registry is asked at the same time."""
+REASON = 500
+"""Characters of a reason that a gateway takes."""
+
+
+class GatewayClients:
+    """See `fededge.learning.interfaces.ClientRuntime`, and `Selector` there; use it with `with`.
+
+    Args:
+        gateway: entered and ended with this.
+        task: what is learned.
+        run: id of the pipeline run.
+        plan: folder of the exported plan.
+        key: signs the orders that clients obey.
+        update_bytes: the one size that an update of the model has.
+
+    Raises:
+        TaskError: the clients of the task are not a fleet's.
+    """
+
+    def __init__(
+        self,
+        gateway: GatewayClient,
+        task: FederatedTask,
+        run: str,
+        plan: Path,
+        key: SigningKey,
+        update_bytes: int,
+    ) -> None:
+        if not isinstance(task.data, FleetData):
+            raise TaskError(f"the clients of task {task.name} are simulated: no gateway reaches them")
+        self._gateway = gateway
+        self._task = task
+        self._data = task.data
+        self._run = run
+        self._plan = plan
+        self._document = Plan.read(plan / "plan.json")
+        self._key = key
+        self._update_bytes = update_bytes
+        self._plan_digest: str | None = None
+        self._tenant: str | None = None
+        self._known: dict[str, ClientInfo] = {}
+        self._unsettled: dict[str, Kind] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
+
+    @classmethod
+    def of(cls, task: FederatedTask, run: str, plan: Path, update_bytes: int) -> Self:
+        """The clients of the gateway that the environment names, whose orders the release key signs.
+
+        Raises:
+            GatewayError: it names none.
+            StorageError: there is no release key.
+        """
+        gateway = GatewayClient.from_settings()
+        return cls(gateway, task, run, plan, SigningKey.for_releases(), update_bytes)
+
+    def __enter__(self) -> Self:
+        """See ClientRuntime."""
+        self._gateway.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Tell the gateway what came of rounds that were heard to their end; whatever else happened, they go on later."""
+        try:
+            if isinstance(error, RoundError | DataError):
+                self._settle(CloseRequest(outcome="failed", reason=str(error)[:REASON]), set(self._unsettled))
+            elif error is None:
+                heard = {name for name, what in self._unsettled.items() if what != "train"}
+                self._settle(CloseRequest(outcome="committed"), heard)
+        except GatewayError as unsettled:
+            if error is None:
+                raise
+            error.add_note(f"the gateway was not told: {unsettled}")
+        finally:
+            self._folder.cleanup()
+            self._gateway.__exit__(kind, error, trace)
+
+    def select(self, round_number: int, history: Sequence[RoundRecord]) -> list[ClientCounts]:
+        """See Selector: the cohort of a round that is open already, else whom the gateway selects."""
+        cohort = self._task.learning.cohort
+        return self._chosen("train", round_number, cohort.asked, cohort.policy, cohort.weights)
+
+    def evaluators(self, round_number: int, most: int | None) -> list[ClientCounts]:
+        """At most `most` clients, drawn at random, that evaluate the weights after `round_number`; None: EVALUATORS."""
+        return self._chosen("evaluate", round_number, most or EVALUATORS, "uniform", {})
+
+    def train(
+        self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
+    ) -> Iterator[TrainingReport]:
+        """See ClientRuntime."""
+        for client, report in self._heard("train", weights, round_number, cohort, deadline_seconds):
+            if isinstance(report, str) or report.update is None or report.url is None:
+                yield TrainingReport(client, None, _failure(report, "an update"))
+                continue
+            file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
+            try:
+                storage.write(str(file), self._fetched(report, round_number))
+            except IntegrityError as error:
+                yield TrainingReport(client, None, f"its update is refused: {error}")
+                continue
+            yield TrainingReport(client, file)
+            file.unlink(missing_ok=True)
+
+    def enough(self) -> Usage:
+        """See ClientRuntime."""
+        found = Usage()
+        for round_id, kind in self._unsettled.items():
+            if kind == "train":
+                status = self._gateway.close_round(round_id, CloseRequest())
+                found = Usage(status.bytes_down, status.bytes_up, status.client_seconds)
+        return found
+
+    def committed(self, record: RoundRecord) -> None:
+        """Tell the gateway that the checkpoint of a round is saved; told before, it says nothing new."""
+        round_id, status = self._standing("train", record.round)
+        if status is not None and status.outcome is None:
+            self._unsettled[round_id] = "train"
+            self._settle(CloseRequest(outcome="committed", losses=record.losses), {round_id})
+
+    def evaluate(
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[EvaluationReport]:
+        """See ClientRuntime."""
+        for client, report in self._heard("evaluate", weights, round_number, clients, deadline_seconds):
+            counts = None if isinstance(report, str) else report.counts
+            yield EvaluationReport(client, counts, None if counts else _failure(report, "counts"))
+
+    def ranges(
+        self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[RangesReport]:
+        """See ClientRuntime."""
+        for client, report in self._heard("ranges", weights, round_number, clients, deadline_seconds):
+            found = None if isinstance(report, str) else report.ranges
+            yield RangesReport(client, found, None if found else _failure(report, "ranges"))
+
+    def _chosen(
+        self, kind: Kind, number: int, size: int, policy: str, weights: dict[str, float]
+    ) -> list[ClientCounts]:
+        """The clients of a round, with what the registry says that they hold now."""
+        _, status = self._standing(kind, number)
+        if status is not None:
+            cohort = status.cohort
+        else:
+            request = SelectionRequest(
+                task=self._task.name,
+                dataset=self._data.dataset,
+                framework=self._document.framework,
+                schema_digest=self._document.example.form_digest,
+                policy=policy,
+                weights=weights,
+                size=size,
+                seed=self._task.seed,
+                number=number,
+            )
+            cohort = self._gateway.select(request).cohort
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
+            self._known = dict(zip(cohort, threads.map(self._gateway.client, cohort), strict=True))
+        return [counts_of(self._known[client], self._data.dataset) for client in sorted(cohort)]
+
+    def _standing(self, kind: Kind, number: int) -> tuple[str, RoundStatus | None]:
+        """The id of a round, and how it stands; one that failed stays as it is, and is tried anew under another id."""
+        for attempt in count(1):
+            round_id = f"{self._run}-{number}-{kind}{f'-{attempt}' if attempt > 1 else ''}"
+            try:
+                status = self._gateway.round(round_id)
+            except GatewayError as error:
+                if error.status != 404:
+                    raise
+                return round_id, None
+            if status.outcome != "failed":
+                return round_id, status
+        raise AssertionError("count ends")
+
+    def _heard(
+        self, kind: Kind, weights: Weights, number: int, clients: Sequence[str], deadline_seconds: float
+    ) -> Iterator[tuple[str, Report | str]]:
+        """What each of `clients` reported in a round, as it comes, or at its end why it did not."""
+        round_id, status = self._standing(kind, number)
+        if status is None:
+            request = self._request(kind, round_id, weights, number, clients, deadline_seconds)
+            status = self._gateway.open_round(round_id, request)
+        self._unsettled[round_id] = kind
+        waiting = set(clients) & set(status.cohort)
+        after, more = 0, True
+        while waiting and more:
+            found = self._gateway.reports(round_id, after, WAIT)
+            more = found.open or bool(found.items)
+            for report in found.items:
+                after = report.ordinal
+                if report.client in waiting:
+                    waiting.remove(report.client)
+                    yield report.client, report
+        late = sorted(set(clients) - set(status.cohort) | waiting)
+        failures = self._gateway.round(round_id).failures if late else {}
+        for client in late:
+            yield client, failures.get(client, f"no report within {deadline_seconds:g} s")
+
+    def _request(
+        self,
+        kind: Kind,
+        round_id: str,
+        weights: Weights,
+        number: int,
+        clients: Sequence[str],
+        deadline_seconds: float,
+    ) -> RoundRequest:
+        """A round with its signed order, once plan and weights lie at the gateway."""
+        if self._plan_digest is None:
+            self._plan_digest = self._gateway.store(plan_archive.packed(self._plan))
+        if self._tenant is None:
+            self._tenant = self._gateway.caller().tenant
+        weights_digest = self._gateway.store(to_bytes(weights))
+        learning, training = self._task.learning, kind == "train"
+        fewest = {
+            "train": self._task.operation.quorum or learning.cohort.size,
+            "evaluate": 1,
+            "ranges": self._task.privacy.min_clients,
+        }
+        order = Order(
+            tenant=self._tenant,
+            task=self._task.name,
+            identity=self._task.identity,
+            owner=settings.user()[:200],
+            round_id=round_id,
+            kind=kind,
+            dataset=self._data.dataset,
+            number=number,
+            seed=self._task.seed,
+            cohort=len(clients),
+            min_clients=fewest[kind],
+            framework=self._document.framework,
+            code=any(self._plan.glob("*.zip")),
+            plan=self._plan_digest,
+            weights=weights_digest,
+            issued=time.time(),
+        )
+        allocated: dict[str, float] = {}
+        if training and learning.cohort.allocation == "deadline":
+            measured = (candidate(self._known[client], self._data.dataset) for client in clients)
+            allocated = shares(measured, deadline_seconds)
+        return RoundRequest(
+            task=self._task.name,
+            kind=kind,
+            number=number,
+            dataset=self._data.dataset,
+            order=order.signed(self._key),
+            plan=self._plan_digest,
+            weights=weights_digest,
+            cohort=sorted(clients),
+            shares=allocated,
+            seconds=deadline_seconds,
+            update_bytes=self._update_bytes if training else None,
+        )
+
+    def _fetched(self, report: Report, number: int) -> bytes:
+        """The bytes of an update; where its URL is too old, by a new one."""
+        assert report.update
+        assert report.url
+        try:
+            return self._gateway.fetch(report.url, report.update, self._update_bytes)
+        except GatewayError as error:
+            if not 400 <= error.status < 500:
+                raise
+        round_id, _ = self._standing("train", number)
+        (again, *_) = self._gateway.reports(round_id, report.ordinal - 1, 0.0).items
+        return self._gateway.fetch(again.url or "", report.update, self._update_bytes)
+
+    def _settle(self, request: CloseRequest, round_ids: set[str]) -> None:
+        for round_id in sorted(round_ids):
+            self._gateway.close_round(round_id, request)
+            del self._unsettled[round_id]
+
+
+def candidate(client: ClientInfo, dataset: str) -> Candidate:
+    """A client of the registry as selection and allocation know it."""
+    return Candidate(
+        id=client.client, train=counts_of(client, dataset).train, region=client.region, speed=client.speed
+    )
+
+
+def _failure(report: Report | str, wanted: str) -> str:
+    if isinstance(report, str):
+        return report
+    return report.failure or f"it reported something else than {wanted}"

@@ -1,0 +1,19 @@
+"""Selection by data size: who holds more examples takes part more often.
+
+Sampling in proportion to the examples, as scheme I of Li, Huang, Yang, Wang and Zhang 2020, On the Convergence of FedAvg
+on Non-IID Data (ICLR), but without replacement. The mean weighs updates by their examples, too: large clients count
+twice, which is a bias that may be wanted.
+"""
+
+from collections.abc import Sequence
+
+from fededge.fleet.selection.policy import Candidate
+from fededge.fleet.selection.sampling import weighted
+
+
+class DataSize:
+    """Each client with a chance in proportion to its training examples."""
+
+    def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
+        """See Policy."""
+        return weighted({client.id: float(client.train) for client in pool}, size, seed, round_number)

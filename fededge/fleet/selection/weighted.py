@@ -1,0 +1,37 @@
+"""A combination: each seat of a cohort goes to one of several policies, by chance."""
+
+import bisect
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from fededge.fleet.selection.policy import Candidate, Policy
+from fededge.fleet.selection.uniform import uniform
+
+
+class Weighted:
+    """Policies that share the seats of a cohort: each seat is one policy's with a chance in proportion to its weight.
+
+    Args:
+        policies: by name, each with its weight; they choose one after the other, in the order of their names, among
+            those that are left.
+    """
+
+    def __init__(self, policies: Mapping[str, tuple[Policy, float]]) -> None:
+        self._policies = dict(sorted(policies.items()))
+
+    def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
+        """See Policy."""
+        seats = Counter(self._owner(uniform(seed, round_number, f"seat {n}")) for n in range(size))
+        chosen: list[str] = []
+        for name, (policy, _) in self._policies.items():
+            rest = [client for client in pool if client.id not in chosen]
+            if seats[name]:
+                chosen += policy.choose(rest, seats[name], seed, round_number)
+        return chosen
+
+    def _owner(self, drawn: float) -> str:
+        """Whose a seat is, by a number in [0, 1)."""
+        names = list(self._policies)
+        ends = list(itertools.accumulate(weight for _, weight in self._policies.values()))
+        return names[min(bisect.bisect_right(ends, drawn * ends[-1]), len(names) - 1)]

@@ -1,0 +1,59 @@
+"""What a tenant has stored is known by digest, and bounded."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fededge.errors import GatewayError
+from fededge.fleet.functions import blobs
+from fededge.fleet.registry.database import Registry
+from tests.registries import NOW, PLAN, TENANT, UPDATE, WEIGHTS, at_once, make_tenant
+
+
+def test_a_blob_is_known_once_it_is_stored(registry: Registry) -> None:
+    make_tenant(registry)
+    make_tenant(registry, "other")
+    assert blobs.known(registry, TENANT, PLAN) is None
+    for _ in range(2):
+        blobs.stored(registry, TENANT, PLAN, 7, NOW)
+    assert blobs.known(registry, TENANT, PLAN) == 7
+    assert blobs.known(registry, "other", PLAN) is None
+    blobs.removed(registry, TENANT, PLAN)
+    assert blobs.known(registry, TENANT, PLAN) is None
+
+
+def test_a_tenant_stores_no_more_than_its_quota(registry: Registry) -> None:
+    make_tenant(registry, bytes=10)
+    blobs.stored(registry, TENANT, PLAN, 6, NOW)
+    blobs.stored(registry, TENANT, PLAN, 6, NOW)
+    blobs.allowed(registry, TENANT, 4)
+    for attempt in (
+        lambda: blobs.allowed(registry, TENANT, 5),
+        lambda: blobs.stored(registry, TENANT, WEIGHTS, 5, NOW),
+    ):
+        with pytest.raises(GatewayError) as refused:
+            attempt()
+        assert (refused.value.reason, refused.value.status) == ("QUOTA", 413)
+    for _ in range(2):
+        blobs.removed(registry, TENANT, PLAN)
+    blobs.allowed(registry, TENANT, 10)
+
+
+def test_many_at_once_do_not_exceed_a_quota_together(opened: Callable[[], Registry]) -> None:
+    registries = [opened(), opened()]
+    make_tenant(registries[0], bytes=25)
+    digests = [f"sha256:{n:064}" for n in range(6)]
+    results = at_once(
+        [
+            lambda n=n, digest=digest: blobs.stored(registries[n % 2], TENANT, digest, 10, NOW)  # type: ignore[misc]
+            for n, digest in enumerate(digests)
+        ]
+    )
+    assert sum(isinstance(each, GatewayError) for each in results) == 4
+    assert sum(blobs.known(registries[0], TENANT, digest) is not None for digest in digests) == 2
+
+
+def test_a_tenant_that_is_not_there_stores_nothing(registry: Registry) -> None:
+    with pytest.raises(GatewayError) as refused:
+        blobs.stored(registry, "nobody", UPDATE, 1, NOW)
+    assert (refused.value.reason, refused.value.status) == ("NO_TENANT", 404)
