@@ -202,7 +202,7 @@ def measure(count: int, cohort: int, folder: Path) -> list[dict[str, Any]]:
         kb, connect = connected(group, url, pid, count, bare=False)
         add("kB a connection", kb, bare_kb)
         add(f"seconds for {count:,} to connect", connect, bare_connect)
-        times = np.array([seconds for part in group.all(do="beat", every=30.0, rounds=2) for seconds in part])
+        times = np.array([seconds for part in group.all(do="beats", seconds=60.0) for seconds in part])
         add("heartbeat p50, ms", 1000 * float(np.quantile(times, 0.5)))
         add("heartbeat p99, ms", 1000 * float(np.quantile(times, 0.99)))
         add("heartbeat, longest, ms", 1000 * float(times.max()))

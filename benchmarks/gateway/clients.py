@@ -5,6 +5,7 @@ import base64
 import gc
 import hashlib
 import json
+import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,7 @@ from fededge.protocol import (
     SUBPROTOCOL,
     Assignment,
     Challenge,
+    Refused,
     UploadPlace,
     connection_bytes,
     from_gateway,
@@ -29,6 +31,7 @@ from fededge.protocol import (
 
 TOGETHER = 50
 """Connections that are opened at a time."""
+HEARTBEAT_SECONDS = 30.0
 SENDERS = 16
 """Uploads at a time."""
 HELD = {"name": "digits", "train": 100, "test": 10, "schema_digest": storage.digest(b"schema")}
@@ -57,8 +60,9 @@ class Client:
         self.socket: ClientConnection | None = None
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
         self.heard: asyncio.Future[None] | None = None
+        self.beats: list[float] = []
         self.assignment: tuple[float, Assignment] | None = None
-        self.listening: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
 
     async def open(self, url: str, bare: bool) -> None:
         """Connect, and be welcome."""
@@ -71,11 +75,16 @@ class Client:
             proxy=None,
             local_addr=(address, 0),
         )
+        if not bare and (retry := await self._prove()):
+            await asyncio.sleep(retry)
+            await self.open(url, bare)
+            return
+        self.tasks.append(asyncio.create_task(self._listen()))
         if not bare:
-            await self._prove()
-        self.listening = asyncio.create_task(self._listen())
+            self.tasks.append(asyncio.create_task(self._beat()))
 
-    async def _prove(self) -> None:
+    async def _prove(self) -> float:
+        """Say who this is; 0.0 once it is welcome, else after how many seconds to come again."""
         assert self.socket is not None
         challenge = from_gateway(await self.socket.recv())
         assert isinstance(challenge, Challenge)
@@ -91,8 +100,12 @@ class Client:
             "datasets": [HELD],
         }
         await self.socket.send(json.dumps(hello))
-        welcome = from_gateway(await self.socket.recv())
-        assert welcome.type == "welcome", welcome
+        answer = from_gateway(await self.socket.recv())
+        if isinstance(answer, Refused):
+            assert answer.reason == "OVERLOADED", answer
+            return answer.retry_seconds or 1.0
+        assert answer.type == "welcome", answer
+        return 0.0
 
     async def _listen(self) -> None:
         assert self.socket is not None
@@ -113,13 +126,16 @@ class Client:
         assert self.socket is not None
         await self.socket.send(json.dumps(message))
 
-    async def beat(self) -> float:
-        """Seconds from a heartbeat to its answer."""
-        self.heard = asyncio.get_running_loop().create_future()
-        begun = time.perf_counter()
-        await self.say({"type": "heartbeat"})
-        await self.heard
-        return time.perf_counter() - begun
+    async def _beat(self) -> None:
+        """Send heartbeats, and keep how many seconds each took to be answered."""
+        await asyncio.sleep(random.uniform(0, HEARTBEAT_SECONDS))
+        while True:
+            self.heard = asyncio.get_running_loop().create_future()
+            begun = time.perf_counter()
+            await self.say({"type": "heartbeat"})
+            await self.heard
+            self.beats.append(time.perf_counter() - begun)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def answer(self, kind: str) -> Any:
         """The next answer of a kind."""
@@ -172,22 +188,12 @@ class Clients:
         gc.freeze()
         return time.monotonic() - begun
 
-    async def beat(self, every: float, rounds: int) -> list[float]:
-        """Heartbeats of each client, spread over the interval; how long each took to be answered."""
-        begin = time.monotonic()
-
-        async def one(client: Client, offset: float) -> list[float]:
-            times = []
-            for turn in range(rounds):
-                await asyncio.sleep(begin + offset + turn * every - time.monotonic())
-                times.append(await client.beat())
-            return times
-
-        share = every / len(self._clients)
-        found = await asyncio.gather(
-            *(one(client, number * share) for number, client in enumerate(self._clients))
-        )
-        return [seconds for times in found for seconds in times]
+    async def beats(self, seconds: float) -> list[float]:
+        """How long each heartbeat of the next seconds took to be answered."""
+        for client in self._clients:
+            client.beats.clear()
+        await asyncio.sleep(seconds)
+        return [beat for client in self._clients for beat in client.beats]
 
     async def assigned(self, count: int) -> list[float]:
         """When each of `count` assignments came, on the clock of time.monotonic."""
