@@ -92,11 +92,18 @@ class GatewayClient(Connection):
 
     def store(self, data: bytes) -> str:
         """Store `data` under its digest, unless it is there; the digest."""
-        digest = storage.digest(data)
-        place = self.ask(BlobPlace, "POST", "/v1/blobs", BlobOffer(digest=digest, bytes=len(data)))
-        if place.url is not None:
-            self.put(place.url, data, place.offset if place.resumable else 0)
-        return digest
+        offer = BlobOffer(digest=storage.digest(data), bytes=len(data))
+        for last in (False, True):
+            place = self.ask(BlobPlace, "POST", "/v1/blobs", offer)
+            try:
+                if place.url is not None:
+                    self.put(place.url, data, place.offset if place.resumable else 0)
+                break
+            except GatewayError as error:
+                # The URL is too old, or a broken try left other bytes there than the gateway said: ask where to go on.
+                if last or not 400 <= error.status < 500:
+                    raise
+        return offer.digest
 
     def open_round(self, round_id: str, request: RoundRequest) -> RoundStatus:
         """Open a round; one of this id that is there already is answered as it stands."""
