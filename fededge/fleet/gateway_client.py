@@ -36,6 +36,8 @@ from fededge.protocol import (
 )
 
 Item = TypeVar("Item", bound=BaseModel)
+SELECTION = 120.0
+"""Seconds that a policy may take that looks at each of a million clients."""
 PAGE = 500
 """Entries that are asked for at once."""
 
@@ -88,7 +90,7 @@ class GatewayClient(Connection):
 
     def select(self, request: SelectionRequest) -> SelectionResult:
         """Who takes part in a round."""
-        return self.ask(SelectionResult, "POST", "/v1/selections", request)
+        return self.ask(SelectionResult, "POST", "/v1/selections", request, wait=SELECTION)
 
     def store(self, data: bytes) -> str:
         """Store `data` under its digest, unless it is there; the digest."""

@@ -284,7 +284,7 @@ def test_evaluation_and_ranges_are_rounds_of_their_own(
     assert (gateway.selections[0].policy, gateway.selections[0].size) == ("uniform", 1000)
     trusted = SigningKey.load(tmp_path / "release.pem").public
     orders = [Order.opened(found.request.order, trusted) for found in gateway.rounds.values()]
-    assert [(order.kind, order.min_clients) for order in orders] == [("evaluate", 1), ("ranges", 3)]
+    assert [(order.kind, order.min_clients) for order in orders] == [("evaluate", 3), ("ranges", 3)]
     with clients() as again:
         assert [client.id for client in again.evaluators(4, None)] == NAMES
         assert len(list(again.evaluate(WEIGHTS, 4, NAMES, 60.0))) == 3
