@@ -107,8 +107,8 @@ def read(
 
     Args:
         folder: holds x.npy and y.npy.
-        schema: what they must be; None takes what schema.json there says, and without one float32 examples of any
-            shape with any classes.
+        schema: what they must be, by whatever other statistics schema.json there standardizes them; None takes what
+            that says, and without one float32 examples of any shape with any classes.
         limit: most bytes of a file; None takes any.
 
     Raises:
@@ -116,7 +116,7 @@ def read(
     """
     folder = Path(folder)
     own = Schema.read(folder / "schema.json") if (folder / "schema.json").exists() else None
-    if schema and own and own != schema:
+    if schema and own and own.form != schema.form:
         raise DataError(
             f"{folder}/schema.json is not the schema of the other clients' data: {_difference(own, schema)}"
         )
@@ -181,10 +181,10 @@ def open_array(path: Path) -> np.memmap:
 
 
 def _difference(found: Schema, wanted: Schema) -> str:
-    """The first thing that differs, for people."""
-    for mine, other in zip(found.features, wanted.features, strict=False):
+    """The first thing that differs in their form, for people."""
+    for mine, other in zip(found.form["features"], wanted.form["features"], strict=False):
         if mine != other:
-            return f"its feature {mine.name} is not the others' {other.name}: prepare it as they did"
+            return f"its feature {mine['name']} is not the others' {other['name']}: prepare it as they did"
     if len(found.features) != len(wanted.features):
         return f"it has {len(found.features)} features where they have {len(wanted.features)}"
     return "its label is another"

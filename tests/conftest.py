@@ -19,7 +19,10 @@ MARK = re.compile(r"^pytestmark = pytest\.mark\.environment\(([^)]*)\)", re.MULT
 SETTINGS = (
     "FEDEDGE_CLUSTER_FILE",
     "FEDEDGE_FLEET_DATABASE",
+    "FEDEDGE_GATEWAY",
+    "FEDEDGE_GATEWAY_CA_FILE",
     "FEDEDGE_GATEWAY_KEY_FILE",
+    "FEDEDGE_GATEWAY_TOKEN_FILE",
     "FEDEDGE_GATEWAY_URL",
     "FEDEDGE_IMAGES",
     "FEDEDGE_PLATFORM",

@@ -143,14 +143,18 @@ class Schema(Document):
         return "uint8" if only and only.dtype == "uint8" else "float32"
 
     @property
-    def form_digest(self) -> str:
-        """Digest of what examples must have in common to be learned from together: all but what was measured on them."""
+    def form(self) -> dict[str, Any]:
+        """What examples must have in common to be learned from together: all but what was measured on them."""
         measured = {"mean", "std"}
-        content = self.model_dump(
+        return self.model_dump(
             mode="json",
             exclude={"features": {"__all__": {*measured, "missing", "log"}}, "label": measured},
         )
-        return storage.digest(json.dumps(content, sort_keys=True).encode())
+
+    @property
+    def form_digest(self) -> str:
+        """Digest of the form."""
+        return storage.digest(json.dumps(self.form, sort_keys=True).encode())
 
     @property
     def encoded_shape(self) -> tuple[int, ...]:

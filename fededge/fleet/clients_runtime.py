@@ -259,7 +259,7 @@ class GatewayClients:
         learning, training = self._task.learning, kind == "train"
         fewest = {
             "train": self._task.operation.quorum or learning.cohort.size,
-            "evaluate": 1,
+            "evaluate": len(clients),  # there is no aggregate: each client's score is told beside its name
             "ranges": self._task.privacy.min_clients,
         }
         order = Order(

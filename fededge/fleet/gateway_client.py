@@ -36,6 +36,8 @@ from fededge.protocol import (
 )
 
 Item = TypeVar("Item", bound=BaseModel)
+SELECTION = 120.0
+"""Seconds that a policy may take that looks at each of a million clients."""
 PAGE = 500
 """Entries that are asked for at once."""
 
@@ -88,15 +90,22 @@ class GatewayClient(Connection):
 
     def select(self, request: SelectionRequest) -> SelectionResult:
         """Who takes part in a round."""
-        return self.ask(SelectionResult, "POST", "/v1/selections", request)
+        return self.ask(SelectionResult, "POST", "/v1/selections", request, wait=SELECTION)
 
     def store(self, data: bytes) -> str:
         """Store `data` under its digest, unless it is there; the digest."""
-        digest = storage.digest(data)
-        place = self.ask(BlobPlace, "POST", "/v1/blobs", BlobOffer(digest=digest, bytes=len(data)))
-        if place.url is not None:
-            self.put(place.url, data, place.offset if place.resumable else 0)
-        return digest
+        offer = BlobOffer(digest=storage.digest(data), bytes=len(data))
+        for last in (False, True):
+            place = self.ask(BlobPlace, "POST", "/v1/blobs", offer)
+            try:
+                if place.url is not None:
+                    self.put(place.url, data, place.offset if place.resumable else 0)
+                break
+            except GatewayError as error:
+                # The URL is too old, or a broken try left other bytes there than the gateway said: ask where to go on.
+                if last or not 400 <= error.status < 500:
+                    raise
+        return offer.digest
 
     def open_round(self, round_id: str, request: RoundRequest) -> RoundStatus:
         """Open a round; one of this id that is there already is answered as it stands."""

@@ -34,6 +34,7 @@ PAUSES = 0.25, 15.0
 """Seconds before the second try, and most before any."""
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """Answers that say: not now."""
+TOO_LARGE = "TOO_LARGE"
 BLOCK = 1 << 20
 
 
@@ -117,7 +118,7 @@ class Connection:
             content=content,
             timeout=httpx.Timeout(TIMEOUT + wait, connect=10.0),
         )
-        _, data = self._send(request, LARGEST_ANSWER, repeatable)
+        data = self._send(request, LARGEST_ANSWER, repeatable)
         try:
             return answer.model_validate_json(data)
         except ValidationError as error:
@@ -134,7 +135,12 @@ class Connection:
             IntegrityError: other bytes lie there.
         """
         request = self._client.build_request("GET", urljoin(f"{self.url}/", url))
-        _, data = self._send(request, size, repeatable=True)
+        try:
+            data = self._send(request, size, repeatable=True)
+        except GatewayError as error:
+            if error.reason != TOO_LARGE:
+                raise
+            raise IntegrityError(str(error)) from error
         found = storage.digest(data)
         if len(data) != size or found != digest:
             raise IntegrityError(
@@ -156,8 +162,8 @@ class Connection:
         )
         self._send(request, LARGEST_ANSWER, repeatable=True)
 
-    def _send(self, request: httpx.Request, most: int, repeatable: bool) -> tuple[httpx.Response, bytes]:
-        """The answer to `request` and its body of `most` bytes at most."""
+    def _send(self, request: httpx.Request, most: int, repeatable: bool) -> bytes:
+        """The body of the answer to `request`, of `most` bytes at most."""
         end = time.monotonic() + self._patience
         pause, most_pause = PAUSES
         while True:
@@ -181,7 +187,7 @@ class Connection:
             time.sleep(wait)
             pause = min(2 * pause, most_pause)
         if response.is_success:
-            return response, data
+            return data
         raise _refusal(request, response, data)
 
     def _once(self, request: httpx.Request, most: int) -> tuple[httpx.Response, bytes]:
@@ -194,7 +200,7 @@ class Connection:
                 if len(data) > limit:
                     raise GatewayError(
                         f"{_place(request)} answers with more than the {limit:,} bytes that are expected",
-                        "TOO_LARGE",
+                        TOO_LARGE,
                     )
             return response, bytes(data)
         finally:

@@ -56,7 +56,16 @@ def size(value: int | None) -> str:
         return NONE
     if value < 1000:
         return f"{value} B"
-    return f"{value / 1000:,.0f} kB" if value < 999_500 else f"{value / 1e6:,.2f} MB"
+    if value < 999_995_000:
+        return f"{value / 1000:,.0f} kB" if value < 999_500 else f"{value / 1e6:,.2f} MB"
+    return f"{value / 1e9:,.2f} GB"
+
+
+def money(value: float | None) -> str:
+    """A cost to four significant digits; of which currency, the task's author knows."""
+    if value is None:
+        return NONE
+    return f"{value:,.2f}" if value >= 100 else f"{value:.4g}"
 
 
 def milliseconds(value: float | None) -> str:

@@ -1,9 +1,11 @@
 """The figures at the top of the page and of the terminal summary, as far as the run has them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fededge.documents import RoundRecord
 from fededge.report.content import Report
-from fededge.report.formatting import count, difference, duration, score, size, titled
+from fededge.report.formatting import count, difference, duration, money, score, size, titled
 from fededge.report.rows import Severity
 
 
@@ -18,7 +20,7 @@ class Highlight:
 
 
 def highlights(report: Report) -> list[Highlight]:
-    """Score, gap to centralized training, clients alone, rounds, variants, devices and time."""
+    """Score, gap to centralized training, clients alone, rounds and what they took, variants, devices and time."""
     facts, final, found = report.facts, report.evaluation, []
     if final:
         note = f"held out, {count(final.examples)} examples"
@@ -47,6 +49,7 @@ def highlights(report: Report) -> list[Highlight]:
         if failed:
             note += f", {failed} failed report{'s' * (failed > 1)}"
         found.append(Highlight("Rounds", str(facts.rounds[-1].round), note, "warn" if failed else "plain"))
+        found += _spent(facts.rounds)
     if report.variants:
         passed = [variant.bytes for variant in report.variants if variant.passed]
         note = f"of {len(report.variants)} passed"
@@ -61,4 +64,19 @@ def highlights(report: Report) -> list[Highlight]:
         )
     if report.seconds is not None:
         found.append(Highlight("Time", duration(report.seconds), f"{len(facts.steps)} steps"))
+    return found
+
+
+def _spent(rounds: Sequence[RoundRecord]) -> list[Highlight]:
+    """What all rounds took, as far as it was measured."""
+    sent, received = sum(r.bytes_sent for r in rounds), sum(r.bytes_received for r in rounds)
+    worked = sum(record.client_seconds for record in rounds)
+    found = []
+    if sent or received:
+        note = f"{size(sent)} to clients, {size(received)} back"
+        found.append(Highlight("Transferred", size(sent + received), note))
+    costs = [record.cost for record in rounds if record.cost is not None]
+    if costs:
+        note = f"by the task's prices; clients worked {duration(worked)}"
+        found.append(Highlight("Cost", money(sum(costs)), note))
     return found

@@ -26,6 +26,7 @@ FILTERS = (
     formatting.number,
     formatting.count,
     formatting.size,
+    formatting.money,
     formatting.milliseconds,
     formatting.duration,
     formatting.short,

@@ -11,7 +11,7 @@ from fededge.report.formatting import NONE, ranges
 from fededge.report.records import Facts
 
 Severity = Literal["good", "warn", "bad", "plain"]
-Participation = Literal["reported", "failed", "not selected"]
+Participation = Literal["reported", "failed", "not needed", "not selected"]
 
 MAX_ROUNDS = 60
 """Rounds up to which a client's part in each single round is shown."""
@@ -26,7 +26,7 @@ class ClientRow:
     Attributes:
         train: training examples; `test`: held-out ones.
         score: of the global model on its held-out examples; `loss` likewise.
-        selected: rounds it was selected for; `reported`: those in which its update arrived.
+        selected: rounds it was selected for, and needed; `reported`: those in which its update arrived.
         rounds: number, part and reason for each round; empty when there are too many to show.
     """
 
@@ -87,11 +87,16 @@ def client_rows(facts: Facts, evaluation: Evaluation | None) -> list[ClientRow]:
     """Every client that holds data, was scored or was selected, by natural order of its id."""
     held = {client.id: client for client in (facts.population.clients if facts.population else [])}
     scored = {client.id: client for client in (evaluation.clients if evaluation else [])}
-    selected = Counter(name for record in facts.rounds for name in {*record.cohort, *record.reported})
+    selected = Counter(
+        name
+        for record in facts.rounds
+        for name in {*record.cohort, *record.reported}.difference(record.spare)
+    )
     reported = Counter(name for record in facts.rounds for name in set(record.reported))
     shown = facts.rounds if len(facts.rounds) <= MAX_ROUNDS else []
     rows = []
-    for name in sorted(held.keys() | scored.keys() | selected.keys(), key=natural_order):
+    asked = {name for record in facts.rounds for name in record.cohort}
+    for name in sorted(held.keys() | scored.keys() | selected.keys() | asked, key=natural_order):
         data, score = held.get(name), scored.get(name)
         rows.append(
             ClientRow(
@@ -159,6 +164,8 @@ def shortened(text: str | None) -> str | None:
 def _participation(record: RoundRecord, name: str) -> tuple[Participation, str]:
     if name in record.reported:
         return "reported", "reported"
+    if name in record.spare:
+        return "not needed", "enough others had reported"
     if name in record.failed or name in record.cohort:
         return "failed", record.failed.get(name, "no report")
     return "not selected", "not selected"

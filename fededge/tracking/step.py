@@ -71,7 +71,11 @@ class Step:
             "round/seconds": record.seconds,
             "round/bytes_sent": record.bytes_sent,
             "round/bytes_received": record.bytes_received,
+            "round/client_seconds": record.client_seconds,
+            "round/coordinator_seconds": record.coordinator_seconds,
         }
+        if record.cost is not None:
+            values["round/cost"] = record.cost
         if record.held_out is not None:
             values |= {
                 f"{HELD_OUT}/{metric}": record.held_out.score,

@@ -25,6 +25,7 @@ class Fair:
             (client for client in pool if client.waited >= PATIENCE * turn),
             key=lambda client: (-client.waited, client.id),
         )
-        overdue = [client.id for client in late][:size]
-        rest = {client.id: 1.0 + client.waited for client in pool if client.id not in overdue}
+        overdue = [client.id for client in late[:size]]
+        first = set(overdue)
+        rest = {client.id: 1.0 + client.waited for client in pool if client.id not in first}
         return overdue + weighted(rest, size - len(overdue), seed, round_number)

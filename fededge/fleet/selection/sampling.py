@@ -1,5 +1,6 @@
 """Drawing clients with unequal chances."""
 
+import heapq
 import math
 from collections.abc import Mapping
 
@@ -21,4 +22,4 @@ def weighted(weights: Mapping[str, float], size: int, seed: int, round_number: i
         weight, drawn = weights[client], -math.log(1 - uniform(seed, round_number, client))
         return (drawn / weight if weight > 0 else math.inf, client)
 
-    return sorted(weights, key=key)[:size]
+    return heapq.nsmallest(size, weights, key=key)

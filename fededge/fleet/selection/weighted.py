@@ -25,8 +25,9 @@ class Weighted:
         seats = Counter(self._owner(uniform(seed, round_number, f"seat {n}")) for n in range(size))
         chosen: list[str] = []
         for name, (policy, _) in self._policies.items():
-            rest = [client for client in pool if client.id not in chosen]
             if seats[name]:
+                taken = set(chosen)
+                rest = [client for client in pool if client.id not in taken]
                 chosen += policy.choose(rest, seats[name], seed, round_number)
         return chosen
 

@@ -197,7 +197,7 @@ def test_unknown_policies_are_named() -> None:
 
 
 def record(number: int, cohort: list[str], losses: dict[str, float]) -> RoundRecord:
-    counted = {"examples": 1.0, "loss": 1.0, "score": 0.0, "seconds": 1.0, "at": 0.0}
+    counted: dict[str, Any] = {"examples": 1.0, "loss": 1.0, "score": 0.0, "seconds": 1.0, "at": 0.0}
     return RoundRecord(round=number, cohort=cohort, reported=sorted(losses), losses=losses, **counted)
 
 
