@@ -20,7 +20,7 @@ from typing import Any
 from fededge import __version__
 from fededge.device import facts
 from fededge.device.assignments import Assignments
-from fededge.device.connection import Connection, connected
+from fededge.device.connection import Connection, TurnedAway, connected
 from fededge.device.pace import Pace
 from fededge.device.work import WORDS
 from fededge.device.workplace import Workplace
@@ -120,6 +120,9 @@ class Client:
                 self._welcomed(answer)
                 began = now()
                 return await self._serve(connection, answer)
+        except TurnedAway as error:
+            log.warning("%s", error)
+            return min(error.retry_seconds, LONGEST_WAIT)
         except (GatewayError, ProtocolError, StorageError) as error:
             log.warning("%s", error)
         except TimeoutError:

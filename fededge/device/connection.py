@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from fededge import __version__
@@ -24,6 +24,14 @@ OPEN_SECONDS = 30
 CLOSE_SECONDS = 2
 QUEUED = 16
 """Most messages that wait to be read: beyond it the gateway has to wait."""
+
+
+class TurnedAway(GatewayError):
+    """The gateway takes no connection now; `retry_seconds`: when to come back."""
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        super().__init__(message, "BUSY", 503)
+        self.retry_seconds = retry_seconds
 
 
 class _Connect(connect):
@@ -72,6 +80,7 @@ async def connected(url: str, tls: ssl.SSLContext, journal: Journal) -> AsyncIte
     """A connection to the gateway at the WebSocket URL `url`, closed at the end of the block.
 
     Raises:
+        TurnedAway: not before some time.
         GatewayError: there is none to be had.
     """
     try:
@@ -87,6 +96,11 @@ async def connected(url: str, tls: ssl.SSLContext, journal: Journal) -> AsyncIte
             ping_interval=None,  # heartbeats tell whether the other side is there
             user_agent_header=f"fededge/{__version__}",
         )
+    except InvalidStatus as error:
+        retry = error.response.headers.get("Retry-After", "")
+        if retry.isdecimal() and len(retry) < 10:
+            raise TurnedAway(f"the gateway turns this client away: {error}", float(retry)) from error
+        raise _lost(error) from error
     except (OSError, TimeoutError, WebSocketException) as error:
         raise _lost(error) from error
     try:

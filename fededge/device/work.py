@@ -33,6 +33,8 @@ from fededge.protocol import LARGEST_MESSAGE, Assignment, Object, Received, Repo
 log = logging.getLogger("fededge.site")
 RENEWALS = 5
 """How often the addresses of plan and weights are asked for again, before it is a failure."""
+SENDINGS = 2
+"""How often an update is sent that the gateway says it has, and then refuses."""
 WORDS = 500
 """Most letters of a failure."""
 
@@ -84,24 +86,39 @@ class Work:
 
     async def _through(self) -> str:
         """All phases that are left; what the gateway said in the end."""
-        store = self._place.store
         if self._report is None:
-            report = await self._worked()
-            store.finish(report)
-            self._report, self._phase = report, Phase.finished
-        if self._report.update is not None and self._phase is Phase.finished:
-            try:
-                over = await self._upload(self._report.update)
-            except SiteError as error:
-                self._report = self._failure(str(error), self._report.seconds)
-                store.finish(self._report)
-            else:
+            self._report = await self._worked()
+            self._place.store.finish(self._report)
+            self._phase = Phase.finished
+        for _ in range(SENDINGS):
+            if self._report.update is not None and self._phase is Phase.finished:
+                over = await self._handed_in(self._report)
                 if over is not None:
                     return over
-                store.uploaded(self._assignment.id)
-                self._phase = Phase.uploaded
-        self._say("reporting" + (f" a failure: {self._report.failure}" if self._report.failure else ""))
-        answer = await self._place.line.ask(self._report, self._held.round)
+            outcome = await self._told(self._report)
+            if outcome != "refused" or self._report.update is None:
+                break
+            self._phase = Phase.finished  # the gateway may have lost it
+        return outcome
+
+    async def _handed_in(self, report: ReportMessage) -> str | None:
+        """Upload the update of `report`; the outcome, where the round is over for this client."""
+        assert report.update is not None
+        try:
+            over = await self._upload(report.update)
+        except SiteError as error:
+            self._report = self._failure(str(error), report.seconds)
+            self._place.store.finish(self._report)
+            return None
+        if over is None:
+            self._place.store.uploaded(self._assignment.id)
+            self._phase = Phase.uploaded
+        return over
+
+    async def _told(self, report: ReportMessage) -> str:
+        """Send the report; what the gateway says to it."""
+        self._say("reporting" + (f" a failure: {report.failure}" if report.failure else ""))
+        answer = await self._place.line.ask(report, self._held.round)
         assert isinstance(answer, Received)
         return answer.outcome
 
@@ -119,7 +136,7 @@ class Work:
                     {"train": "training", "evaluate": "evaluating"}.get(verdict.order.kind, "measuring")
                 )
                 answer = await self._asked(policy, verdict, plan)
-                return await self._told(answer, verdict, time.monotonic() - started)
+                return await self._result(answer, verdict, time.monotonic() - started)
         except StorageError:
             raise
         except TimeoutError:
@@ -196,7 +213,7 @@ class Work:
         )
         return await place.runner.ask(setting, request, self._folder / "weights", self._folder / "update")
 
-    async def _told(self, answer: dict[str, Any], verdict: Verdict, seconds: float) -> ReportMessage:
+    async def _result(self, answer: dict[str, Any], verdict: Verdict, seconds: float) -> ReportMessage:
         """The report of what the runner answered and left.
 
         Raises:

@@ -290,6 +290,25 @@ def test_work_that_nobody_waits_for_ends_within_a_second(site: EnrolledSite) -> 
     in_loop(scenario)
 
 
+def test_an_update_that_the_gateway_lost_is_sent_again(site: EnrolledSite) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+
+            async def lost(session: Any, message: Any) -> None:
+                del gateway.react["report"]
+                gateway.uploads.clear()
+                await session.send(Received(assignment=message.assignment, of="report", outcome="refused"))
+
+            await gateway.hears(Hello)
+            gateway.react["report"] = lost
+            await gateway.tell(gateway.order())
+            report = await gateway.hears(ReportMessage, 2)
+            assert [f"sha256:{name}" for name in gateway.uploads] == [report.update]
+        assert outcomes(site) == {"r-1": "kept"}
+
+    in_loop(scenario)
+
+
 @pytest.mark.parametrize("outcome", ["late", "refused"])
 def test_a_round_that_is_over_leaves_nothing_behind(site: EnrolledSite, outcome: Any) -> None:
     async def scenario() -> None:
@@ -358,6 +377,23 @@ def test_a_client_comes_back_when_it_was_told_to(site: EnrolledSite) -> None:
             return asyncio.get_running_loop().time() - began
 
     assert in_loop(scenario) >= 1.5
+
+
+def test_a_busy_gateway_is_left_alone_for_as_long_as_it_says(site: EnrolledSite) -> None:
+    async def scenario() -> float:
+        async with StandInGateway() as gateway:
+            times: list[float] = []
+
+            def busy(method: str, path: str, headers: Any, body: bytes) -> Answer | None:
+                times.append(asyncio.get_running_loop().time())
+                return Answer(503, headers={"Retry-After": "1"}) if len(times) == 2 else None
+
+            gateway.http = busy
+            async with site.running(gateway):  # which enrolls first
+                await gateway.hears(Hello)
+            return times[2] - times[1]
+
+    assert in_loop(scenario) >= 1.0
 
 
 def test_a_refused_client_comes_back_when_it_may_and_ends_where_a_person_must_act(site: EnrolledSite) -> None:
