@@ -74,11 +74,11 @@ class Journal:
         chain = _chained(self._chain, line)
         text = json.dumps({**line, "chain": chain}, sort_keys=True).encode() + b"\n"
         try:
-            with self._path.open("ab") as file:
-                start = file.tell()
+            with self._path.open("ab", buffering=0) as file:
+                start, rest = file.tell(), memoryview(text)
                 try:
-                    file.write(text)
-                    file.flush()
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
                     os.truncate(self._path, start)

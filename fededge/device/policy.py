@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
-from fededge.errors import FedEdgeError, SiteError, TaskError, shown
+from fededge.errors import FedEdgeError, SiteError, shown
 from fededge.protocol import Kind
 from fededge.protocol.fields import Name
 from fededge.signing import TrustedKey
@@ -171,7 +171,7 @@ def _read(path: Path) -> Content:
         return read(storage.read(str(path), LIMIT).decode(), source)
     except UnicodeDecodeError as error:
         raise SiteError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except (TaskError, FedEdgeError) as error:
+    except FedEdgeError as error:
         raise SiteError(f"the site's policy cannot be read: {error}") from error
 
 
