@@ -98,6 +98,7 @@ class StandInGateway:
         puts: each PUT: name, Content-Range, bytes.
         react: by type of message, takes the place of what the gateway would answer.
         http: looks at each request first.
+        upload_limit: bytes of an upload after which the connection breaks, by path and what is there; None goes on.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -109,9 +110,15 @@ class StandInGateway:
         self.uploads: dict[str, bytearray] = {}
         self.puts: list[tuple[str, str, int]] = []
         self.react: dict[str, Callable[[Session, Any], Awaitable[None]]] = {}
-        self.http: Handler = lambda method, path, headers, body: None
+        self.behave()
         self.heartbeat_seconds = 30.0
         self.changed = asyncio.Condition()
+
+    def behave(self) -> None:
+        """From now on answer as a gateway does."""
+        self.react.clear()
+        self.http: Handler = lambda method, path, headers, body: None
+        self.upload_limit: Callable[[str, int], int | None] = lambda path, have: None
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -306,10 +313,6 @@ class StandInGateway:
             await self._note()
         writer.write(_encoded(answer))
         await writer.drain()
-
-    def upload_limit(self, path: str, have: int) -> int | None:
-        """Bytes of an upload after which the connection breaks; None goes on."""
-        return None
 
     def _answer(self, method: str, path: str, headers: Mapping[str, str], body: bytearray) -> Answer:
         if (method, path) == ("POST", "/v1/enroll"):

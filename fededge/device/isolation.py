@@ -13,6 +13,7 @@ import ctypes
 import json
 import os
 import resource
+import select
 import subprocess
 import sys
 import tempfile
@@ -59,7 +60,7 @@ def wrapped(
     """`command`, to be started so that it ends with its owner, yields to other processes, and has limits.
 
     Args:
-        command: what to run.
+        command: what to run; its standard input is a pipe of its owner's, or open.
         writable: the folder that it may write to, where it starts.
         isolated: whether in isolation; else it may do what this process may.
         readable: folders that it sees in isolation, wherever they lie.
@@ -85,7 +86,14 @@ def mistake() -> str | None:
     with tempfile.TemporaryDirectory(prefix="fededge-isolation-") as folder:
         command = wrapped(["sh", "-c", "touch written"], Path(folder), isolated=True)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PROBE_SECONDS,
+                check=False,
+            )
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
         except subprocess.TimeoutExpired:
@@ -110,6 +118,7 @@ def main() -> None:
     if spec["steps"] is not None:
         _separate(spec["steps"], spec["writable"])
     os.chdir(spec["writable"])
+    _end_without_owner()
     os.execvp(command[0], command)
 
 
@@ -126,6 +135,14 @@ def _separate(steps: Sequence[tuple[str, str]], writable: str) -> None:
         os.close(descriptor)
     _set_attributes("/", AT_RECURSIVE, put=MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID)
     _set_attributes(writable, 0, take=MOUNT_ATTR_RDONLY)
+
+
+def _end_without_owner() -> None:
+    """End where the owner ended before it was arranged that the kernel tells: the other end of the pipe is closed."""
+    pipe = select.poll()
+    pipe.register(sys.stdin, select.POLLHUP)
+    if any(event & select.POLLHUP for _, event in pipe.poll(0)):
+        sys.exit(0)
 
 
 class _Attributes(ctypes.Structure):

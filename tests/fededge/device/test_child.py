@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,16 @@ def test_a_child_ends_with_its_owner_however_that_ends(place: Path, isolated: bo
         assert alive == []
 
     in_loop(scenario)
+
+
+def test_a_child_whose_owner_ended_before_it_began_does_not_begin(place: Path, isolated: bool) -> None:
+    command = isolation.wrapped(["touch", "began"], place / "data", isolated=isolated)
+    for stdin, begins in ((b"{}", False), (None, True)):
+        owner = subprocess.Popen(command, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL)
+        if owner.stdin:
+            owner.stdin.close()
+        owner.wait()
+        assert (place / "data" / "began").exists() is begins
 
 
 def test_a_runner_that_executes_nothing_is_told_at_the_start(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_an_upload_goes_on_from_what_is_there(site: EnrolledSite) -> None:
             def limit(path: str, have: int) -> int | None:
                 return next(kept, None) if path.startswith("/v1/uploads") else None
 
-            gateway.upload_limit = limit  # type: ignore[method-assign]
+            gateway.upload_limit = limit
             await gateway.hears(Hello)
             await gateway.tell(gateway.order())
             report = await gateway.hears(ReportMessage)
