@@ -56,8 +56,12 @@ class Address:
         Raises:
             SiteError: it leads elsewhere.
         """
-        whole = urljoin(f"{self.url}/", url)
-        parts, own = _split(whole), urlsplit(self.url)
+        own = urlsplit(self.url)
+        try:
+            whole = urljoin(f"{self.url}/", url)
+            parts = _split(whole)
+        except ValueError:
+            parts = None
         if parts is None:
             raise SiteError(f"the gateway names {shown(url, 200)}, which is no web address")
         if own.scheme == "https" and parts.scheme != "https":

@@ -3,6 +3,7 @@
 <folder>/<hex digest>/    the plan's folder; there whole, or not at all
 """
 
+import errno
 import os
 import re
 import shutil
@@ -97,13 +98,19 @@ def _unpack(archive: Path, folder: Path) -> None:
                     target.flush()
                     os.fsync(target.fileno())
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise IntegrityError(
-            f"the plan is no zip file: {shown(str(error), 200)}. Run the task again"
-        ) from error
+        raise _no_zip(error) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise IntegrityError(
             f"the plan has {shown(str(error.filename))} as a file and a folder: refused"
         ) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which seeking before the start of the zip file gives
+            raise
+        raise _no_zip(error) from error
+
+
+def _no_zip(error: Exception) -> IntegrityError:
+    return IntegrityError(f"the plan is no zip file: {shown(str(error), 200)}. Run the task again")
 
 
 def _check(entries: list[zipfile.ZipInfo], size: int) -> None:

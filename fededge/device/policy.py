@@ -21,6 +21,7 @@ from fededge.task.text import Content, Place, dotted, read
 LIMIT = 1 << 20
 """Bytes of the largest policy file."""
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$")]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 Positive = Annotated[int, Field(ge=1, le=1 << 50)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=1000)]
@@ -90,7 +91,7 @@ class Policy(_Part):
     """
 
     datasets: Annotated[dict[Name, File], Field(min_length=1, max_length=64)]
-    hosts: Annotated[list[Pattern], Field(max_length=100)] = []
+    hosts: Annotated[list[Host], Field(max_length=100)] = []
     rules: Annotated[list[Rule], Field(min_length=1, max_length=1000)]
 
 

@@ -40,6 +40,7 @@ def site(tmp_path: Path) -> EnrolledSite:
         ({"name": "../x"}, "rules.0.name"),
         ({"code": 1}, "rules.0.code"),
         ({"hosts": "a"}, "hosts"),
+        ({"hosts": ["[::1"]}, "hosts.0"),
         ({"datasets": {}}, "datasets"),
     ],
 )
