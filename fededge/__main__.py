@@ -1,4 +1,4 @@
-"""`fededge`: the command line; on a device, which has the edge environment alone, its agent."""
+"""`fededge`: the command line; on a device and at a site, which have one environment alone, their own programs."""
 
 import codecs
 import importlib.util
@@ -9,12 +9,20 @@ import sys
 
 from fededge import settings
 
+RUNNER = [sys.executable, "-m", "fededge.learning.runtimes.site"]
+"""What executes plans at a site."""
+
 
 def main() -> int:
     """Run the command line; the exit status."""
     _speak_utf8()
     os.environ.update(settings.without_proxy(os.environ))
-    if importlib.util.find_spec("typer"):
+    has_typer = importlib.util.find_spec("typer") is not None
+    if sys.argv[1:2] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
+        from fededge.device import site
+
+        return site.main(sys.argv[2:], RUNNER)
+    if has_typer:
         from fededge import cli
 
         return cli.main()
@@ -23,8 +31,8 @@ def main() -> int:
 
         return agent.main(sys.argv[2:])
     print(
-        "error: only `fededge agent` runs in this environment: the other verbs need the platform environment "
-        "(pip install fededge[platform])",
+        "error: only `fededge agent` and `fededge site` run in this environment: the other verbs need the platform "
+        "environment (pip install fededge[platform])",
         file=sys.stderr,
     )
     return 2

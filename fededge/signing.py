@@ -39,12 +39,14 @@ class TrustedKey:
     """A public key that its holder decided to trust.
 
     Attributes:
-        id: `sha256:` digest of the 32 raw bytes of the public key.
+        raw: the 32 bytes of the public key.
+        id: `sha256:` digest of them.
     """
 
     def __init__(self, key: Ed25519PublicKey) -> None:
         self._key = key
-        self.id = storage.digest(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
+        self.raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.id = storage.digest(self.raw)
 
     @classmethod
     def load(cls, path: str | Path) -> "TrustedKey":
@@ -66,6 +68,13 @@ class TrustedKey:
                 f"{path} holds a key of another kind than Ed25519. Copy the signer's .pub.pem file"
             )
         return cls(key)
+
+    @property
+    def pem(self) -> bytes:
+        """The text of its PEM file."""
+        return self._key.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
 
     def verify(self, data: bytes) -> dict[str, Any]:
         """The payload of the envelope `data`, once its signature is proven to be by this key.
@@ -197,10 +206,7 @@ class SigningKey:
 
     def export_public(self, path: str | Path) -> None:
         """Write the public key as PEM to `path`: the file that devices are given to trust."""
-        text = self._key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        storage.write(str(path), text)
+        storage.write(str(path), self.public.pem)
 
     def sign(self, payload: dict[str, Any]) -> bytes:
         """The envelope of `payload`; the same payload always gives the same bytes.
@@ -220,6 +226,10 @@ class SigningKey:
                 f"payload of {len(text):,} characters is too large to sign ({LIMIT:,} accepted)"
             )
         return data
+
+    def proof(self, data: bytes) -> str:
+        """The signature over `data` itself, in base64: shows who holds this key (fededge.protocol.proofs)."""
+        return base64.b64encode(self._key.sign(data)).decode()
 
 
 def public_file(path: str | Path) -> Path:

@@ -30,6 +30,7 @@ from fededge.cli import (
     runs,
     schedule,
     schema,
+    site,
     upload,
 )
 from fededge.errors import FedEdgeError
@@ -78,6 +79,7 @@ app.add_typer(container_images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("manifests")(manifests.manifests)
 app.command("agent", **agent.PASS_THROUGH)(agent.agent)
+app.command("site", **agent.PASS_THROUGH)(site.site)
 
 
 def main(arguments: list[str] | None = None) -> int:

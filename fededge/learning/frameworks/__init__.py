@@ -56,5 +56,11 @@ def open_client(plan: Path, data: Path) -> Client:
     return KerasClient(plan, document, data)
 
 
+def installed() -> list[str]:
+    """The frameworks whose plans can be executed here."""
+    packages = {"keras": "tensorflow", "sklearn": "sklearn", "torch": "torch"}
+    return [name for name, package in packages.items() if importlib.util.find_spec(package)]
+
+
 def _has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
+    return "torch" in installed()

@@ -1,0 +1,244 @@
+"""The runner: a child process that executes plans, bound to one plan and one client's data, within limits.
+
+It speaks as fededge.learning.runtimes.site does: one JSON request a line on its standard input, one JSON answer a line.
+It stays for the next request with the same setting. It sees copies of what it needs in a folder of its own, and what it
+leaves there is untrusted. It ends with its owner, however that ends.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import stat
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fededge.device import isolation
+from fededge.device.policy import Limits
+from fededge.errors import SiteError, StorageError
+
+LARGEST_ANSWER = 1 << 20
+WATCH_SECONDS = 0.25
+INHERITED = (
+    "CUDA_VISIBLE_DEVICES",
+    "LANG",
+    "LC_ALL",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONPATH",
+    "PYTHONUTF8",
+    "TZ",
+)
+"""Variables that it gets; no other, so that no secret of the site is among them."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a runner is started for.
+
+    Attributes:
+        plan, data: folders of the plan, and of the client (with train/ and test/).
+        hidden: folders that it does not see in isolation, but for its plan, its data and its own.
+        limits: that the policy sets.
+        signer: PEM of the public key that a user's own code in the plan must be signed by.
+    """
+
+    plan: Path
+    data: Path
+    hidden: tuple[Path, ...]
+    limits: Limits
+    signer: bytes
+
+
+class Runner:
+    """Asks one child process at a time.
+
+    Args:
+        command: that starts a runner; `--plan` and `--data` are added.
+        folder: of its own, made where it is missing; what is in it is removed.
+        isolated: whether it runs in isolation.
+    """
+
+    def __init__(self, command: Sequence[str], folder: Path, isolated: bool) -> None:
+        folder = folder.resolve()
+        self._command, self._isolated = list(command), isolated
+        self._folder, self._log = folder / "files", folder / "runner.log"
+        self._turn = asyncio.Lock()
+        self._process: Process | None = None
+        self._setting: Setting | None = None
+
+    async def ask(
+        self, setting: Setting, request: Mapping[str, Any], weights: Path, update: Path
+    ) -> dict[str, Any]:
+        """Have a request worked on, in its turn; what the runner answered, which is not trusted.
+
+        Args:
+            setting: another one than before starts another child.
+            request: "do" and what goes with it; `weights` and `update` are added.
+            weights: the file that it works from.
+            update: the file that gets what it leaves, if it leaves any.
+
+        Raises:
+            SiteError: it went beyond a limit, ended, or gave no answer.
+            StorageError: a file cannot be copied.
+        """
+        async with self._turn:
+            done = False
+            try:
+                process = await self._started(setting)
+                await asyncio.to_thread(self._lay_out, weights)
+                files = {"weights": str(self._folder / "weights"), "update": str(self._folder / "update")}
+                answer = await self._answer(process, {**request, **files}, setting.limits)
+                await asyncio.to_thread(self._take_in, update, setting.limits.upload_bytes)
+                done = True
+            finally:
+                if not done:
+                    await self.close()
+            return answer
+
+    async def close(self) -> None:
+        """Kill the child, and those that it started."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(process.pid)
+            for each in [first, *first.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+        await process.wait()
+
+    async def _started(self, setting: Setting) -> Process:
+        if self._process is not None and self._process.returncode is None and self._setting == setting:
+            return self._process
+        await self.close()
+        try:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True, mode=0o700)
+            (self._folder / "signer.pub.pem").write_bytes(setting.signer)
+            largest = max(
+                [setting.limits.upload_bytes, *(f.stat().st_size for f in setting.data.rglob("*.npy"))]
+            )
+            log = self._log.open("wb")
+        except OSError as error:
+            raise StorageError(f"cannot prepare {self._folder}: {error.strerror}. Free space") from error
+        with log:
+            self._process = await asyncio.create_subprocess_exec(
+                *isolation.wrapped(
+                    [*self._command, "--plan", str(setting.plan), "--data", str(setting.data)],
+                    self._folder,
+                    isolated=self._isolated,
+                    readable=[setting.plan, setting.data],
+                    hidden=setting.hidden,
+                    cpus=setting.limits.cpus,
+                    file_bytes=largest,
+                ),
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                env=self._environment(),
+                limit=LARGEST_ANSWER,
+                start_new_session=True,
+            )
+        self._setting = setting
+        return self._process
+
+    def _environment(self) -> dict[str, str]:
+        own = {
+            **dict.fromkeys(("HOME", "TMPDIR", "FEDEDGE_HOME", "MPLCONFIGDIR"), str(self._folder)),
+            "FEDEDGE_SIGNING_KEY_FILE": str(self._folder / "signer.pem"),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+        return {name: os.environ[name] for name in INHERITED if name in os.environ} | own
+
+    def _lay_out(self, weights: Path) -> None:
+        try:
+            (self._folder / "update").unlink(missing_ok=True)
+            shutil.copyfile(weights, self._folder / "weights")
+        except OSError as error:
+            raise StorageError(
+                f"cannot copy {weights} for the runner: {error.strerror}. Free space"
+            ) from error
+
+    def _take_in(self, update: Path, limit: int) -> None:
+        """Copy the update that the runner left, if any, to its place: whole, bounded, and out of the runner's reach."""
+        left = self._folder / "update"
+        try:
+            if not os.path.lexists(left):
+                return
+            descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with open(descriptor, "rb") as source:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
+                    raise SiteError(
+                        f"the update has {found.st_size:,} bytes where the policy lets {limit:,} out (upload_bytes)"
+                    )
+                handle, temporary = tempfile.mkstemp(dir=update.parent, prefix=".update-")
+                with open(handle, "wb") as target:
+                    target.write(source.read(limit))
+                    target.flush()
+                    os.fsync(handle)
+            os.replace(temporary, update)
+        except OSError as error:
+            raise StorageError(f"cannot keep the update {update}: {error.strerror}. Free space") from error
+
+    async def _answer(self, process: Process, request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+        asked = asyncio.create_task(self._exchange(process, request))
+        watched = asyncio.create_task(_watch(process.pid, limits))
+        try:
+            done, _ = await asyncio.wait(
+                {asked, watched}, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            unfinished = [task for task in (asked, watched) if task.cancel()]
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        if asked in done:
+            return asked.result()
+        late = f"the work took more than the {limits.seconds:,.0f} s that the policy allows"
+        raise SiteError(watched.result() if watched in done else late)
+
+    async def _exchange(self, process: Process, request: Mapping[str, Any]) -> dict[str, Any]:
+        assert process.stdin
+        assert process.stdout
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            await process.stdin.drain()
+            line = await process.stdout.readline()
+            answer = json.loads(line) if line.endswith(b"\n") else None
+        except (ConnectionError, ValueError, RecursionError):  # no process, no JSON, or an endless line
+            answer = None
+        if not isinstance(answer, dict):
+            raise SiteError(f"the runner ended, or gave no answer: {self._log.name} at the site tells more")
+        return answer
+
+
+async def _watch(pid: int, limits: Limits) -> str:
+    """Return what limit was passed, once one is, by the process `pid` and those that it started."""
+    before = _taken(pid)[1]
+    while True:
+        memory, seconds = _taken(pid)
+        if memory > limits.memory_bytes:
+            return f"the work took {memory:,} bytes of memory where the policy allows {limits.memory_bytes:,}"
+        if limits.cpu_seconds is not None and seconds - before > limits.cpu_seconds:
+            return f"the work took more than the {limits.cpu_seconds:,.0f} s of processor time that the policy allows"
+        await asyncio.sleep(WATCH_SECONDS)
+
+
+def _taken(pid: int) -> tuple[int, float]:
+    """Bytes of memory and seconds of processor time of a process and its children."""
+    memory, seconds = 0, 0.0
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(pid)
+        for each in [first, *first.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                memory += each.memory_info().rss
+                times = each.cpu_times()
+                seconds += times.user + times.system
+    return memory, seconds

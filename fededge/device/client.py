@@ -1,0 +1,275 @@
+"""The client: keeps a connection to its gateway, and works on what its policy allows.
+
+             time over           open             welcome
+    waiting ----------> connecting ----> proving ---------> ready
+      ^  ^                  | fails         | refused          | cut, silent, bye, facts changed
+      |  +------------------+               |                  |
+      +-------------------------------------+------------------+
+
+Each assignment is worked on beside that (fededge.device.work), whether or not there is a connection. All waiting is by
+clocks that nobody sets.
+"""
+
+import asyncio
+import base64
+import logging
+import math
+from enum import StrEnum
+from typing import Any
+
+from fededge import __version__
+from fededge.device import facts
+from fededge.device.assignments import Assignments
+from fededge.device.connection import Connection, TurnedAway, connected
+from fededge.device.pace import Pace
+from fededge.device.work import WORDS
+from fededge.device.workplace import Workplace
+from fededge.errors import GatewayError, ProtocolError, SiteError, StorageError, shown
+from fededge.protocol import (
+    Assignment,
+    Bye,
+    Cancel,
+    Challenge,
+    Dataset,
+    GatewayMessage,
+    Heartbeat,
+    Hello,
+    Received,
+    Refused,
+    UploadPlace,
+    Welcome,
+    agreed,
+    connection_bytes,
+)
+
+log = logging.getLogger("fededge.site")
+PROVING_SECONDS = 60.0
+HEARTBEATS = (1.0, 3600.0)
+"""Bounds in seconds of what a gateway may ask for."""
+SILENT = 2.5
+"""Heartbeats without any word, after which the gateway is gone."""
+LONGEST_WAIT = 86_400.0
+STEADY_SECONDS = 60.0
+"""A connection that lasted as long was a good one."""
+
+
+class State(StrEnum):
+    """Where the client is."""
+
+    waiting = "waiting"
+    connecting = "connecting"
+    proving = "proving"
+    ready = "ready"
+
+
+class Client:
+    """One client in its workplace.
+
+    Args:
+        place: where it works.
+        pace: of its tries to connect.
+        refresh_seconds: no sooner than after so long is a connection made anew to tell of other data.
+    """
+
+    def __init__(self, place: Workplace, pace: Pace | None = None, refresh_seconds: float = 300.0) -> None:
+        self._place, self._pace, self._refresh = place, pace or Pace(), refresh_seconds
+        self._ending, self._leaving = asyncio.Event(), asyncio.Event()
+        self._assignments = Assignments(place, self._leaving.set)
+        self._datasets: list[Dataset] = []
+        self._conditions: dict[str, str] = {}
+        self.state = State.waiting
+
+    def end(self) -> None:
+        """Say good-bye and stop; what is under way goes on at the next start."""
+        self._ending.set()
+        self._leaving.set()
+
+    async def run(self) -> None:
+        """Connect, again and again, and work, until `end`.
+
+        Raises:
+            SiteError: the gateway does not take this client any more: a person has to act.
+        """
+        self._assignments.resume()
+        least = 0.0
+        try:
+            while not self._ending.is_set():
+                self._enter(State.waiting)
+                await _until(self._ending, least + self._pace.next())
+                least = 0.0 if self._ending.is_set() else await self._attend()
+        finally:
+            await self._assignments.close()
+            await self._place.runner.close()
+            await self._place.http.aclose()
+
+    async def _attend(self) -> float:
+        """One connection, from its beginning to its end; seconds that the gateway wants to be left alone."""
+        self._leaving.clear()
+        if self._ending.is_set():
+            return 0.0
+        self._enter(State.connecting)
+        identity, now = self._place.identity, asyncio.get_running_loop().time
+        began = math.inf
+        try:
+            async with connected(identity.address.socket, identity.tls, self._place.journal) as connection:
+                self._enter(State.proving)
+                async with asyncio.timeout(PROVING_SECONDS):
+                    answer = await self._prove(connection)
+                if isinstance(answer, Refused):
+                    return self._refused(answer)
+                self._welcomed(answer)
+                began = now()
+                return await self._serve(connection, answer)
+        except TurnedAway as error:
+            log.warning("%s", error)
+            return min(error.retry_seconds, LONGEST_WAIT)
+        except (GatewayError, ProtocolError, StorageError) as error:
+            log.warning("%s", error)
+        except TimeoutError:
+            log.warning("the gateway is silent")
+        finally:
+            self._place.line.disconnect()
+            if now() - began > STEADY_SECONDS:
+                self._pace.reset()
+        return 0.0
+
+    async def _prove(self, connection: Connection) -> Welcome | Refused:
+        """Answer the challenge; what the gateway says to it."""
+        challenge = await connection.receive()
+        if isinstance(challenge, Refused):
+            return challenge
+        if not isinstance(challenge, Challenge):
+            raise ProtocolError(
+                f"the gateway begins with {challenge.type} instead of a challenge", "OUT_OF_ORDER"
+            )
+        identity = self._place.identity
+        nonce = _decoded(challenge.nonce)
+        data = connection_bytes(nonce, challenge.gateway, identity.tenant, identity.client)
+        await connection.send(self._hello(self._place.key.proof(data)))
+        answer = await connection.receive()
+        if not isinstance(answer, Welcome | Refused):
+            raise ProtocolError(f"the gateway answers a hello with {answer.type}", "OUT_OF_ORDER")
+        return answer
+
+    def _hello(self, signature: str) -> Hello:
+        place = self._place
+        self._datasets, self._conditions = self._held(), facts.conditions(self._assignments.busy)
+        return Hello(
+            tenant=place.identity.tenant,
+            client=place.identity.client,
+            signature=signature,
+            resume=place.store.session(),
+            working=self._assignments.named,
+            software=__version__,
+            frameworks=place.frameworks,
+            capabilities=facts.capabilities(place.isolated),
+            conditions=self._conditions,
+            datasets=self._datasets,
+        )
+
+    def _held(self) -> list[Dataset]:
+        try:
+            return facts.datasets(self._place.policy.current().folders)
+        except SiteError as error:
+            log.error("nothing is allowed for now: %s", error)
+            return []
+
+    def _refused(self, answer: Refused) -> float:
+        text = f"the gateway refuses this site ({answer.reason}): {shown(answer.message, WORDS)}"
+        if answer.retry_seconds is None:
+            raise SiteError(f"{text}. Ask its operator")
+        log.warning("%s", text)
+        return min(answer.retry_seconds, LONGEST_WAIT)
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        agreed(welcome.version, welcome.version)
+        self._place.store.set_session(welcome.session)
+        self._enter(State.ready)
+
+    async def _serve(self, connection: Connection, welcome: Welcome) -> float:
+        """Take what the gateway sends until one side leaves; seconds that the gateway wants to be left alone."""
+        self._place.line.connect(connection)
+        beat = min(max(welcome.heartbeat_seconds, HEARTBEATS[0]), HEARTBEATS[1])
+        listening = asyncio.create_task(self._listen(connection, beat))
+        beating = asyncio.create_task(self._beat(connection, beat))
+        leaving = asyncio.create_task(self._leaving.wait())
+        tasks: list[asyncio.Task[Any]] = [listening, beating, leaving]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                beating.result()
+            if listening.done():
+                return listening.result()
+            await connection.send(Bye(reason="ENDING" if self._ending.is_set() else "CHANGED"))
+            return 0.0
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, connection: Connection, beat: float) -> float:
+        while True:
+            async with asyncio.timeout(SILENT * beat):
+                message = await connection.receive()
+            if isinstance(message, Bye):
+                log.info("the gateway closes: %s", message.reason)
+                return min(message.retry_seconds, LONGEST_WAIT)
+            await self._take(connection, message)
+
+    async def _beat(self, connection: Connection, beat: float) -> None:
+        """Tell that this client is there, until what it said of its data is so no longer."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        while True:
+            await asyncio.sleep(beat)
+            conditions = facts.conditions(self._assignments.busy)
+            await connection.send(
+                Heartbeat(conditions=conditions if conditions != self._conditions else None)
+            )
+            self._conditions = conditions
+            if now() - began >= self._refresh and self._held() != self._datasets:
+                log.info("the data or the policy changed: telling the gateway")
+                return
+
+    async def _take(self, connection: Connection, message: GatewayMessage) -> None:
+        match message:
+            case Heartbeat():
+                pass
+            case Assignment():
+                await self._assignments.take(connection, message)
+            case Received(of="report") | UploadPlace():
+                self._place.line.answer(message)
+            case Received(of="accept", outcome="late" | "refused"):
+                self._assignments.drop(message.assignment, message.outcome)
+            case Received():
+                pass
+            case Cancel():
+                self._assignments.drop(message.assignment, "canceled")
+            case Refused():
+                log.warning("the gateway refuses (%s): %s", message.reason, shown(message.message, WORDS))
+                self._place.line.refuse()
+            case _:
+                raise ProtocolError(f"the gateway says {message.type} out of order", "OUT_OF_ORDER")
+
+    def _enter(self, state: State) -> None:
+        if state != self.state:
+            log.debug("%s -> %s", self.state, state)
+            if state is State.ready:
+                log.info("connected to %s as %s", self._place.identity.gateway, self._place.identity.client)
+            self.state = state
+
+
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for `event`, no longer than `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def _decoded(nonce: str) -> bytes:
+    try:
+        return base64.b64decode(nonce, validate=True)
+    except ValueError as error:
+        raise ProtocolError("the gateway's challenge is no base64", "MALFORMED") from error

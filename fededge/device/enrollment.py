@@ -1,0 +1,155 @@
+"""A new client: its key, made here and never sent, and who it is from now on, in `identity.json`.
+
+    <folder>/key.pem        Ed25519 private key, mode 0600; key.pub.pem beside it
+    <folder>/identity.json  the document `identity`
+
+The key is written before anybody hears of it, so whatever interrupts an enrollment, the same command goes on with it.
+"""
+
+import base64
+import ssl
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import httpx
+from pydantic import Field, ValidationError
+
+from fededge.device.addresses import Address
+from fededge.device.clock import Clock
+from fededge.device.fetching import unreachable
+from fededge.device.journal import Journal
+from fededge.documents import Document
+from fededge.documents.base import first_mistake
+from fededge.errors import GatewayError, SiteError, shown
+from fededge.protocol import Enrolled, Enrollment, Problem, enrollment_bytes
+from fededge.protocol.api import ClientKind
+from fededge.protocol.fields import Digest, Name
+from fededge.signing import SigningKey
+
+KEY = "key.pem"
+IDENTITY = "identity.json"
+LARGEST_ANSWER = 1 << 16
+SECONDS = 60.0
+
+
+class Identity(Document):
+    """Who a client is, and where its gateway is.
+
+    Attributes:
+        gateway: its URL; `plain`: whether the owner allowed plain HTTP to it.
+        tenant, client, kind, region: as the gateway said.
+        key: digest of the public key.
+        authorities: PEM file of the CAs that prove the gateway; None: the system's.
+    """
+
+    KIND: ClassVar = "identity"
+    LIMIT: ClassVar = 1 << 14
+    REMEDY: ClassVar = "Enroll again, in another folder"
+
+    gateway: Annotated[str, Field(max_length=4096)]
+    plain: bool = False
+    tenant: Name
+    client: Name
+    kind: ClientKind
+    region: Name | None = None
+    key: Digest
+    authorities: str | None = None
+
+    @property
+    def address(self) -> Address:
+        """The gateway's. Raises SiteError where it is none."""
+        return Address.of(self.gateway, self.plain)
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """How to prove its certificate. Raises SiteError where the CAs cannot be read."""
+        return self.address.tls(Path(self.authorities) if self.authorities else None)
+
+
+def identity_in(folder: Path) -> Identity:
+    """Who the client in `folder` is.
+
+    Raises:
+        SiteError: it is not enrolled.
+    """
+    if not (folder / IDENTITY).exists():
+        raise SiteError(f"{folder} holds no enrolled site: `fededge site enroll GATEWAY` makes it one")
+    return Identity.read(folder / IDENTITY)
+
+
+def enroll(
+    folder: Path, gateway: str, token: str, authorities: Path | None = None, plain: bool = False
+) -> Identity:
+    """Make the client in `folder` one of the gateway's; the same call again goes on where it was interrupted.
+
+    Args:
+        folder: of the client, made where it is missing.
+        gateway: its URL.
+        token: one-time, from an operator.
+        authorities: PEM file of the CAs that prove the gateway; None: the system's.
+        plain: whether plain HTTP to another machine is allowed.
+
+    Raises:
+        SiteError: the address is wrong, or the folder is enrolled at another gateway.
+        GatewayError: the gateway cannot be reached, or does not take it in.
+        StorageError: the folder cannot be written.
+    """
+    address = Address.of(gateway, plain)
+    if (folder / IDENTITY).exists():
+        known = identity_in(folder)
+        if known.gateway != address.url:
+            raise SiteError(f"{folder} is enrolled at {known.gateway} as {known.client}: name another folder")
+        return known
+    tls = address.tls(authorities)
+    key = SigningKey.load_or_create(folder / KEY)
+    request = Enrollment(
+        token=token,
+        public_key=base64.b64encode(key.public.raw).decode(),
+        signature=key.proof(enrollment_bytes(token, key.public.raw)),
+    )
+    body = request.model_dump_json().encode()
+    Journal(folder / "journal.jsonl", Clock()).write("enroll", body, content=False)
+    told = _post(f"{address.url}/v1/enroll", body, tls)
+    identity = Identity(
+        gateway=address.url,
+        plain=plain,
+        key=key.public.id,
+        authorities=str(authorities.resolve()) if authorities else None,
+        **told.model_dump(),
+    )
+    identity.write(folder / IDENTITY)
+    return identity
+
+
+def _post(url: str, body: bytes, tls: ssl.SSLContext) -> Enrolled:
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    try:
+        with (
+            httpx.Client(verify=tls, timeout=SECONDS) as http,
+            http.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            data = b""
+            for block in answer.iter_raw():
+                data += block
+                if len(data) > LARGEST_ANSWER:
+                    raise GatewayError(
+                        f"{url} answers with more than {LARGEST_ANSWER:,} bytes: is it a gateway?"
+                    )
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise unreachable(error) from error
+    try:
+        if status == 201:
+            return Enrolled.model_validate_json(data)
+        problem = Problem.model_validate_json(data)
+    except ValidationError as error:
+        raise GatewayError(
+            f"{url} answers with status {status} and no word of a gateway ({first_mistake(error)}): check the address",
+            "MALFORMED",
+            status,
+        ) from error
+    raise GatewayError(
+        f"the gateway does not take this site in: {shown(problem.message, 500)}. Ask its operator for a new token",
+        problem.reason,
+        status,
+    )

@@ -1,0 +1,95 @@
+"""What a site says of itself: its machine, its conditions, and how many examples of which form it holds."""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from fededge import examples
+from fededge.documents import Schema
+from fededge.errors import DataError, FedEdgeError, SiteError
+from fededge.protocol import Dataset
+
+log = logging.getLogger("fededge.site")
+PROBE_SECONDS = 300
+
+
+def capabilities(isolated: bool) -> dict[str, str]:
+    """Of this machine."""
+    return {
+        "processors": str(len(os.sched_getaffinity(0))),
+        "memory_bytes": str(psutil.virtual_memory().total),
+        "platform": f"{platform.system()}-{platform.machine()}".lower(),
+        "isolation": "namespaces" if isolated else "none",
+    }
+
+
+def conditions(busy: bool) -> dict[str, str]:
+    """As they are now; `charging` where there is a battery."""
+    battery = psutil.sensors_battery()
+    charging = {} if battery is None else {"charging": str(bool(battery.power_plugged)).lower()}
+    return {"busy": str(busy).lower(), **charging}
+
+
+def datasets(folders: Mapping[str, Path]) -> list[Dataset]:
+    """What lies in the client folders of a policy, by name; one that cannot be used is left out, and the log says why."""
+    found = []
+    for name, folder in folders.items():
+        try:
+            found.append(dataset(name, folder))
+        except FedEdgeError as error:
+            log.warning("dataset %s is not offered: %s", name, error)
+    return found
+
+
+def dataset(name: str, folder: Path) -> Dataset:
+    """What lies in a client folder, by the headers of its files.
+
+    Raises:
+        DataError: there are no training examples, or they do not say what they are.
+        DocumentError: schema.json is malformed.
+    """
+    described = folder / "train" / "schema.json"
+    if not described.exists():
+        raise DataError(
+            f"{described} is missing, which says what the examples are: `fededge data spread` writes it"
+        )
+    schema = Schema.read(described)
+    return Dataset(
+        name=name,
+        train=_count(folder / "train" / "x.npy"),
+        test=_count(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
+        schema_digest=schema.form_digest,
+    )
+
+
+def frameworks(runner: Sequence[str]) -> list[str]:
+    """The frameworks whose plans the runner can execute, as it says itself.
+
+    Raises:
+        SiteError: it does not answer, or can execute none.
+    """
+    try:
+        done = subprocess.run(
+            [*runner, "--frameworks"], capture_output=True, timeout=PROBE_SECONDS, check=True
+        )
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise SiteError(
+            f"the runner {' '.join(runner)} does not start: {error}. Install the worker environment"
+        ) from error
+    if not found:
+        raise SiteError("there is no framework here that plans need: run the site in the worker environment")
+    return [str(name) for name in found]
+
+
+def _count(file: Path) -> int:
+    try:
+        return len(examples.open_array(file))
+    except examples.MALFORMED as error:
+        raise DataError(f"{file} cannot be read: {error}. Prepare the data again") from error

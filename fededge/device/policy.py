@@ -1,0 +1,216 @@
+"""What a site allows, in a YAML file of its own: who may learn from which data, how, how often and with which limits.
+
+The file is read again when it changes. While it has a mistake, nothing is allowed. docs/guides/sites.md has an example.
+"""
+
+import os
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fededge import storage
+from fededge.errors import FedEdgeError, SiteError, shown
+from fededge.protocol import Kind
+from fededge.protocol.fields import Name
+from fededge.signing import TrustedKey
+from fededge.task.text import Content, Place, dotted, read
+
+LIMIT = 1 << 20
+"""Bytes of the largest policy file."""
+Pattern = Annotated[str, Field(min_length=1, max_length=200)]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$")]
+File = Annotated[str, Field(min_length=1, max_length=4096)]
+Positive = Annotated[int, Field(ge=1, le=1 << 50)]
+Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=1000)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Limits(_Part):
+    """What the work of one assignment may take.
+
+    Attributes:
+        memory_bytes: that the runner and its children hold (RSS).
+        cpus: processors that they may run on; None: all.
+        cpu_seconds: processor time; None: as much as there is.
+        seconds: wall time of the work itself.
+        download_bytes: of a plan or of weights; `upload_bytes`: of an update.
+    """
+
+    memory_bytes: Positive = 4 << 30
+    cpus: Annotated[int, Field(ge=1, le=4096)] | None = None
+    cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    seconds: Annotated[float, Field(gt=0)] = 3600.0
+    download_bytes: Positive = 1 << 30
+    upload_bytes: Positive = 256 << 20
+
+
+class Rule(_Part):
+    """Who may do what.
+
+    Attributes:
+        name: as it is told where it allows or declines.
+        tasks, owners: names, or patterns with * and ?.
+        signers: PEM files of the public keys whose orders it is for.
+        datasets: by their names in the policy.
+        kinds: of work.
+        rounds_per_day: most orders in 24 hours; `seconds_between`: fewest seconds from one to the next.
+        min_clients: smallest cohort, and fewest updates in an aggregate, that an order may have.
+        min_examples: fewest examples that work may be on.
+        code: whether plans may bring a user's own code; it runs in isolation, or not at all.
+        isolation: whether all work must run in isolation.
+    """
+
+    name: Name
+    tasks: Patterns
+    owners: Patterns = ["*"]
+    signers: Annotated[list[File], Field(min_length=1, max_length=100)]
+    datasets: Annotated[list[Name], Field(min_length=1, max_length=64)]
+    kinds: Annotated[list[Kind], Field(min_length=1)]
+    rounds_per_day: Positive | None = None
+    seconds_between: Annotated[float, Field(ge=0)] = 0.0
+    min_clients: Positive = 3
+    min_examples: Positive = 20
+    code: bool = False
+    isolation: bool = False
+    limits: Limits = Limits()
+
+
+class Policy(_Part):
+    """A whole policy.
+
+    Attributes:
+        datasets: the client folder (with train/ and test/) of each name by which tasks ask for examples.
+        hosts: beside the gateway's, where plans, weights and updates may lie: HOST or HOST:PORT of a bucket.
+        rules: of which the first that is for an order decides.
+    """
+
+    datasets: Annotated[dict[Name, File], Field(min_length=1, max_length=64)]
+    hosts: Annotated[list[Host], Field(max_length=100)] = []
+    rules: Annotated[list[Rule], Field(min_length=1, max_length=1000)]
+
+
+class Loaded:
+    """A policy with what it names: `policy`, `folders` of data by name, and trusted keys.
+
+    Args:
+        path: of the file; what it names is relative to its folder.
+
+    Raises:
+        SiteError: the file is missing or wrong, or a key that it names is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.policy = _validated(_read(path), shown(str(path), 500))
+        folder = path.parent
+        self.folders = {name: folder / data for name, data in self.policy.datasets.items()}
+        self._keys: dict[str, TrustedKey] = {}
+        self._files = [path, *sorted({folder / file for rule in self.policy.rules for file in rule.signers})]
+        self._seen = [_state(file) for file in self._files]
+        self._signers: dict[str, set[str]] = {}
+        for number, rule in enumerate(self.policy.rules):
+            try:
+                keys = [TrustedKey.load(folder / file) for file in rule.signers]
+            except FedEdgeError as error:
+                raise SiteError(f"{shown(str(path), 500)}: rules.{number}.signers: {error}") from error
+            self._keys |= {key.id: key for key in keys}
+            self._signers[rule.name] = {key.id for key in keys}
+
+    @property
+    def changed(self) -> bool:
+        """Whether a file that it was read from is another now."""
+        return self._seen != [_state(file) for file in self._files]
+
+    def key(self, id: str) -> TrustedKey | None:
+        """The key `id`, if any rule trusts it."""
+        return self._keys.get(id)
+
+    def rule_for(self, task: str, owner: str, signer: str, dataset: str) -> Rule | None:
+        """The first rule that is for such an order."""
+        for rule in self.policy.rules:
+            if (
+                signer in self._signers[rule.name]
+                and dataset in rule.datasets
+                and any(fnmatchcase(task, pattern) for pattern in rule.tasks)
+                and any(fnmatchcase(owner, pattern) for pattern in rule.owners)
+            ):
+                return rule
+        return None
+
+
+class PolicyFile:
+    """The policy in a file, as it is now.
+
+    Raises:
+        SiteError: it is missing or wrong at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._loaded: Loaded | None = Loaded(path)
+
+    def current(self) -> Loaded:
+        """The policy, read again where a file of it changed.
+
+        Raises:
+            SiteError: what is there now is wrong.
+        """
+        if self._loaded is None or self._loaded.changed:
+            self._loaded = None
+            self._loaded = Loaded(self._path)
+        return self._loaded
+
+
+def _read(path: Path) -> Content:
+    source = shown(str(path), 500)
+    try:
+        return read(storage.read(str(path), LIMIT).decode(), source)
+    except UnicodeDecodeError as error:
+        raise SiteError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except FedEdgeError as error:
+        raise SiteError(f"the site's policy cannot be read: {error}") from error
+
+
+def _validated(content: Content, source: str) -> Policy:
+    try:
+        policy = Policy.model_validate(content.value)
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False, include_context=False)
+        raise SiteError("; ".join(_told(mistake, content, source) for mistake in mistakes[:10])) from error
+    names = [rule.name for rule in policy.rules]
+    for number, rule in enumerate(policy.rules):
+        where = content.places.get(("rules", number), source)
+        if names.count(rule.name) > 1:
+            raise SiteError(
+                f"{where}: rules.{number}.name: there are two rules {rule.name!r}: name each once"
+            )
+        if unknown := sorted(set(rule.datasets) - set(policy.datasets)):
+            raise SiteError(
+                f"{where}: rules.{number}.datasets: {unknown[0]!r} is none of datasets ({', '.join(policy.datasets)})"
+            )
+    return policy
+
+
+def _told(mistake: Mapping[str, Any], content: Content, source: str) -> str:
+    """One mistake that pydantic found: where, what, and the value it found there."""
+    place: Place = mistake["loc"]
+    ends = (place[:end] for end in range(len(place), -1, -1))
+    where = next((content.places[part] for part in ends if part in content.places), source)
+    if mistake["type"] == "extra_forbidden":
+        return f"{where}: {dotted(place)}: there is no such key: correct or remove it"
+    found = "" if isinstance(mistake["input"], dict | list) else f" (found {shown(repr(mistake['input']))})"
+    return f"{where}: {dotted(place)}: {shown(mistake['msg'], 300)}{found}"
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    """What tells a file from the one that it becomes; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,174 @@
+"""A site: takes part in learning with data that stay where they are, as far as its own policy allows.
+
+`fededge site --help` tells its commands; docs/guides/sites.md is the guide.
+"""
+
+import argparse
+import asyncio
+import getpass
+import json
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fededge import settings, storage
+from fededge.device import facts, isolation, journal
+from fededge.device.client import Client
+from fededge.device.clock import Clock
+from fededge.device.enrollment import enroll, identity_in
+from fededge.device.policy import Loaded
+from fededge.device.store import remembered
+from fededge.device.workplace import workplace
+from fededge.errors import FedEdgeError, SiteError
+
+TOKEN_LIMIT = 4096
+SHOWN_ROUNDS = 10
+EXAMPLES = """examples:
+
+  fededge site enroll https://gateway.example.com --token-file token
+  fededge site run --policy policy.yaml
+  fededge site status
+"""
+
+
+def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
+    """Run `fededge site`.
+
+    Args:
+        arguments: of the command, without `fededge site`.
+        runner: command that executes plans, as fededge.learning.runtimes.site does.
+
+    Returns:
+        0 when it ended as told; 2 for a mistake that the message on standard error names.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells addresses, which are as good as passwords
+    folder = options.folder or settings.home() / "site"
+    try:
+        if options.command == "enroll":
+            return _enroll(folder, options)
+        if options.command == "run":
+            return asyncio.run(_run(folder, options.policy or folder / "policy.yaml", runner))
+        if options.command == "status":
+            return _status(folder, options.policy or folder / "policy.yaml", options.json)
+        checked = journal.verify(folder / "journal.jsonl")
+        print(f"{checked.lines:,} lines, each follows the one before; chain {checked.chain}")
+    except FedEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _enroll(folder: Path, options: argparse.Namespace) -> int:
+    identity = enroll(
+        folder, options.gateway, _token(options.token_file), options.ca_file, options.plain_http
+    )
+    print(
+        f"{identity.kind} {identity.client} of {identity.tenant} at {identity.gateway}; its key is {identity.key}"
+    )
+    return 0
+
+
+def _token(file: str | None) -> str:
+    if file is None and sys.stdin.isatty():
+        token = getpass.getpass("token: ")
+    elif file in (None, "-"):
+        token = sys.stdin.read(TOKEN_LIMIT)
+    else:
+        token = storage.read(str(file), TOKEN_LIMIT).decode(errors="replace")
+    if not 16 <= len(token.strip()) <= 200:
+        raise SiteError("that is no token: give the one that the gateway's operator made for this site")
+    return token.strip()
+
+
+async def _run(folder: Path, policy: Path, runner: Sequence[str]) -> int:
+    with workplace(folder, policy, runner, Clock()) as place:
+        identity, log = place.identity, logging.getLogger("fededge.site")
+        log.info(
+            "site %s of %s; frameworks: %s", identity.client, identity.tenant, ", ".join(place.frameworks)
+        )
+        if place.isolated:
+            log.info("work runs in isolation: no network, no rights, its own files only")
+        else:
+            log.warning("work runs without isolation: %s", isolation.mistake())
+        client = Client(place)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, client.end)
+        await client.run()
+    return 0
+
+
+def _status(folder: Path, policy: Path, as_json: bool) -> int:
+    identity = identity_in(folder)
+    mistake = isolation.mistake()
+    store = folder / "store.db"
+    rounds = remembered(store, SHOWN_ROUNDS) if store.exists() else []
+    held = facts.datasets(Loaded(policy).folders) if policy.exists() else []
+    if as_json:
+        told = {
+            "identity": identity.to_content(),
+            "isolation": {"namespaces": mistake is None, "why_not": mistake},
+            "datasets": [each.to_content() for each in held],
+            "rounds": [vars(each) for each in rounds],
+        }
+        print(json.dumps(told, indent=1))
+        return 0
+    print(f"site       {identity.client} of {identity.tenant}, key {identity.key}")
+    print(f"gateway    {identity.gateway}")
+    print(f"isolation  {'namespaces' if mistake is None else f'none: {mistake}'}")
+    for each in held:
+        print(
+            f"dataset    {each.name}: {each.train:,} training and {each.test:,} test examples, {each.schema_digest}"
+        )
+    if not policy.exists():
+        print(f"policy     none at {policy}: nothing is allowed without one")
+    for known in rounds:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.at))
+        print(
+            f"round      {at}  {known.kind} of {known.task}, round {known.number}: {known.outcome} (rule {known.rule})"
+        )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fededge site",
+        description="Take part in learning with data that stay here, as far as this site's own policy allows.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = commands.add_parser(
+        "enroll",
+        help="become a client of a gateway, with a one-time token",
+        description="Make a key for this site and enroll it at a gateway. Repeat the same command after any failure: it "
+        "goes on where it stopped, and does nothing where it succeeded.",
+    )
+    add.add_argument("gateway", help="its address, such as https://gateway.example.com")
+    add.add_argument("--token-file", metavar="FILE", help="file with the token; - or none: standard input")
+    add.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="PEM file of the CAs to trust (default: the system's)"
+    )
+    add.add_argument(
+        "--plain-http", action="store_true", help="allow http:// to another machine, for a trial"
+    )
+    run = commands.add_parser(
+        "run",
+        help="connect, and work on what the policy allows",
+        description="Connect to the gateway and work on what the policy file allows, until SIGTERM. What is under way "
+        "when it ends, in whatever way, goes on at the next start.",
+    )
+    status = commands.add_parser("status", help="tell who this site is, its data, isolation and last rounds")
+    status.add_argument("--json", action="store_true", help="for programs")
+    verify = commands.add_parser("verify", help="check the journal of what left this site")
+    for command in (run, status):
+        command.add_argument(
+            "--policy", type=Path, metavar="FILE", help="policy file (default: FOLDER/policy.yaml)"
+        )
+    for command in (add, run, status, verify):
+        command.add_argument("--folder", type=Path, help="of this site (default: $FEDEDGE_HOME/site)")
+    return parser

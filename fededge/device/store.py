@@ -1,0 +1,269 @@
+"""What a client must not forget, in one SQLite file: assignments with their phase, and rounds that it knows.
+
+    accepted --fetched--> fetched --result written--> finished --update lies at the gateway--> uploaded --received--> gone
+
+Each step is written, synced, before it is relied on, so a power failure at any moment loses nothing: work that was
+accepted goes on, and a result is kept until the gateway said that it has it.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from fededge.device.clock import Moment
+from fededge.errors import StorageError
+from fededge.protocol import Assignment, Order, ReportMessage
+
+VERSION = 1
+KEPT = 10_000
+"""Rounds of a signer that are remembered one by one; of older ones, only when the last of them was issued."""
+SCHEMA = """
+CREATE TABLE assignments (
+    id TEXT PRIMARY KEY, round TEXT NOT NULL UNIQUE, assignment TEXT NOT NULL, phase TEXT NOT NULL, report TEXT
+);
+CREATE TABLE rounds (
+    round TEXT PRIMARY KEY, signer TEXT NOT NULL, issued REAL NOT NULL, rule TEXT NOT NULL, task TEXT NOT NULL,
+    kind TEXT NOT NULL, number INTEGER NOT NULL, boot TEXT NOT NULL, ticks REAL NOT NULL, wall REAL NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0, outcome TEXT NOT NULL
+);
+CREATE INDEX rounds_by_signer ON rounds (signer, issued);
+CREATE INDEX rounds_by_rule ON rounds (rule);
+CREATE TABLE floors (signer TEXT PRIMARY KEY, issued REAL NOT NULL);
+CREATE TABLE session (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL);
+"""
+
+
+class Phase(StrEnum):
+    """How far an assignment is."""
+
+    accepted = "accepted"
+    fetched = "fetched"
+    finished = "finished"
+    uploaded = "uploaded"
+
+
+@dataclass(frozen=True)
+class Held:
+    """An assignment that this client accepted.
+
+    Attributes:
+        accepted: when.
+        report: what came of it, from the phase `finished` on.
+    """
+
+    assignment: Assignment
+    round: str
+    phase: Phase
+    accepted: Moment
+    report: ReportMessage | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A round that this client took part in; `outcome`: what the gateway said in the end, or how far it is."""
+
+    round: str
+    task: str
+    kind: str
+    number: int
+    rule: str
+    at: float
+    outcome: str
+
+
+class Store:
+    """The store in the SQLite file `path`, made where it is missing; one process writes it.
+
+    Every method raises StorageError where the disk fails or is full; what was written before is there still.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._named():
+            self._database = sqlite3.connect(path, isolation_level=None)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                with self._transaction():
+                    for statement in filter(str.strip, SCHEMA.split(";")):
+                        self._database.execute(statement)
+                    self._database.execute(f"PRAGMA user_version = {VERSION}")
+                path.chmod(0o600)
+        if version > VERSION:
+            raise StorageError(f"{path} was written by a newer FedEdge: update FedEdge here")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()
+
+    def session(self) -> str | None:
+        """Id of the last session at a gateway."""
+        with self._named():
+            found = self._database.execute("SELECT id FROM session").fetchone()
+        return found[0] if found else None
+
+    def set_session(self, session: str) -> None:
+        """Remember it."""
+        with self._transaction():
+            self._database.execute("INSERT OR REPLACE INTO session VALUES (1, ?)", (session,))
+
+    def accept(self, assignment: Assignment, order: Order, signer: str, rule: str, now: Moment) -> None:
+        """Take an assignment on.
+
+        Args:
+            assignment: as it was sent.
+            order: what it orders, proven.
+            signer: id of the key that signed it.
+            rule: of the policy, by its name, that allows it.
+            now: the moment from which its time is counted.
+        """
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO assignments VALUES (?, ?, ?, ?, NULL)",
+                (assignment.id, order.round_id, assignment.model_dump_json(), Phase.accepted),
+            )
+            self._database.execute(
+                "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'accepted')",
+                (
+                    *(order.round_id, signer, order.issued, rule, order.task, order.kind, order.number),
+                    *(now.boot, now.ticks, now.wall),
+                ),
+            )
+            self._forget_old(signer)
+
+    def renew(self, assignment: Assignment) -> None:
+        """Take the URLs of an assignment that is held, and was sent again."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE assignments SET assignment = ? WHERE id = ?",
+                (assignment.model_dump_json(), assignment.id),
+            )
+
+    def held(self) -> list[Held]:
+        """The assignments that are not done, in the order in which they were accepted."""
+        with self._named():
+            rows = self._database.execute(
+                "SELECT assignment, round, phase, boot, ticks, wall, report FROM assignments "
+                "JOIN rounds USING (round) ORDER BY rounds.rowid"
+            ).fetchall()
+        return [
+            Held(
+                Assignment.model_validate_json(assignment),
+                round,
+                Phase(phase),
+                Moment(boot, ticks, wall),
+                ReportMessage.model_validate_json(report) if report else None,
+            )
+            for assignment, round, phase, boot, ticks, wall, report in rows
+        ]
+
+    def fetched(self, assignment: str) -> None:
+        """Its plan and weights lie here."""
+        self._advance(assignment, Phase.fetched)
+
+    def finish(self, report: ReportMessage) -> None:
+        """The work is done, its update written: from now on this round is never worked on again."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE assignments SET phase = ?, report = ? WHERE id = ?",
+                (Phase.finished, report.model_dump_json(exclude_none=True), report.assignment),
+            )
+            self._database.execute(
+                "UPDATE rounds SET spent = 1, outcome = 'finished' "
+                "WHERE round = (SELECT round FROM assignments WHERE id = ?)",
+                (report.assignment,),
+            )
+
+    def uploaded(self, assignment: str) -> None:
+        """Its update lies at the gateway."""
+        self._advance(assignment, Phase.uploaded)
+
+    def drop(self, assignment: str, outcome: str) -> None:
+        """Nothing more is to be done about it; `outcome` says why."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE rounds SET outcome = ? WHERE round = (SELECT round FROM assignments WHERE id = ?)",
+                (outcome, assignment),
+            )
+            self._database.execute("DELETE FROM assignments WHERE id = ?", (assignment,))
+
+    def knows(self, round: str, signer: str, issued: float) -> bool:
+        """Whether the work of a round was done here, or may have been so long ago that it is not remembered."""
+        with self._named():
+            found = self._database.execute("SELECT spent FROM rounds WHERE round = ?", (round,)).fetchone()
+            floor = self._database.execute("SELECT issued FROM floors WHERE signer = ?", (signer,)).fetchone()
+        return bool(found[0]) if found else floor is not None and issued <= floor[0]
+
+    def accepted_by(self, rule: str, most: int) -> list[Moment]:
+        """When the last assignments were accepted by a rule, at most so many, the last one first."""
+        with self._named():
+            rows = self._database.execute(
+                "SELECT boot, ticks, wall FROM rounds WHERE rule = ? ORDER BY rowid DESC LIMIT ?",
+                (rule, most),
+            ).fetchall()
+        return [Moment(*row) for row in rows]
+
+    def _advance(self, assignment: str, phase: Phase) -> None:
+        with self._transaction():
+            self._database.execute("UPDATE assignments SET phase = ? WHERE id = ?", (phase, assignment))
+
+    def _forget_old(self, signer: str) -> None:
+        """Keep the KEPT rounds of a signer that were issued last, and of the others the time of the last."""
+        old = self._database.execute(
+            "SELECT round, issued FROM rounds WHERE signer = ? AND round NOT IN (SELECT round FROM assignments) "
+            "ORDER BY issued DESC LIMIT -1 OFFSET ?",
+            (signer, KEPT),
+        ).fetchall()
+        if old:
+            self._database.execute(
+                "INSERT INTO floors VALUES (?, ?) "
+                "ON CONFLICT (signer) DO UPDATE SET issued = max(issued, excluded.issued)",
+                (signer, old[0][1]),
+            )
+            self._database.executemany("DELETE FROM rounds WHERE round = ?", [(round,) for round, _ in old])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._named():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"cannot use {self._path}: {error}. Free space, or check its permissions"
+            ) from error
+
+
+def remembered(path: Path, most: int) -> list[Remembered]:
+    """The last rounds in the store `path`, the last one first, without changing it; for who only looks.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    try:
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            rows: list[Any] = database.execute(
+                "SELECT round, task, kind, number, rule, wall, outcome FROM rounds ORDER BY rowid DESC LIMIT ?",
+                (most,),
+            ).fetchall()
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise StorageError(f"cannot read {path}: {error}. Check its permissions") from error
+    return [Remembered(*row) for row in rows]

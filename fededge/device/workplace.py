@@ -1,0 +1,125 @@
+"""All that a client works with: its folder, who it is, its policy, what it remembers, and its runner.
+
+<folder>/identity.json, key.pem   who it is (fededge.device.enrollment)
+<folder>/store.db                 what it must not forget (fededge.device.store)
+<folder>/journal.jsonl            what left it (fededge.device.journal)
+<folder>/plans/                   unpacked plans (fededge.device.plans)
+<folder>/work/<assignment>/       plan.zip, weights, update
+<folder>/runner/                  files and log of the child process
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from filelock import FileLock, Timeout
+
+from fededge import settings
+from fededge.device import facts, isolation
+from fededge.device.child import Runner
+from fededge.device.clock import Clock
+from fededge.device.enrollment import KEY, Identity, identity_in
+from fededge.device.journal import Journal
+from fededge.device.line import Line
+from fededge.device.plans import Plans
+from fededge.device.policy import Loaded, PolicyFile
+from fededge.device.store import Store
+from fededge.errors import SiteError, StorageError
+from fededge.signing import SigningKey
+
+TIMES = httpx.Timeout(60.0, connect=30.0)
+"""Seconds that a server may say nothing."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """See above.
+
+    Attributes:
+        frameworks: whose plans its runner executes.
+        isolated: whether that runs in isolation.
+    """
+
+    folder: Path
+    identity: Identity
+    key: SigningKey
+    policy: PolicyFile
+    store: Store
+    journal: Journal
+    plans: Plans
+    runner: Runner
+    http: httpx.AsyncClient
+    line: Line
+    clock: Clock
+    frameworks: list[str]
+    isolated: bool
+
+    def work_folder(self, assignment: str) -> Path:
+        """Where the files of an assignment lie."""
+        return self.folder / "work" / assignment
+
+    def hidden(self, policy: Loaded, data: Path) -> tuple[Path, ...]:
+        """What the runner does not see in isolation: keys, journals, and other data than `data`."""
+        others = [folder for folder in policy.folders.values() if folder != data]
+        return tuple(folder.resolve() for folder in (settings.home(), self.folder, *others))
+
+
+@contextmanager
+def workplace(folder: Path, policy: Path, runner: Sequence[str], clock: Clock) -> Iterator[Workplace]:
+    """The workplace in `folder`, for this process alone.
+
+    Args:
+        folder: of an enrolled client.
+        policy: the site's policy file.
+        runner: command that executes plans.
+        clock: of this machine.
+
+    Raises:
+        SiteError: the client is not enrolled, its policy is wrong, another process works there, or there is no runner.
+        StorageError: a file cannot be read or written.
+    """
+    folder = folder.absolute()
+    identity = identity_in(folder)
+    rules = PolicyFile(policy)
+    lock = FileLock(folder / "lock", thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise SiteError(f"another site runs in {folder}: stop it, or name another folder") from error
+    except OSError as error:
+        raise StorageError(f"cannot use {folder}: {error.strerror}. Check its permissions") from error
+    with lock:
+        isolated = isolation.mistake() is None
+        store = Store(folder / "store.db")
+        place = Workplace(
+            folder=folder,
+            identity=identity,
+            key=SigningKey.load(folder / KEY),
+            policy=rules,
+            store=store,
+            journal=Journal(folder / "journal.jsonl", clock),
+            plans=Plans(folder / "plans"),
+            runner=Runner(runner, folder / "runner", isolated),
+            http=httpx.AsyncClient(verify=identity.tls, timeout=TIMES, follow_redirects=False),
+            line=Line(),
+            clock=clock,
+            frameworks=facts.frameworks(runner),
+            isolated=isolated,
+        )
+        _remove_leftovers(place)
+        try:
+            yield place
+        finally:
+            store.close()
+
+
+def _remove_leftovers(place: Workplace) -> None:
+    """Remove the files of assignments that are done."""
+    held = {held.assignment.id for held in place.store.held()}
+    work = place.folder / "work"
+    for folder in work.iterdir() if work.is_dir() else ():
+        if folder.name not in held:
+            shutil.rmtree(folder, ignore_errors=True)
