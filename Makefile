@@ -1,7 +1,7 @@
 # The jobs are in fededge/host: `python3.11 -m fededge.host JOB` does the same without make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 
-.PHONY: run test test-slow bench notebook setup lock
+.PHONY: run fleet test test-slow bench notebook setup lock
 
-run test test-slow bench notebook setup lock:
+run fleet test test-slow bench notebook setup lock:
 	@$(PYTHON) -m fededge.host $@

@@ -123,13 +123,14 @@ class Kubeflow:
         with self._asking("ask"):
             return bool(self._client.get_kfp_healthz().multi_user)
 
-    def run(self, package: Path, task: FederatedTask, pipeline: str = "") -> Submitted:
+    def run(self, package: Path, task: FederatedTask, pipeline: str = "", name: str = "") -> Submitted:
         """Start a run of a compiled pipeline, as a version of a pipeline, in the experiment named after the task.
 
         Args:
             package: the compiled pipeline.
             task: its task.
             pipeline: name of the pipeline; by default that of the task.
+            name: of the run; by default made of task, version and time.
 
         Raises:
             KubeflowError: the API refused.
@@ -138,12 +139,24 @@ class Kubeflow:
         with self._asking(f"run {task.name} on"):
             run = self._client.run_pipeline(
                 self._experiment(task),
-                job_name=f"{task.name} {uploaded.version} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+                job_name=name or f"{task.name} {uploaded.version} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
                 pipeline_id=uploaded.pipeline_id,
                 version_id=uploaded.version_id,
                 params={"task": task.to_json()},
             )
         return Submitted(run.run_id, self.page(run.run_id), uploaded.version)
+
+    def named(self, name: str) -> str | None:
+        """Id of the run of this name; None where there is none.
+
+        Raises:
+            KubeflowError: the API refused.
+        """
+        with self._asking("list the runs of"):
+            found = self._client.list_runs(
+                filter=_equals("display_name", name), namespace=os.environ.get("KFP_NAMESPACE")
+            ).runs
+        return found[0].run_id if found else None
 
     def page(self, run_id: str) -> str:
         """The page that shows a run."""

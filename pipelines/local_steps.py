@@ -187,6 +187,7 @@ class LocalSteps:
             "FEDEDGE_STORAGE": settings.storage(home),
             "FEDEDGE_CHECKPOINT_KEY_FILE": own.get("FEDEDGE_CHECKPOINT_KEY_FILE", ""),
             "FEDEDGE_SIGNING_KEY_FILE": str(settings.signing_key_file(home)),
+            "FEDEDGE_GATEWAY_TOKEN_FILE": own.get("FEDEDGE_GATEWAY_TOKEN_FILE", ""),
             "MLFLOW_TRACKING_URI": settings.tracking_uri(home),
         }
 

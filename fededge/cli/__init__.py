@@ -15,22 +15,29 @@ import fededge
 from fededge.cli import (
     agent,
     check,
+    clients,
     compile,
     container_images,
     data,
     doctor,
     endpoints,
+    fleet,
+    gateway,
     inspect,
+    keys,
     manifests,
     models,
     predict,
     report,
     rollback,
+    rounds,
     run,
     runs,
     schedule,
     schema,
     site,
+    tenants,
+    triggers,
     upload,
 )
 from fededge.errors import FedEdgeError
@@ -77,6 +84,13 @@ app.command("endpoints")(endpoints.endpoints)
 app.command("stop")(endpoints.stop)
 app.add_typer(container_images.app, name="images")
 app.command("schema")(schema.schema)
+app.command("fleet")(fleet.fleet)
+app.add_typer(gateway.app, name="gateway")
+app.add_typer(clients.app, name="clients")
+app.add_typer(rounds.app, name="rounds")
+app.add_typer(triggers.app, name="triggers")
+app.add_typer(keys.app, name="keys")
+app.add_typer(tenants.app, name="tenants")
 app.command("manifests")(manifests.manifests)
 app.command("agent", **agent.PASS_THROUGH)(agent.agent)
 app.command("site", **agent.PASS_THROUGH)(site.site)

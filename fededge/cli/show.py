@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -12,6 +13,8 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+
+from fededge.errors import StorageError
 
 JSON: bool = typer.Option(False, "--json", help="Print JSON instead of a table.")
 CHANGES: list[str] = typer.Option(
@@ -39,6 +42,23 @@ def say(text: str) -> None:
 def wrote(what: str, path: Path | str) -> None:
     """Say what was written and where."""
     say(f"{what}: {path}")
+
+
+def secret(path: Path, text: str) -> None:
+    """Write a secret to the new file `path`, which its owner alone may read.
+
+    Raises:
+        StorageError: it is there already, or cannot be written.
+    """
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}. Name a new file in a folder of yours"
+        ) from error
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, as_json: bool = False) -> None:

@@ -5,6 +5,7 @@ import sys
 
 JOBS = {
     "run": "set up what is missing, then run the digits task with six simulated devices",
+    "fleet": "set up what is missing, then run the digits task with a gateway and three sites",
     "test": "set up what is missing, then lint, check types and run the tests",
     "test-slow": "set up what is missing, then run what takes long: kills and whole pipelines",
     "notebook": "set up what is missing, add Jupyter, then open the notebooks",
@@ -33,6 +34,8 @@ def main() -> int:
     try:
         if arguments.job == "run":
             jobs.run()
+        if arguments.job == "fleet":
+            jobs.fleet()
         if arguments.job == "bench":
             jobs.bench()
         if arguments.job == "notebook":

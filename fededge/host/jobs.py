@@ -26,6 +26,7 @@ SLOW_SUITES = (
     ("worker", ["tests/fededge"]),
     ("serving", ["tests/serving"]),
 )
+FLEET_JOB = ("fleet", "examples/digits/task.yaml", "--slow", "1", "--die-after", "3")
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
 
 
@@ -51,6 +52,13 @@ def run() -> NoReturn:
     set_up()
     say("running " + " ".join(("fededge", *MAIN_JOB)))
     become([VENVS / "platform" / "bin" / "fededge", *MAIN_JOB])
+
+
+def fleet() -> NoReturn:
+    """Set up, then become `fededge fleet` of the digits task: a gateway and three sites, one slow and one that dies."""
+    set_up()
+    say("running " + " ".join(("fededge", *FLEET_JOB)))
+    become([VENVS / "platform" / "bin" / "fededge", *FLEET_JOB])
 
 
 def test_slow() -> int:

@@ -42,7 +42,7 @@ def test_each_owner_becomes_a_folder_that_a_client_can_learn_from(
     assert len(forms) == 1
     for folder in clients:
         assert np.load(folder / "train" / "x.npy").shape[1:] == (2,)
-    assert (tmp_path / "out" / "held-out" / "x.npy").exists()
+    assert (tmp_path / "out" / "held-out" / "examples" / "x.npy").exists()
 
 
 def test_a_folder_that_is_there_is_left_alone(task: Path, tmp_path: Path) -> None:

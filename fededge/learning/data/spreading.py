@@ -32,7 +32,8 @@ class Answer(BaseModel):
 
 
 def spread(task: FederatedTask, output: Path) -> Population:
-    """Write a folder for each client of `task` into `output`/clients, and what is held out into `output`/held-out.
+    """Write a folder for each client of `task` into `output`/clients, and what is held out into
+    `output`/held-out/examples.
 
     The same task gives the same files as the step prepare_data makes.
 
@@ -47,7 +48,9 @@ def spread(task: FederatedTask, output: Path) -> Population:
         output.mkdir(parents=True)
     except OSError as error:
         raise StorageError(f"cannot make {output}: {error.strerror}. Name a new folder") from error
-    return folders.prepare(task.data, task.partition, task.seed, output / "clients", output / "held-out")
+    return folders.prepare(
+        task.data, task.partition, task.seed, output / "clients", output / "held-out" / "examples"
+    )
 
 
 def main() -> None:
