@@ -107,10 +107,16 @@ class TrialFleet:
         self._say = say
         self._environments = environments
         self._gateway: subprocess.Popen[bytes] | None = None
+        self._port = 0
         self.sites: dict[str, Site] = {}
         self.environment: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def open(self) -> None:
+        """Start everything; `close` ends it."""
         shutil.rmtree(self._folder, ignore_errors=True)
         population = spread(self._given, self._folder / "data", self._environments)
         self.task = as_fleet(self._given, self._folder / "data" / "held-out")
@@ -125,7 +131,6 @@ class TrialFleet:
         except BaseException:
             self.close()
             raise
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -140,7 +145,7 @@ class TrialFleet:
                 *("-m", "fededge", "site", "run"),
                 *("--folder", self._home(name), "--policy", self._home(name) / "policy.yaml"),
             ],
-            self._home(name) / "site.log",
+            self.log(name),
         )
         site = Site(name, process, slow)
         self.sites[name] = site
@@ -152,6 +157,17 @@ class TrialFleet:
         """End the site `name` as a power cut would."""
         _end(self.sites.pop(name))
         self._say(f"site {name} killed")
+
+    def restart_gateway(self) -> None:
+        """End the gateway as a power cut would, and start it again at the same address."""
+        assert self._gateway
+        self._gateway.kill()
+        self._gateway.wait()
+        self._start_gateway()
+
+    def log(self, name: str) -> Path:
+        """The log of the site `name`."""
+        return self._home(name) / "site.log"
 
     def close(self) -> None:
         """End all processes."""
@@ -171,12 +187,13 @@ class TrialFleet:
 
     def _start_gateway(self) -> None:
         home = self._folder / "gateway"
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         ready, token = home / "ready.json", home / "admin.token"
+        ready.unlink(missing_ok=True)
         self._gateway = self._process(
             "platform",
             [
-                *("-m", "fededge", "gateway", "serve", "--port", "0"),
+                *("-m", "fededge", "gateway", "serve", "--port", str(self._port)),
                 *("--ready-file", ready, "--token-file", token),
             ],
             home / "gateway.log",
@@ -187,6 +204,7 @@ class TrialFleet:
         )
         _until(ready, self._gateway, home / "gateway.log")
         url = json.loads(ready.read_text())["url"]
+        self._port = int(url.rpartition(":")[2])
         self.environment = {"FEDEDGE_GATEWAY": url, "FEDEDGE_GATEWAY_TOKEN_FILE": str(token)}
         self._say(f"gateway {url}")
 

@@ -64,3 +64,14 @@ def test_the_notebook_of_ones_own_model_and_data_runs(
         output for output in outputs if output.output_type == "execute_result" and "value" in str(output)
     ]
     assert answer["data"]["text/plain"].count("value") == 2
+
+
+@pytest.mark.timeout(600)
+def test_the_notebook_of_a_fleet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FEDEDGE_GATEWAY", "FEDEDGE_GATEWAY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    parameters = 'rounds = 2\nfolder = "fleet"'
+    outputs = executed("watch_a_fleet.ipynb", parameters, "fleet", tmp_path, monkeypatch)
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert printed.count("connected") == 3
+    assert "train 2: 3 of 3 sites" in printed
