@@ -1,0 +1,1 @@
+"""One round of many clients: FedEdge's gateway and sites beside Flower's SuperLink and SuperNodes."""

@@ -1,0 +1,1 @@
+"""A Flower app whose clients add a number to the weights."""
