@@ -117,6 +117,7 @@ def work_with(registry: Registry) -> None:
     operators.listing(registry, TENANT)
     operators.revoke(registry, TENANT, made.id, "admin", NOW)
     blobs.known(registry, TENANT, PLAN)
+    blobs.unused(registry, TENANT, NOW + 1.0)
     blobs.removed(registry, TENANT, PLAN)
     audit.listing(registry, TENANT)
     for name, said in {

@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name=op.f("blobs_of_tenants")),
         sa.PrimaryKeyConstraint("tenant", "digest", name=op.f("blobs_key")),
     )
+    op.create_index("blobs_stored", "blobs", ["tenant", "stored"], unique=False)
     op.create_table(
         "clients",
         sa.Column("tenant", sa.Text(), nullable=False),
