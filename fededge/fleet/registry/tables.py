@@ -133,8 +133,8 @@ datasets = Table(
     "datasets",
     metadata,
     Column("tenant", Words, primary_key=True),
-    Column("dataset", Words, primary_key=True),
     Column("client", Words, primary_key=True),
+    Column("dataset", Words, primary_key=True),
     Column("random_key", BigInteger, nullable=False),
     _count("train"),
     _count("test"),
@@ -144,7 +144,7 @@ datasets = Table(
     # on which the client is connected: selection reads this table's index alone
     Column("gateway", Words),
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
-    Index("datasets_of_client", "tenant", "client"),
+    Index("datasets_by_name", "tenant", "dataset", "client"),
     _index_where("gateway IS NOT NULL", "datasets_connected", "tenant", "dataset", "random_key"),
 )
 
