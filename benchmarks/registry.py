@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select, text, update
+from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
 
 from benchmarks.results import save, table
 from fededge.fleet.functions import aggregation, blobs, model_update, monitoring, operators, selection
@@ -151,8 +151,11 @@ def copy(connection: Connection, into: Table, rows: list[dict[str, Any]]) -> Non
 class Measured:
     """Times of calls on one database, in milliseconds, by what was called."""
 
-    def __init__(self, registry: Registry, count: int, cohort: int, repeats: int, now: float) -> None:
+    def __init__(
+        self, registry: Registry, url: str, count: int, cohort: int, repeats: int, now: float
+    ) -> None:
         self.registry = registry
+        self.url = url
         self.count = count
         self.size = cohort
         self.repeats = repeats
@@ -183,6 +186,7 @@ class Measured:
         for _ in range(3):
             self._round()
         self.registry.run(self._leave)
+        self._tidy_up()
         for _ in range(self.repeats):
             self.timed("select, 1 of 100 is there", self._select)
 
@@ -259,6 +263,14 @@ class Measured:
         gone = update(datasets).where(datasets.c.random_key % 100 != 0).values(gateway=None)
         connection.execute(gone)
 
+    def _tidy_up(self) -> None:
+        """What the databases do by themselves after a while."""
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            sqlite = engine.dialect.name == "sqlite"
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)" if sqlite else "VACUUM ANALYZE")
+        engine.dispose()
+
 
 def main() -> None:
     """Measure, print and write the result."""
@@ -277,7 +289,7 @@ def main() -> None:
             begun = time.perf_counter()
             fill(registry, options.clients, now)
             print(f"{name}: {options.clients:,} clients in {time.perf_counter() - begun:.0f} s", flush=True)
-            measured = Measured(registry, options.clients, options.cohort, options.repeats, now)
+            measured = Measured(registry, url, options.clients, options.cohort, options.repeats, now)
             measured.run()
             measured.timed("back it up", partial(backup, url, Path(folder) / f"{name}.zip"))
             registry.close()

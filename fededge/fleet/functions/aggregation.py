@@ -1,14 +1,14 @@
 """Aggregation: reports are kept in order, and a round's coordinator reads them until it is over."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions.participation import count_participation
+from fededge.fleet.functions.standing import item_of, report_of, status_of
 from fededge.fleet.functions.work import (
     AFTER_DEADLINE,
-    FAILED,
     OPEN,
     end,
     find,
@@ -19,23 +19,20 @@ from fededge.fleet.functions.work import (
 )
 from fededge.fleet.functions.work import close as close_work
 from fededge.fleet.registry import audit, tables
-from fededge.fleet.registry.database import Registry, update_each
+from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.pages import LARGEST, page
-from fededge.fleet.registry.tables import blobs, clients, datasets, participation, work
+from fededge.fleet.registry.tables import blobs, work
 from fededge.protocol import (
     CloseRequest,
     Page,
     QueueItem,
     Received,
-    Report,
     ReportMessage,
     Reports,
     RoundStatus,
     UploadRequest,
 )
 
-WEIGHT = 0.5
-"""Of the newest round in a client's speed."""
 ASKED = {"train": "update", "evaluate": "counts", "ranges": "ranges"}
 """What a client reports, by the kind of a round."""
 
@@ -119,7 +116,7 @@ def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
     def found(connection: Connection) -> Reports:
         opened = _state(connection, tenant, round) == "open"  # asked first: what comes later is not missed
         rows = connection.execute(items).all()
-        return Reports(items=[_report(row) for row in rows], open=opened or len(rows) == LARGEST)
+        return Reports(items=[report_of(row) for row in rows], open=opened or len(rows) == LARGEST)
 
     return registry.read(found)
 
@@ -137,7 +134,7 @@ def status(registry: Registry, tenant: str, round: str) -> RoundStatus:
         ).one_or_none()
         if row is None:
             raise no_round(round)
-        return _status(connection, row)
+        return status_of(connection, row)
 
     return registry.read(found)
 
@@ -159,7 +156,7 @@ def rounds(
 
     def found(connection: Connection) -> Page[RoundStatus]:
         rows, following = page(connection, query, tables.rounds.c.round, after, limit)
-        return Page[RoundStatus](items=[_status(connection, row) for row in rows], next=following)
+        return Page[RoundStatus](items=[status_of(connection, row) for row in rows], next=following)
 
     return registry.read(found)
 
@@ -175,19 +172,7 @@ def queue(registry: Registry, tenant: str, round: str, after: str = "", limit: i
     def found(connection: Connection) -> Page[QueueItem]:
         _state(connection, tenant, round)
         rows, following = page(connection, query, work.c.client, after, limit)
-        items = [
-            QueueItem(
-                assignment=row.assignment,
-                round=row.round,
-                client=row.client,
-                state=row.state,
-                attempts=row.attempts,
-                next_try=row.next_try if row.state in OPEN else None,
-                message=row.message,
-            )
-            for row in rows
-        ]
-        return Page[QueueItem](items=items, next=following)
+        return Page[QueueItem](items=[item_of(row) for row in rows], next=following)
 
     return registry.read(found)
 
@@ -222,7 +207,7 @@ def close(
             .values(outcome=request.outcome, reason=request.reason)
         )
         if request.outcome == "committed" and held.kind == "train":
-            _count_participation(connection, held, request.losses, now)
+            count_participation(connection, held, request.losses, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
 
@@ -282,89 +267,3 @@ def _again(message: ReportMessage, held: Row[Any] | None) -> Received:
     if held is not None and held.state == "declined":
         return received(message.assignment, "report", "refused", "you declined it")
     return received(message.assignment, "report", "late", "" if held is None else held.message)
-
-
-def _report(row: Row[Any]) -> Report:
-    failure = row.message if row.state in FAILED else None
-    return Report(
-        ordinal=row.ordinal,
-        client=row.client,
-        update=row.update_digest,
-        counts=row.counts,
-        ranges=row.ranges,
-        failure=failure,
-        seconds=row.seconds,
-    )
-
-
-def _status(connection: Connection, row: Row[Any]) -> RoundStatus:
-    parts = connection.execute(
-        select(work.c.client, work.c.state, work.c.message)
-        .where(work.c.tenant == row.tenant, work.c.round == row.round)
-        .order_by(work.c.client)
-    ).all()
-    return RoundStatus(
-        round=row.round,
-        task=row.task,
-        kind=row.kind,
-        number=row.number,
-        state=row.state,
-        outcome=row.outcome,
-        reason=row.reason,
-        cohort=[part.client for part in parts],
-        goal=row.goal,
-        reported=row.reported,
-        failed=row.failed,
-        waiting=row.waiting,
-        failures={part.client: part.message for part in parts if part.state in (*FAILED, "late")},
-        opened=row.opened,
-        deadline=row.deadline,
-        closed=row.closed,
-        bytes_down=row.bytes_down,
-        bytes_up=row.bytes_up,
-        client_seconds=row.client_seconds,
-    )
-
-
-def _count_participation(
-    connection: Connection, round: Row[Any], losses: Mapping[str, float], now: float
-) -> None:
-    rows = connection.execute(
-        select(
-            work.c.client, work.c.share, work.c.seconds, clients.c.rounds, clients.c.speed, datasets.c.train
-        )
-        .join(clients, (clients.c.tenant == work.c.tenant) & (clients.c.client == work.c.client))
-        .outerjoin(
-            datasets,
-            (datasets.c.tenant == work.c.tenant)
-            & (datasets.c.client == work.c.client)
-            & (datasets.c.dataset == round.dataset),
-        )
-        .where(work.c.tenant == round.tenant, work.c.round == round.round, work.c.state == "reported")
-        .order_by(work.c.client)
-    ).all()
-    parts = [
-        {
-            "tenant": round.tenant,
-            "client": row.client,
-            "rounds": row.rounds + 1,
-            "last_round": now,
-            "speed": _speed(row),
-        }
-        for row in rows
-    ]
-    update_each(connection, clients, ("tenant", "client"), parts)
-    parts = [
-        {"tenant": round.tenant, "task": round.task, "client": row.client, "loss": losses[row.client]}
-        for row in rows
-        if row.client in losses
-    ]
-    update_each(connection, participation, ("tenant", "task", "client"), parts)
-
-
-def _speed(row: Any) -> float | None:
-    """A client's training examples a second, after one more round: those that it learned from, once each."""
-    if not row.train or row.seconds <= 0:
-        return row.speed
-    measured = row.train * row.share / row.seconds
-    return measured if row.speed is None else WEIGHT * measured + (1 - WEIGHT) * row.speed

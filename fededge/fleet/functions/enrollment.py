@@ -1,23 +1,21 @@
 """Enrollment: one-time tokens make clients of keys; what operators say of clients; revocation."""
 
-import base64
-import binascii
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, Row, insert, select, update
 
 from fededge import storage
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions.keys import proven_key
 from fededge.fleet.functions.monitoring import end_session
+from fededge.fleet.functions.quotas import count_client, tenant_of
 from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
-from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, tenants, work
+from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, work
 from fededge.protocol import (
     ClientChange,
     ClientInfo,
@@ -27,15 +25,8 @@ from fededge.protocol import (
     EnrollmentRequest,
     EnrollmentToken,
     Page,
-    enrollment_bytes,
     random_key,
 )
-
-P = 2**255 - 19
-"""The prime of Curve25519."""
-_EIGHT = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-LOW_ORDER = frozenset({0, 1, P - 1, _EIGHT, P - _EIGHT})
-"""y-coordinates of the points of Ed25519 whose order divides 8: signatures that fit such keys prove nothing."""
 
 
 def tokens(
@@ -75,8 +66,7 @@ def tokens(
     ]
 
     def kept(connection: Connection) -> None:
-        if connection.execute(select(tenants).where(tenants.c.name == tenant)).one_or_none() is None:
-            raise GatewayError(f"no tenant {shown(tenant)}: make it first", "NO_TENANT", 404)
+        tenant_of(connection, tenant)
         if request.client is not None and _client(connection, tenant, request.client) is not None:
             raise _enrolled_already(request.client)
         first = select(enrollments.c.digest).where(enrollments.c.digest == rows[0]["digest"])
@@ -97,7 +87,7 @@ def enroll(registry: Registry, enrollment: Enrollment, now: float) -> Enrolled:
         GatewayError: the key or its proof is not good, the token is unknown, used or expired, the key or the name is
             another client's, or the tenant has as many clients as it may.
     """
-    key = _proven_key(enrollment)
+    key = proven_key(enrollment)
 
     def enrolled(connection: Connection) -> Enrolled:
         row = connection.execute(
@@ -114,7 +104,7 @@ def enroll(registry: Registry, enrollment: Enrollment, now: float) -> Enrolled:
             raise GatewayError("this enrollment token was used: ask for another", "TOKEN", 403)
         if row.expires <= now:
             raise GatewayError("this enrollment token has expired: ask for another", "TOKEN", 403)
-        _count_client(connection, row.tenant)
+        count_client(connection, row.tenant)
         if _client(connection, row.tenant, row.client) is not None:
             raise _enrolled_already(row.client)
         _keep_client(connection, row, key, now)
@@ -234,31 +224,6 @@ def listing(
         return Page[ClientInfo](items=_infos(connection, tenant, rows, now), next=following)
 
     return registry.read(found)
-
-
-def _proven_key(enrollment: Enrollment) -> bytes:
-    try:
-        key = base64.b64decode(enrollment.public_key, validate=True)
-        signature = base64.b64decode(enrollment.signature, validate=True)
-    except binascii.Error as error:
-        raise GatewayError("the key or its signature is not base64", "KEY", 400) from error
-    y = int.from_bytes(key, "little") & ((1 << 255) - 1)
-    if len(key) != 32 or y >= P or y in LOW_ORDER:
-        raise GatewayError("this is no Ed25519 key that proves anything: make a new one", "KEY", 400)
-    try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, enrollment_bytes(enrollment.token, key))
-    except (InvalidSignature, ValueError) as error:
-        raise GatewayError("the key did not sign this enrollment", "PROOF", 403) from error
-    return key
-
-
-def _count_client(connection: Connection, tenant: str) -> None:
-    quota = connection.execute(locked(select(tenants).where(tenants.c.name == tenant))).one()
-    if quota.clients is not None and quota.enrolled >= quota.clients:
-        raise GatewayError(
-            f"tenant {tenant} may have {quota.clients} clients, and has: raise its quota", "QUOTA", 429
-        )
-    connection.execute(update(tenants).where(tenants.c.name == tenant).values(enrolled=quota.enrolled + 1))
 
 
 def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) -> None:

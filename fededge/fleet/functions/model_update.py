@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
-from fededge.errors import GatewayError, shown
-from fededge.fleet.functions import aggregation
+from fededge.fleet.functions import aggregation, opening
 from fededge.fleet.functions.work import (
     AFTER_DEADLINE,
     KEY,
     OPEN,
-    assignment_id,
     close,
     end,
     find,
@@ -21,9 +19,8 @@ from fededge.fleet.functions.work import (
     round_of,
     take,
 )
-from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
-from fededge.fleet.registry.tables import blobs, clients, participation, rounds, tenants, work
+from fededge.fleet.registry.database import Registry, chunks, update_each
+from fededge.fleet.registry.tables import clients, rounds, work
 from fededge.protocol import Received, RoundRequest, RoundStatus
 
 TRIES = 5
@@ -71,66 +68,7 @@ def open_round(
         GatewayError: a client twice, one that is not enrolled, a goal above the cohort, a plan or weights that are not
             stored, or more open rounds than the tenant may have.
     """
-    cohort = sorted(set(request.cohort))
-    goal = request.goal or len(cohort)
-    if len(cohort) < len(request.cohort):
-        raise GatewayError("the cohort names a client twice: name each once", "COHORT", 400)
-    if goal > len(cohort):
-        raise GatewayError(f"goal {goal} is more than the cohort of {len(cohort)}: lower it", "COHORT", 400)
-
-    def opened(connection: Connection) -> None:
-        key = (rounds.c.tenant == tenant, rounds.c.round == round)
-        if connection.execute(select(rounds.c.round).where(*key)).one_or_none() is not None:
-            return
-        gateways = _gateways(connection, tenant, cohort)
-        _check_quota(connection, tenant)
-        row = {
-            "tenant": tenant,
-            "round": round,
-            "task": request.task,
-            "kind": request.kind,
-            "number": request.number,
-            "dataset": request.dataset,
-            "envelope": request.order,
-            "trace": request.trace,
-            "plan": request.plan,
-            "plan_bytes": _stored_bytes(connection, tenant, request.plan),
-            "weights": request.weights,
-            "weights_bytes": _stored_bytes(connection, tenant, request.weights),
-            "update_bytes": request.update_bytes,
-            "goal": goal,
-            "opened": now,
-            "deadline": now + request.seconds,
-            "state": "open",
-            "reason": "",
-            "waiting": len(cohort),
-        }
-        if not add(connection, rounds, row):
-            return
-        parts = [
-            {
-                "tenant": tenant,
-                "round": round,
-                "client": client,
-                "assignment": assignment_id(tenant, round, client),
-                "state": "published",
-                "gateway": gateway,
-                "next_try": now,
-                "share": request.shares.get(client, 1.0),
-                "message": "",
-            }
-            for client, (gateway, _) in gateways.items()
-        ]
-        connection.execute(insert(work), parts)
-        if request.kind == "train":
-            _note_asked(connection, tenant, request, cohort)
-        for client, (_, state) in gateways.items():
-            if state != "active":
-                end(connection, round_of(connection, tenant, round), client, "failed", now, "it was revoked")
-        details = {"task": request.task, "kind": request.kind, "cohort": len(cohort), "plan": request.plan}
-        audit.append(connection, tenant, actor, "round.open", round, details, now)
-
-    registry.run(opened)
+    registry.run(lambda connection: opening.publish(connection, tenant, round, request, now, actor))
     return aggregation.status(registry, tenant, round)
 
 
@@ -247,62 +185,6 @@ def expire(registry: Registry, now: float) -> int:
     for tenant, round in over:
         registry.run(lambda connection, key=(tenant, round): expired(connection, *key))  # type: ignore[misc]
     return len(over)
-
-
-def _gateways(
-    connection: Connection, tenant: str, cohort: Sequence[str]
-) -> dict[str, tuple[str | None, str]]:
-    """Gateway and state of each client; they stay as they are until the transaction ends."""
-    found = {}
-    for some in chunks(cohort):
-        query = (
-            select(clients.c.client, clients.c.gateway, clients.c.state)
-            .where(clients.c.tenant == tenant, clients.c.client.in_(some))
-            .order_by(clients.c.client)
-        )
-        found.update({row.client: (row.gateway, row.state) for row in connection.execute(locked(query))})
-    missing = sorted(set(cohort) - set(found))
-    if missing:
-        raise GatewayError(
-            f"client {shown(missing[0])} of the cohort is not enrolled ({len(missing)} are not): leave it out",
-            "NO_CLIENT",
-            400,
-        )
-    return found
-
-
-def _check_quota(connection: Connection, tenant: str) -> None:
-    most = connection.execute(
-        locked(select(tenants.c.open_rounds).where(tenants.c.name == tenant))
-    ).scalar_one_or_none()
-    if most is None:
-        return
-    query = (
-        select(func.count()).select_from(rounds).where(rounds.c.tenant == tenant, rounds.c.state == "open")
-    )
-    if connection.execute(query).scalar_one() >= most:
-        raise GatewayError(
-            f"tenant {tenant} may have {most} rounds open, and has: close one, or raise its quota",
-            "QUOTA",
-            429,
-        )
-
-
-def _note_asked(connection: Connection, tenant: str, request: RoundRequest, cohort: Sequence[str]) -> None:
-    rows = [
-        {"tenant": tenant, "task": request.task, "client": client, "asked": request.number}
-        for client in cohort
-    ]
-    add(connection, participation, rows)
-    update_each(connection, participation, ("tenant", "task", "client"), rows)
-
-
-def _stored_bytes(connection: Connection, tenant: str, digest: str) -> int:
-    query = select(blobs.c.bytes).where(blobs.c.tenant == tenant, blobs.c.digest == digest)
-    size = connection.execute(query).scalar_one_or_none()
-    if size is None:
-        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
-    return int(size)
 
 
 def _sessions(connection: Connection, rows: Sequence[Row[Any]]) -> dict[tuple[str, str], str]:

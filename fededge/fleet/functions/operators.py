@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from fededge import storage
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions.quotas import tenant_of
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
@@ -50,7 +51,7 @@ def make(registry: Registry, tenant: str, request: OperatorRequest, actor: str, 
     made = _token(tenant, request, now)
 
     def kept(connection: Connection) -> None:
-        _tenant_of(connection, tenant)
+        tenant_of(connection, tenant)
         _keep(connection, made, actor, now)
 
     registry.run(kept)
@@ -128,7 +129,7 @@ def get_tenant(registry: Registry, name: str) -> Tenant:
     Raises:
         GatewayError: no such tenant.
     """
-    return _tenant(registry.read(lambda connection: _tenant_of(connection, name)))
+    return _tenant(registry.run(lambda connection: tenant_of(connection, name)))
 
 
 def list_tenants(registry: Registry, after: str = "", limit: int = 100) -> Page[Tenant]:
@@ -137,13 +138,6 @@ def list_tenants(registry: Registry, after: str = "", limit: int = 100) -> Page[
         lambda connection: page(connection, select(tenants), tenants.c.name, after, limit)
     )
     return Page[Tenant](items=[_tenant(row) for row in rows], next=following)
-
-
-def _tenant_of(connection: Connection, name: str) -> Row[Any]:
-    row = connection.execute(select(tenants).where(tenants.c.name == name)).one_or_none()
-    if row is None:
-        raise GatewayError(f"no tenant {shown(name)}: make it first", "NO_TENANT", 404)
-    return row
 
 
 def _tenant(row: Row[Any]) -> Tenant:

@@ -4,35 +4,21 @@ A trigger that a gateway claimed and did not start within CLAIM_SECONDS (it ende
 same id of the start: whoever starts it names the run so, and finds out whether it is there.
 """
 
-import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from croniter import croniter
-from croniter.croniter import CroniterError
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy import delete as delete_from
 
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions import conditions
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
-from fededge.fleet.registry.tables import datasets, evaluations, rounds, triggers
+from fededge.fleet.registry.tables import evaluations, triggers
 from fededge.protocol import Page, TriggerInfo, TriggerRequest
 
 CLAIM_SECONDS = 120.0
-LOOK_SECONDS = 10.0
-"""How often examples, reports and evaluations are looked at."""
-NEEDS = {
-    "cron": ("cron",),
-    "interval": ("every_seconds",),
-    "examples": ("dataset", "count"),
-    "blobs": ("count",),
-    "drift": ("metric", "change"),
-    "hand": (),
-}
-"""Fields that each kind of trigger needs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ def put(
     Raises:
         GatewayError: the request lacks what its kind needs, its schedule never comes, or its task is no JSON object.
     """
-    _check(request)
+    conditions.check(request)
     mine = (triggers.c.tenant == tenant, triggers.c.name == name)
 
     def kept(connection: Connection) -> None:
@@ -69,10 +55,10 @@ def put(
         content = request.to_content()
         values: dict[str, Any] = {"request": content}
         if before.request != content:
-            values["baseline"] = _measured(connection, tenant, request)
-            values["next_start"] = _after(request, now)
+            values["baseline"] = conditions.measured(connection, tenant, request)
+            values["next_start"] = conditions.next_start(request, now)
             if before.state == "idle":
-                values["next_look"] = _look(request, values["next_start"], now)
+                values["next_look"] = conditions.next_look(request, values["next_start"], now)
             connection.execute(update(triggers).where(*mine).values(values))
             details = {key: value for key, value in content.items() if key != "task"}
             audit.append(connection, tenant, actor, "trigger.put", name, details, now)
@@ -173,7 +159,7 @@ def ended(registry: Registry, tenant: str, name: str, start: str, message: str, 
     def noted(connection: Connection) -> None:
         row = _find(connection, tenant, name)
         if row is not None and row.start == start:
-            look = _look(_request(row), row.next_start, now)
+            look = conditions.next_look(_request(row), row.next_start, now)
             _change(connection, row, state="idle", start=None, next_look=look, message=message[:500])
 
     registry.run(noted)
@@ -204,12 +190,15 @@ def evaluated(registry: Registry, tenant: str, task: str, metric: str, value: fl
 
 def _claim(connection: Connection, row: Row[Any], now: float) -> Start | None:
     request = _request(row)
+    value = conditions.measured(connection, row.tenant, request)
     if row.state == "idle":
         if request.ends is not None and now >= request.ends:
             _change(connection, row, next_look=None, next_start=None, message="it has ended")
             return None
-        if not _is_due(connection, row, request, now):
-            _change(connection, row, next_look=_look(request, row.next_start, now))
+        if not conditions.is_due(request, row.next_start, row.baseline, value, now):
+            look = conditions.next_look(request, row.next_start, now)
+            baseline = value if row.baseline is None else row.baseline
+            _change(connection, row, next_look=look, baseline=baseline)
             return None
     start = row.start or _start_id(row, now)
     _change(
@@ -218,93 +207,11 @@ def _claim(connection: Connection, row: Row[Any], now: float) -> Start | None:
         state="due",
         start=start,
         last_start=now,
-        next_start=_after(request, now),
+        next_start=conditions.next_start(request, now),
         next_look=now + CLAIM_SECONDS,
-        baseline=_measured(connection, row.tenant, request),
+        baseline=value,
     )
     return Start(row.tenant, row.name, start, request.task, request.target)
-
-
-def _is_due(connection: Connection, row: Row[Any], request: TriggerRequest, now: float) -> bool:
-    if request.when in ("cron", "interval"):
-        return row.next_start is not None and row.next_start <= now
-    value = _measured(connection, row.tenant, request)
-    if value is None:
-        return False
-    if request.when == "drift":
-        if row.baseline is None:
-            _change(connection, row, baseline=value)
-            return False
-        return abs(value - row.baseline) >= (request.change or 0)
-    return value - (row.baseline or 0) >= (request.count or 1)
-
-
-def _measured(connection: Connection, tenant: str, request: TriggerRequest) -> float | None:
-    """What examples, reports or an evaluation amount to now."""
-    if request.when == "examples":
-        query = select(func.sum(datasets.c.train)).where(
-            datasets.c.tenant == tenant, datasets.c.dataset == request.dataset
-        )
-        return float(connection.execute(query).scalar_one() or 0)
-    if request.when == "blobs":
-        of = (
-            rounds.c.dataset == request.dataset
-            if request.dataset is not None
-            else rounds.c.task == _task_name(request)
-        )
-        reports = select(func.sum(rounds.c.reported)).where(rounds.c.tenant == tenant, of)
-        return float(connection.execute(reports).scalar_one() or 0)
-    if request.when == "drift":
-        last = select(evaluations.c.value).where(
-            evaluations.c.tenant == tenant,
-            evaluations.c.task == _task_name(request),
-            evaluations.c.metric == request.metric,
-        )
-        return connection.execute(last).scalar_one_or_none()
-    return None
-
-
-def _after(request: TriggerRequest, now: float) -> float | None:
-    """When a schedule comes next; None where there is none."""
-    if request.when == "interval":
-        return now + (request.every_seconds or 0)
-    if request.when == "cron":
-        at = datetime.fromtimestamp(now, UTC)
-        return float(croniter(request.cron, at).get_next(datetime).timestamp())
-    return None
-
-
-def _look(request: TriggerRequest, next_start: float | None, now: float) -> float | None:
-    """When to look whether an idle trigger is due."""
-    if not request.enabled or request.when == "hand":
-        return None
-    return next_start if request.when in ("cron", "interval") else now + LOOK_SECONDS
-
-
-def _check(request: TriggerRequest) -> None:
-    missing = [name for name in NEEDS[request.when] if getattr(request, name) is None]
-    if missing:
-        raise GatewayError(f"a trigger of kind {request.when} needs {' and '.join(missing)}", "TRIGGER", 400)
-    if request.when == "cron":
-        cron = request.cron or ""
-        try:
-            if len(cron.split()) != 5:
-                raise ValueError("not five fields")
-            _after(request, 0.0)
-        except (CroniterError, ValueError) as error:
-            raise GatewayError(
-                f"cron {shown(cron)} is no schedule of five fields that ever comes: {error}", "TRIGGER", 400
-            ) from error
-    try:
-        task = json.loads(request.task)
-    except (ValueError, RecursionError) as error:
-        raise GatewayError(f"the trigger's task is not JSON: {error}", "TRIGGER", 400) from error
-    if not isinstance(task, dict) or not isinstance(task.get("name"), str):
-        raise GatewayError("the trigger's task is no JSON object with a name", "TRIGGER", 400)
-
-
-def _task_name(request: TriggerRequest) -> str:
-    return str(json.loads(request.task)["name"])
 
 
 def _request(row: Row[Any]) -> TriggerRequest:

@@ -105,7 +105,7 @@ def _write(connection: Connection, stream: Any) -> int:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
     stream.seek(0)
     stream.truncate()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         tables = [_write_table(connection, archive, table) for table in metadata.sorted_tables]
         manifest = Manifest(version=migrations.newest(), tables=tables)
         archive.writestr(MANIFEST, manifest.to_bytes())

@@ -54,6 +54,11 @@ def _json(name: str) -> Column[object]:
     return Column(name, Json, nullable=False)
 
 
+def _index_where(condition: str, name: str, *columns: str) -> Index:
+    """An index of some rows alone."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
 tenants = Table(
     "tenants",
     metadata,
@@ -128,8 +133,8 @@ datasets = Table(
     "datasets",
     metadata,
     Column("tenant", Words, primary_key=True),
-    Column("dataset", Words, primary_key=True),
     Column("client", Words, primary_key=True),
+    Column("dataset", Words, primary_key=True),
     Column("random_key", BigInteger, nullable=False),
     _count("train"),
     _count("test"),
@@ -139,15 +144,8 @@ datasets = Table(
     # on which the client is connected: selection reads this table's index alone
     Column("gateway", Words),
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
-    Index("datasets_of_client", "tenant", "client"),
-    Index(
-        "datasets_connected",
-        "tenant",
-        "dataset",
-        "random_key",
-        sqlite_where=text("gateway IS NOT NULL"),
-        postgresql_where=text("gateway IS NOT NULL"),
-    ),
+    Index("datasets_by_name", "tenant", "dataset", "client"),
+    _index_where("gateway IS NOT NULL", "datasets_connected", "tenant", "dataset", "random_key"),
 )
 
 gateways = Table(
@@ -237,13 +235,7 @@ work = Table(
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
     Index("work_assignment", "tenant", "assignment", unique=True),
     Index("work_ordinal", "tenant", "round", "ordinal"),
-    Index(
-        "work_due",
-        "gateway",
-        "next_try",
-        sqlite_where=text("next_try IS NOT NULL"),
-        postgresql_where=text("next_try IS NOT NULL"),
-    ),
+    _index_where("next_try IS NOT NULL", "work_due", "gateway", "next_try"),
     Index("work_of_client", "tenant", "client", "state"),
 )
 
@@ -267,6 +259,7 @@ blobs = Table(
     Column("digest", Words, primary_key=True),
     _count("bytes"),
     _time("stored"),
+    Index("blobs_stored", "tenant", "stored"),
 )
 
 triggers = Table(
@@ -288,12 +281,7 @@ triggers = Table(
     # what was counted or measured at the last start
     Column("baseline", Double),
     _words("message"),
-    Index(
-        "triggers_due",
-        "next_look",
-        sqlite_where=text("next_look IS NOT NULL"),
-        postgresql_where=text("next_look IS NOT NULL"),
-    ),
+    _index_where("next_look IS NOT NULL", "triggers_due", "next_look"),
 )
 
 evaluations = Table(

@@ -5,9 +5,21 @@ from collections.abc import Callable
 import pytest
 
 from fededge.errors import GatewayError
-from fededge.fleet.functions import blobs
+from fededge.fleet.functions import aggregation, blobs, model_update
 from fededge.fleet.registry.database import Registry
-from tests.registries import NOW, PLAN, TENANT, UPDATE, WEIGHTS, at_once, make_tenant
+from fededge.protocol import ReportMessage
+from tests.registries import (
+    NOW,
+    PLAN,
+    TENANT,
+    UPDATE,
+    WEIGHTS,
+    at_once,
+    make_fleet,
+    make_tenant,
+    open_round,
+    sent,
+)
 
 
 def test_a_blob_is_known_once_it_is_stored(registry: Registry) -> None:
@@ -57,3 +69,20 @@ def test_a_tenant_that_is_not_there_stores_nothing(registry: Registry) -> None:
     with pytest.raises(GatewayError) as refused:
         blobs.stored(registry, "nobody", UPDATE, 1, NOW)
     assert (refused.value.reason, refused.value.status) == ("NO_TENANT", 404)
+
+
+def test_blobs_that_are_old_and_that_no_open_round_needs_may_go(registry: Registry) -> None:
+    make_fleet(registry, ["a", "b"])  # the plan, the weights, an update
+    old = [f"sha256:{n:064}" for n in range(3)]
+    for number, digest in enumerate(old):
+        blobs.stored(registry, TENANT, digest, 1, NOW - 100.0 + number)
+    blobs.stored(registry, TENANT, old[2], 1, NOW)  # wanted again
+    assert blobs.unused(registry, TENANT, NOW - 50.0) == old[:2]
+    assert blobs.unused(registry, TENANT, NOW - 50.0, limit=1) == old[:1]
+    open_round(registry, ["a", "b"])
+    assert UPDATE in blobs.unused(registry, TENANT, NOW + 1.0)
+    message = ReportMessage(assignment=sent(registry)["a"].assignment, update=UPDATE)
+    aggregation.report(registry, TENANT, "a", message, NOW)
+    assert blobs.unused(registry, TENANT, NOW + 1.0) == old
+    model_update.expire(registry, NOW + 600.0)
+    assert set(blobs.unused(registry, TENANT, NOW + 1.0)) == {*old, PLAN, WEIGHTS, UPDATE}

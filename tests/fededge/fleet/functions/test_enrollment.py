@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fededge import storage
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, enrollment, monitoring
-from fededge.fleet.functions.enrollment import LOW_ORDER, P
+from fededge.fleet.functions.keys import LOW_ORDER, P, proven_key
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import ClientChange, Enrolled, Enrollment, EnrollmentRequest, enrollment_bytes
 from tests.registries import (
@@ -179,7 +179,7 @@ def test_keys_that_prove_nothing_are_refused(y: int, sign: int) -> None:
         signature=base64.b64encode((1).to_bytes(32, "little") + bytes(32)).decode(),
     )
     with pytest.raises(GatewayError) as refused:
-        enrollment._proven_key(forged)
+        proven_key(forged)
     assert reason(refused) == ("KEY", 400)
 
 
@@ -194,10 +194,10 @@ def test_keys_of_another_length_are_refused(length: int) -> None:
         signature=base64.b64encode(signature).decode(),
     )
     with pytest.raises(GatewayError) as refused:
-        enrollment._proven_key(said)
+        proven_key(said)
     assert reason(refused) == ("KEY", 400)
     with pytest.raises(GatewayError):
-        enrollment._proven_key(said.model_copy(update={"public_key": "A"}))
+        proven_key(said.model_copy(update={"public_key": "A"}))
 
 
 def test_a_tenant_has_no_more_clients_than_its_quota(opened: Callable[[], Registry]) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, monitoring, triggering
-from fededge.fleet.functions.triggering import CLAIM_SECONDS, LOOK_SECONDS, Start
+from fededge.fleet.functions.conditions import LOOK_SECONDS
+from fededge.fleet.functions.triggering import CLAIM_SECONDS, Start
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Dataset, ReportMessage, TriggerInfo, TriggerRequest

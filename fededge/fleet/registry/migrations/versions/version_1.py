@@ -54,6 +54,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name=op.f("blobs_of_tenants")),
         sa.PrimaryKeyConstraint("tenant", "digest", name=op.f("blobs_key")),
     )
+    op.create_index("blobs_stored", "blobs", ["tenant", "stored"], unique=False)
     op.create_table(
         "clients",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -180,8 +181,8 @@ def upgrade() -> None:
     op.create_table(
         "datasets",
         sa.Column("tenant", sa.Text(), nullable=False),
-        sa.Column("dataset", sa.Text(), nullable=False),
         sa.Column("client", sa.Text(), nullable=False),
+        sa.Column("dataset", sa.Text(), nullable=False),
         sa.Column("random_key", sa.BigInteger(), nullable=False),
         sa.Column("train", sa.BigInteger(), nullable=False),
         sa.Column("test", sa.BigInteger(), nullable=False),
@@ -191,8 +192,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["tenant", "client"], ["clients.tenant", "clients.client"], name=op.f("datasets_of_clients")
         ),
-        sa.PrimaryKeyConstraint("tenant", "dataset", "client", name=op.f("datasets_key")),
+        sa.PrimaryKeyConstraint("tenant", "client", "dataset", name=op.f("datasets_key")),
     )
+    op.create_index("datasets_by_name", "datasets", ["tenant", "dataset", "client"], unique=False)
     op.create_index(
         "datasets_connected",
         "datasets",
@@ -201,7 +203,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("gateway IS NOT NULL"),
         postgresql_where=sa.text("gateway IS NOT NULL"),
     )
-    op.create_index("datasets_of_client", "datasets", ["tenant", "client"], unique=False)
     op.create_table(
         "participation",
         sa.Column("tenant", sa.Text(), nullable=False),
