@@ -57,7 +57,8 @@ class Client:
             "proxy": None,
             "close_timeout": 1,
         }
-        self.socket = connect(url, **{**defaults, **self._options, **options})
+        self.close()
+        self.socket = connect(url, **{**defaults, **self._options, **options}).__enter__()
         challenge = self.hear()
         assert isinstance(challenge, Challenge)
         return challenge
