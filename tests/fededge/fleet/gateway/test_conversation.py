@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from fededge.protocol import LARGEST_MESSAGE
 from tests.gateway_client import Client, Operator
@@ -20,16 +20,6 @@ def client(admin: Operator) -> Iterator[Client]:
     made = admin.enroll(f"talker-{next(NUMBERS)}")
     yield made
     made.close()
-
-
-def ended(client: Client) -> int:
-    """The code with which the gateway closed the connection, after whatever it still said."""
-    assert client.socket is not None
-    with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            client.socket.recv(20)
-    assert closed.value.rcvd is not None
-    return closed.value.rcvd.code
 
 
 def test_a_client_that_proves_its_key_is_welcome_and_its_heartbeats_are_answered(
@@ -87,7 +77,7 @@ def test_a_bad_hello_is_refused_by_reason_and_ends_the_connection(
 ) -> None:
     refused = client.ask(client.hello(client.open(), **changes))
     assert (refused.type, refused.reason, refused.retry_seconds) == ("refused", reason, None)
-    assert ended(client) == 1008
+    assert client.ended() == 1008
 
 
 def test_a_newer_client_is_answered_in_the_version_that_both_speak(client: Client) -> None:
@@ -129,7 +119,7 @@ def test_the_tenth_refusal_in_a_minute_ends_the_connection(client: Client) -> No
     client.join()
     for _ in range(10):
         client.say("nonsense")
-    assert ended(client) == 1008
+    assert client.ended() == 1008
 
 
 def test_a_message_beyond_the_bound_ends_the_connection_and_is_counted(
@@ -138,7 +128,7 @@ def test_a_message_beyond_the_bound_ends_the_connection_and_is_counted(
     client.join()
     client.ask(json.dumps({"type": "heartbeat", "more": "x" * (LARGEST_MESSAGE - 100)}))
     client.say(json.dumps({"type": "heartbeat", "more": "x" * LARGEST_MESSAGE}))
-    assert ended(client) == 1009
+    assert client.ended() == 1009
     until(lambda: 'fededge_refused_total{reason="TOO_LARGE"}' in admin.http.get("/metrics").text)
 
 
@@ -154,7 +144,7 @@ def test_a_client_has_one_connection_the_newest(client: Client) -> None:
     first.join()
     client.join()
     assert first.hear().reason == "ENDED"
-    assert ended(first) == 1008
+    assert first.ended() == 1008
     assert client.ask({"type": "heartbeat"}).type == "heartbeat"
 
 
@@ -214,13 +204,13 @@ class TestLimits:
         client.open()
         refused = client.hear()
         assert (refused.type, refused.reason) == ("refused", "TIMEOUT")
-        assert ended(client) == 1008
+        assert client.ended() == 1008
 
     def test_who_is_silent_for_too_long_is_sent_off(self, enroll: Any) -> None:
         client = enroll().join()
         bye = client.hear()
         assert (bye.type, bye.reason) == ("bye", "IDLE")
-        assert ended(client) == 1008
+        assert client.ended() == 1008
 
     def test_too_many_messages_are_refused_and_not_acted_on(self, enroll: Any) -> None:
         client = enroll().join()
@@ -236,7 +226,7 @@ class TestLimits:
         refused = third.ask(third.hello(third.open()))
         assert (refused.type, refused.reason) == ("refused", "OVERLOADED")
         assert refused.retry_seconds > 0
-        assert ended(third) == 1008
+        assert third.ended() == 1008
 
 
 def test_too_many_connects_of_one_address_are_turned_away(tmp_path: Path) -> None:

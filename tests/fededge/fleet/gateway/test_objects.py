@@ -89,12 +89,14 @@ def test_what_nobody_goes_on_sending_is_swept(files: Files) -> None:
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "fleet").write_text("a file")
     files = Files(tmp_path, Keys(bytes(32)), "", 60.0)
-    with pytest.raises(StorageError, match="cannot write .*Free space"):
+    with pytest.raises(StorageError, match=r"cannot write .*Free space"):
         Upload(files, grant(), 0)
 
 
 def test_links_are_relative_where_no_outer_address_is_known(tmp_path: Path) -> None:
-    inner, outer = (Files(tmp_path, Keys(bytes(32)), base, 60.0) for base in ("", "https://gateway.example/x"))
+    inner, outer = (
+        Files(tmp_path, Keys(bytes(32)), base, 60.0) for base in ("", "https://gateway.example/x")
+    )
     assert inner.link("default", DIGEST).startswith("v1/objects/")
     assert outer.link("default", DIGEST).startswith("https://gateway.example/x/v1/objects/")
 

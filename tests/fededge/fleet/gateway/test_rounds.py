@@ -1,5 +1,4 @@
 import itertools
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -269,5 +268,3 @@ def test_many_reports_at_once_are_all_kept_in_order(admin: Operator, round: str)
     assert {item["client"] for item in items} == set(names(many))
     for client in many:
         client.close()
-
-

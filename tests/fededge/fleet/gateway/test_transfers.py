@@ -125,9 +125,7 @@ def test_other_bytes_than_were_announced_are_not_kept(
         (f"bytes 0-8/{LARGE}", (413, "TOO_LARGE")),
     ],
 )
-def test_a_piece_that_does_not_fit_is_refused(
-    http: httpx.Client, place: str, told: str, wanted: Any
-) -> None:
+def test_a_piece_that_does_not_fit_is_refused(http: httpx.Client, place: str, told: str, wanted: Any) -> None:
     answer = http.put(place, content=bytes(10), headers={"content-range": told})
     assert reason(answer) == wanted
 
