@@ -12,6 +12,7 @@ BENCHMARKS = (
     ("worker", "rounds"),
     ("worker", "frameworks"),
     ("worker", "data"),
+    ("worker", "selection"),
     ("platform", "pipeline"),
     ("platform", "tasks"),
     ("serving", "serving"),

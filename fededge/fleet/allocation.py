@@ -36,17 +36,21 @@ class Measured(Protocol):
 def shares(clients: Iterable[Measured], deadline_seconds: float) -> dict[str, float]:
     """The share of its training examples that each client learns from, where it is less than all of them.
 
-    A client that was never measured is given all of its examples: its first round measures it.
+    A client that was never measured is taken for as slow as the slowest of the others: one that is given too much misses
+    the deadline, and stays unmeasured. Where nobody was measured, each is given all.
 
     Args:
         clients: of a round.
         deadline_seconds: of the round.
     """
+    cohort = list(clients)
+    slowest = min((client.speed for client in cohort if client.speed), default=None)
     found = {}
-    for client in clients:
-        if client.speed is None or client.train == 0:
+    for client in cohort:
+        speed = client.speed or slowest
+        if speed is None or client.train == 0:
             continue
-        most = max(client.speed * ROOM * deadline_seconds, FEWEST)
+        most = max(speed * ROOM * deadline_seconds, FEWEST)
         if most < client.train:
             found[client.id] = most / client.train
     return found

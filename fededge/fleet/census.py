@@ -1,6 +1,6 @@
 """Who holds the examples of a task whose data lie at clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fededge.documents import ClientCounts, Elsewhere, HeldOut, Population, Schema
@@ -39,25 +39,21 @@ def take(
     """
     listed: list[ClientCounts] = []
     count = examples = others = 0
-    for client in gateway.clients(dataset=dataset, state="active"):
-        held = dataset_of(client, dataset)
-        if held is None or held.schema_digest != schema.form_digest:
+    for client, is_alike in holders(gateway, dataset, schema.form_digest):
+        if not is_alike:
             others += 1
             if others <= NAMED:
                 say(f"{client.client} is left out: what it holds as {dataset} is no {_told(schema)}")
             continue
+        held = counts_of(client, dataset)
         count += 1
         examples += held.train + held.test
         if len(listed) < LISTED:
-            listed.append(counts_of(client, dataset))
+            listed.append(held)
     if others > NAMED:
         say(f"and {others - NAMED:,} more are left out")
     if not count:
-        raise DataError(
-            f"no client of {gateway.url} holds examples of the dataset {dataset} like the held-out ones"
-            f"{f' ({others:,} hold others)' if others else ''}: enroll sites that do, or correct data.dataset or "
-            "data.held_out"
-        )
+        raise nobody(gateway, dataset, others)
     found = Elsewhere(gateway=gateway.url, dataset=dataset, clients=count, examples=examples)
     found.write(folder / "elsewhere.json")
     return Population(
@@ -70,15 +66,30 @@ def take(
     )
 
 
-def dataset_of(client: ClientInfo, name: str) -> Dataset | None:
-    """What `client` holds under `name`; None where it holds nothing."""
-    return next((held for held in client.datasets if held.name == name), None)
+def holders(gateway: GatewayClient, dataset: str, form: str | None) -> Iterator[tuple[ClientInfo, bool]]:
+    """The clients that hold something as `dataset`, each with whether its examples have the `form` (None: any)."""
+    for client in gateway.clients(dataset=dataset, state="active"):
+        held = _held(client, dataset)
+        if held is not None:
+            yield client, form in (None, held.schema_digest)
+
+
+def nobody(gateway: GatewayClient, dataset: str, others: int) -> DataError:
+    """That no client holds examples like the held-out ones."""
+    return DataError(
+        f"no client of {gateway.url} holds examples of the dataset {dataset} like the held-out ones ({others:,} hold "
+        "others): enroll sites that do, or correct data.dataset or data.held_out"
+    )
 
 
 def counts_of(client: ClientInfo, dataset: str) -> ClientCounts:
     """How many examples `client` says it holds under the name `dataset`."""
-    held = dataset_of(client, dataset)
+    held = _held(client, dataset)
     return ClientCounts(id=client.client, train=held.train if held else 0, test=held.test if held else 0)
+
+
+def _held(client: ClientInfo, name: str) -> Dataset | None:
+    return next((held for held in client.datasets if held.name == name), None)
 
 
 def _told(schema: Schema) -> str:

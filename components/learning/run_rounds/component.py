@@ -82,7 +82,7 @@ def run_rounds(
         if spec.simulated:
             own = None
             if ":" in chosen.policy:
-                own = factories.load(chosen.policy, "learning.cohort.policy", chosen.code)()
+                own = factories.load(chosen.policy, "learning.cohort.policy", chosen.code)
             selector = Selector(chosen, lambda: client_names(clients), own)
         else:
             size = UpdateFormat.of(Plan.read(program / "plan.json")).size

@@ -12,6 +12,7 @@ from fededge.fleet.selection.data_size import DataSize
 from fededge.fleet.selection.fair import Fair
 from fededge.fleet.selection.geo import Geo
 from fededge.fleet.selection.oort import Oort
+from fededge.fleet.selection.own import Own
 from fededge.fleet.selection.poisson import Poisson
 from fededge.fleet.selection.policy import Candidate, Policy
 from fededge.fleet.selection.uniform import Uniform
@@ -95,16 +96,21 @@ class Selector:
     Args:
         selection: pool, policy and seed.
         available: gives the ids of the clients that are there.
-        own: the policy of the user's own that the selection names, if it does.
+        own: the class of the user's own policy that the selection names, if it does.
 
     Raises:
         TaskError: the selection names a policy that is not known here.
     """
 
     def __init__(
-        self, selection: Selection, available: Callable[[], Iterable[str]], own: Policy | None = None
+        self,
+        selection: Selection,
+        available: Callable[[], Iterable[str]],
+        own: Callable[[], Policy] | None = None,
     ) -> None:
-        self._policy = own or policy_of(selection.policy, selection.weights)
+        self._policy: Policy = (
+            Own(selection.policy, own) if own else policy_of(selection.policy, selection.weights)
+        )
         self._selection = selection
         self._available = available
 
@@ -112,17 +118,12 @@ class Selector:
         """See `fededge.learning.interfaces.Selector`.
 
         Raises:
-            TaskError: a policy of the user's own gives something else than ids of clients that are there.
+            TaskError: a policy of the user's own fails.
         """
         there = set(self._available())
         pool = {client.id: client for client in self._selection.pool if client.id in there}
         facts = candidates(pool.values(), round_number, history)
         chosen = self._policy.choose(facts, self._selection.size, self._selection.seed, round_number)
-        if len(set(chosen)) < len(chosen) or not pool.keys() >= set(chosen):
-            raise TaskError(
-                f"learning.cohort.policy {self._selection.policy} chose {shown(str(list(chosen)))}, which are not "
-                "different ids of its pool: correct it"
-            )
         return [pool[client] for client in sorted(chosen)]
 
 

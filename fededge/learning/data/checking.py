@@ -21,7 +21,7 @@ from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
 from fededge.learning.frameworks import model_spec
 from fededge.learning.models import shipped
-from fededge.task import FederatedTask, FleetData, HuggingFaceData, KerasData, KerasMnist
+from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
 
 SHOWN = 5
 """Features that a finding names."""
@@ -35,15 +35,18 @@ class Finding(BaseModel):
 
 
 class Report(BaseModel):
-    """What was found, or the named error that the data ends with."""
+    """What was found, or the named error that the data ends with; `form`: digest of the form of an example, if known."""
 
     findings: list[Finding] = []
+    form: str | None = None
     error: str | None = None
     message: str = ""
 
 
-def check(task: FederatedTask) -> list[Finding]:
+def check(task: FederatedTask) -> Report:
     """Look at all of the task's examples, spread them, and see whether all that it asks for can be had.
+
+    Those of a fleet lie elsewhere: the held-out ones are looked at.
 
     Data sets that are downloaded are so by the step that prepares them, and are left out here.
 
@@ -54,18 +57,17 @@ def check(task: FederatedTask) -> list[Finding]:
         StorageError: they cannot be read.
     """
     data = task.local_data
-    findings = _fleet(task.data) if isinstance(task.data, FleetData) else []
     source = f"{'data.source' if task.simulated else 'data.held_out.source'} {data.source}"
     if isinstance(data, KerasData | KerasMnist | HuggingFaceData):
-        findings.append((source, "is downloaded, and checked, by the step prepare-data"))
-        return [Finding(checked=checked, found=found) for checked, found in findings]
+        downloaded = "is downloaded, and checked, by the step prepare-data"
+        return Report(findings=[Finding(checked=source, found=downloaded)])
     opened = open_source(data, task.seed, task.partition.column)
     found = survey(opened)
     if task.simulated:
         division = splits.divide(found, data, task.partition, task.seed)
-        findings += _simulated(task, source, opened.schema, division)
+        findings = _simulated(task, source, opened.schema, division)
     else:
-        findings += [
+        findings = [
             (source, f"{found.count:,} held-out examples"),
             ("features", _features(opened.schema)),
             ("labels", _label(opened.schema.label)),
@@ -77,16 +79,8 @@ def check(task: FederatedTask) -> list[Finding]:
     ):  # one's own is made in the second step: TensorFlow takes longer to import
         shape = shipped.check(task.model.name or shipped.DEFAULT, opened.schema)
         findings.append((f"model {task.model.shown}", f"takes examples of shape {list(shape)}"))
-    return [Finding(checked=checked, found=found) for checked, found in findings]
-
-
-def _fleet(data: FleetData) -> list[tuple[str, str]]:
-    return [
-        (
-            "data.source fleet",
-            f"clients hold {data.dataset}: which ones, the step prepare-data asks the gateway",
-        )
-    ]
+    told = [Finding(checked=checked, found=found) for checked, found in findings]
+    return Report(findings=told, form=opened.schema.form_digest)
 
 
 def _simulated(task: FederatedTask, source: str, schema: Schema, division: Division) -> list[tuple[str, str]]:
@@ -167,7 +161,7 @@ def _calibration(task: FederatedTask, division: Division) -> str:
 def main() -> None:
     """Check the task on standard input; status 2 where its data end with a named error."""
     try:
-        report = Report(findings=check(FederatedTask.from_json(sys.stdin.read())))
+        report = check(FederatedTask.from_json(sys.stdin.read()))
     except FedEdgeError as error:
         report = Report(error=type(error).__name__, message=str(error))
     print(report.model_dump_json())

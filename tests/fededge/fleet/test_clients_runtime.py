@@ -253,7 +253,7 @@ def test_slow_clients_are_given_a_share_of_their_examples(
     gateway.enroll("b", held(train=1000), speed=1000.0)
     with clients(task(cohort={"allocation": "deadline"})) as fleet:
         train(fleet)
-    assert gateway.rounds["run-1-1-train"].request.shares == {"a": pytest.approx(0.042)}
+    assert gateway.rounds["run-1-1-train"].request.shares == pytest.approx({"a": 0.042, "c": 0.42})
     with clients(run="run-2") as fleet:
         train(fleet)
     assert gateway.rounds["run-2-1-train"].request.shares == {}

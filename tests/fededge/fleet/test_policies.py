@@ -213,7 +213,7 @@ def own(choose: Callable[[Sequence[Candidate]], list[str]]) -> Any:
         def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
             return choose(pool)
 
-    return Own()
+    return Own
 
 
 def test_a_policy_of_ones_own_chooses_and_is_held_to_its_pool() -> None:

@@ -48,7 +48,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def test_good_data_give_a_finding_for_each_thing_checked(make: Make) -> None:
-    findings = {each.checked: each.found for each in checking.check(make({}))}
+    findings = {each.checked: each.found for each in checking.check(make({})).findings}
     assert findings["data.source npz"] == "120 training and 10 test examples"
     assert findings["partition.kind iid"] == "3 clients with 40 to 40 examples"
     assert findings["labels"] == "class, 10 classes"
@@ -62,7 +62,7 @@ def test_good_data_give_a_finding_for_each_thing_checked(make: Make) -> None:
     ["source: keras-mnist", "source: keras, name: cifar10", "source: huggingface, name: a, feature: x"],
 )
 def test_downloads_are_left_to_the_step(data: str) -> None:
-    (finding,) = checking.check(tasks.parse(f"name: t\ndata: {{{data}}}\n"))
+    (finding,) = checking.check(tasks.parse(f"name: t\ndata: {{{data}}}\n")).findings
     assert "step" in finding.found
 
 

@@ -126,7 +126,7 @@ def test_the_suggested_task_is_one_whose_data_can_be_prepared(tmp_path: Path, ma
     (tmp_path / "task.yaml").write_text(found.task)
     task = tasks.load(tmp_path / "task.yaml")
     assert task.model.name == model
-    assert checking.check(task)
+    assert checking.check(task).findings
     population = folders.prepare(task.local_data, task.partition, task.seed, tmp_path / "c", tmp_path / "t")
     assert population.example.shape == found.example.shape
     assert len(population.clients) >= task.learning.cohort.size
@@ -155,7 +155,7 @@ def test_a_column_without_a_name_and_words_of_any_letters_are_no_obstacle(tmp_pa
     data = {"source": "csv", "path": str(tmp_path / "t.csv"), "label": "n"}
     (tmp_path / "task.yaml").write_text(look(data).task)
     task = tasks.load(tmp_path / "task.yaml")
-    assert checking.check(task)
+    assert checking.check(task).findings
 
 
 def test_data_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_the_check_of_a_task_finds_a_model_that_does_not_fit() -> None:
         }
         return FederatedTask.model_validate(content)
 
-    found = {finding.checked: finding.found for finding in check(task("SGDClassifier"))}
+    found = {finding.checked: finding.found for finding in check(task("SGDClassifier")).findings}
     assert found["model SGDClassifier"] == "42 numbers in 2 tensors"
     with pytest.raises(TaskError, match="learns labels of kind number"):
         check(task("SGDRegressor"))
