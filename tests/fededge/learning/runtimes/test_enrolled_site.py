@@ -61,15 +61,12 @@ def test_a_site_hands_in_what_a_local_client_does(
 ) -> None:
     plan, weights = planned
     framework = Plan.read(plan / "plan.json").framework
-    local = LocalSites(plan, tmp_path / "clients")
-    try:
+    with LocalSites(plan, tmp_path / "clients") as local:
         (trained,) = local.train(weights, 3, 1, [CLIENT], 120)
-        (evaluated,) = local.evaluate(weights, [CLIENT], 120)
-        (measured,) = local.ranges(weights, [CLIENT], 120)
+        (evaluated,) = local.evaluate(weights, 1, [CLIENT], 120)
+        (measured,) = local.ranges(weights, 1, [CLIENT], 120)
         assert trained.update is not None
         update = trained.update.read_bytes()
-    finally:
-        local.close()
 
     async def scenario() -> None:
         async with StandInGateway() as gateway, site.running(gateway):
