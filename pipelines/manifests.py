@@ -101,7 +101,8 @@ def _changed(manifest: dict[str, Any], wanted: Mapping[str, str]) -> dict[str, A
     for subject in manifest.get("subjects", ()):
         subject["namespace"] = wanted.get("namespace", subject["namespace"])
         subject["name"] = wanted.get("account", subject["name"])
-    for container in manifest.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ()):
+    pod = manifest.get("spec", {}).get("template", {}).get("spec", {})
+    for container in [*pod.get("containers", ()), *pod.get("initContainers", ())]:
         if ours := OURS.fullmatch(container["image"]):
             registry, tag = wanted.get("registry", "ghcr.io/fededge"), wanted.get("tag", ours[2])
             container["image"] = f"{registry}/{ours[1]}:{tag}"

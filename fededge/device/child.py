@@ -1,8 +1,8 @@
 """The runner: a child process that executes plans, bound to one plan and one client's data, within limits.
 
 It speaks as fededge.learning.runtimes.site does: one JSON request a line on its standard input, one JSON answer a line.
-It stays for the next request with the same setting. It sees copies of what it needs in a folder of its own, and what it
-leaves there is untrusted. It ends with its owner, however that ends.
+It stays a while for the next request with the same setting. It sees copies of what it needs in a folder of its own,
+and what it leaves there is untrusted. It ends with its owner, however that ends.
 """
 
 import asyncio
@@ -26,6 +26,8 @@ from fededge.errors import SiteError, StorageError
 
 LARGEST_ANSWER = 1 << 20
 WATCH_SECONDS = 0.25
+IDLE_SECONDS = 600.0
+"""After which a child without work is ended, for the memory that it holds."""
 INHERITED = (
     "CUDA_VISIBLE_DEVICES",
     "LANG",
@@ -73,6 +75,7 @@ class Runner:
         self._turn = asyncio.Lock()
         self._process: Process | None = None
         self._setting: Setting | None = None
+        self._rest: asyncio.Task[None] | None = None
 
     async def ask(
         self, setting: Setting, request: Mapping[str, Any], weights: Path, update: Path
@@ -90,6 +93,7 @@ class Runner:
             StorageError: a file cannot be copied.
         """
         async with self._turn:
+            self._stop_resting()
             done = False
             try:
                 process = await self._started(setting)
@@ -101,10 +105,12 @@ class Runner:
             finally:
                 if not done:
                     await self.close()
+            self._rest = asyncio.create_task(self._end_idle())
             return answer
 
     async def close(self) -> None:
         """Kill the child, and those that it started."""
+        self._stop_resting()
         process, self._process = self._process, None
         if process is None:
             return
@@ -114,6 +120,17 @@ class Runner:
                 with suppress(psutil.NoSuchProcess):
                     each.kill()
         await process.wait()
+
+    async def _end_idle(self) -> None:
+        await asyncio.sleep(IDLE_SECONDS)
+        self._rest = None
+        async with self._turn:
+            await self.close()
+
+    def _stop_resting(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     async def _started(self, setting: Setting) -> Process:
         if self._process is not None and self._process.returncode is None and self._setting == setting:

@@ -18,7 +18,7 @@ from fededge import settings, storage
 from fededge.device import facts, isolation, journal
 from fededge.device.client import Client
 from fededge.device.clock import Clock
-from fededge.device.enrollment import enroll, identity_in
+from fededge.device.enrollment import IDENTITY, enroll, identity_in
 from fededge.device.policy import Loaded
 from fededge.device.store import remembered
 from fededge.device.workplace import workplace
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
     Returns:
         0 when it ended as told; 2 for a mistake that the message on standard error names.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells addresses, which are as good as passwords
     folder = options.folder or settings.home() / "site"
@@ -64,9 +64,8 @@ def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
 
 
 def _enroll(folder: Path, options: argparse.Namespace) -> int:
-    identity = enroll(
-        folder, options.gateway, _token(options.token_file), options.ca_file, options.plain_http
-    )
+    token = "" if (folder / IDENTITY).exists() else _token(options.token_file)
+    identity = enroll(folder, options.gateway, token, options.ca_file, options.plain_http)
     print(
         f"{identity.kind} {identity.client} of {identity.tenant} at {identity.gateway}; its key is {identity.key}"
     )
@@ -134,7 +133,8 @@ def _status(folder: Path, policy: Path, as_json: bool) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The options of `fededge site`."""
     parser = argparse.ArgumentParser(
         prog="fededge site",
         description="Take part in learning with data that stay here, as far as this site's own policy allows.",

@@ -163,7 +163,7 @@ def test_our_images_are_of_this_version() -> None:
         for container in pod["spec"]["containers"]
     ]
     ours = {image for image in images if image.startswith("ghcr.io/fededge/")}
-    assert ours == {f"ghcr.io/fededge/platform:{fededge.__version__}"}
+    assert ours == {f"ghcr.io/fededge/{name}:{fededge.__version__}" for name in ("platform", "worker")}
 
 
 def test_external_secrets_make_the_secrets_that_steps_read(with_component: Path) -> None:

@@ -69,6 +69,14 @@ def test_our_images_come_from_the_registry_that_is_named_and_others_do_not(
     assert images == {"harbor.example:5000/edge/platform:abc123", "docker.io/library/postgres:17.6"}
 
 
+@needs_kubectl
+def test_containers_that_prepare_a_pod_come_from_there_too(capsys: Printed) -> None:
+    made = printed(capsys, "site", "--set", "registry=harbor.example/edge")
+    (pod,) = [each["spec"]["template"]["spec"] for each in made if each["kind"] == "Deployment"]
+    images = {each["image"].split(":")[0] for each in pod["containers"] + pod["initContainers"]}
+    assert images == {"harbor.example/edge/worker"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

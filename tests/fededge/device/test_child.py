@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from fededge.device import facts, isolation
+from fededge.device import child, facts, isolation
 from fededge.device.child import Runner, Setting
 from fededge.device.policy import Limits
 from fededge.errors import SiteError
@@ -108,6 +108,20 @@ def test_a_child_that_is_killed_is_told(place: Path, isolated: bool) -> None:
 
     with pytest.raises(SiteError, match="the runner ended"):
         ask(place, setting(place, "wait"), isolated, kill)
+
+
+def test_a_child_without_work_ends_after_a_while(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "IDLE_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        runner = Runner(RUNNER, place / "runner", isolated=False)
+        for _ in range(2):
+            await runner.ask(setting(place), {"do": "train"}, place / "weights", place / "update")
+            assert json.loads((place / "update").read_text())["began"] == 1
+            while psutil.Process().children():
+                await asyncio.sleep(0.01)
+
+    in_loop(scenario)
 
 
 def test_a_link_in_place_of_an_update_is_refused(place: Path) -> None:

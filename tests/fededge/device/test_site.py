@@ -51,6 +51,7 @@ def test_a_site_is_enrolled_run_and_looked_at(
             for _ in range(2):
                 assert await asyncio.to_thread(main, enroll, RUNNER) == 0
                 assert f"site {CLIENT} of {TENANT} at {gateway.url}" in capsys.readouterr().out
+                (tmp_path / "token").unlink(missing_ok=True)  # it is needed once
             async with site.process(gateway) as process:
                 await gateway.hears(Hello)
                 await gateway.tell(gateway.order())

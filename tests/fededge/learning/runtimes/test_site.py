@@ -1,10 +1,12 @@
 """A site runs the plan with plain TensorFlow, and hands out an update and nothing else."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from fededge.client_reports import TrainingReport
 from fededge.documents import Plan
 from fededge.learning.runtimes.local import LocalSites
+from fededge.learning.runtimes.site import Site
 from fededge.learning.update import UpdateFormat
 from fededge.task import FederatedTask
 from fededge.weights import Weights, to_bytes
@@ -160,3 +163,26 @@ def children() -> set[int]:
         ["pgrep", "-P", str(os.getpid()), "-f", "runtimes.site"], capture_output=True, text=True
     )
     return {int(line) for line in listed.stdout.split()}
+
+
+def test_a_share_of_the_examples_is_drawn_anew_for_each_round_and_client(
+    prepared: Any, task: Any, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "weights").write_bytes(to_bytes(weights))
+    site = Site(prepared.plan(task), prepared.clients / "site-0")
+    form = UpdateFormat.of(Plan.read(prepared.plan(task) / "plan.json"))
+    held = prepared.population.clients[0].train
+
+    def trained(**changes: Any) -> bytes:
+        files = {"weights": str(tmp_path / "weights"), "update": str(tmp_path / "update")}
+        request = {"do": "train", "seed": 3, "round": 1, "client": "site-0", "share": 0.25} | files
+        assert site.answer(request | changes) == {}
+        return (tmp_path / "update").read_bytes()
+
+    first = trained()
+    assert trained() == first
+    assert form.screen(first, held).examples == math.ceil(0.25 * held)
+    assert len({first, trained(round=2), trained(client="site-9"), trained(share=0.5)}) == 4
+    assert form.screen(trained(share=1.0), held).examples == held
+    assert not list(tmp_path.glob("fededge-share-*"))
