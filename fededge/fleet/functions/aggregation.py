@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions import triggering
 from fededge.fleet.functions.participation import count_participation
 from fededge.fleet.functions.standing import item_of, report_of, status_of
 from fededge.fleet.functions.work import (
@@ -214,6 +215,9 @@ def close(
         )
         if request.outcome == "committed" and held.kind == "train":
             count_participation(connection, held, request.losses, now)
+        if request.outcome == "committed" and held.kind == "evaluate":
+            for metric, value in request.metrics.items():
+                triggering.evaluated(connection, tenant, held.task, metric, value, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
 

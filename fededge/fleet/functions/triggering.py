@@ -176,16 +176,12 @@ def running(registry: Registry, tenant: str | None = None) -> list[tuple[str, st
     return [(row.tenant, row.name, row.start, row.run) for row in rows]
 
 
-def evaluated(registry: Registry, tenant: str, task: str, metric: str, value: float, now: float) -> None:
+def evaluated(connection: Connection, tenant: str, task: str, metric: str, value: float, now: float) -> None:
     """Keep the last value of a task's metric, for the triggers that watch its drift."""
     key = {"tenant": tenant, "task": task, "metric": metric}
     mine = tuple(evaluations.c[name] == held for name, held in key.items())
-
-    def kept(connection: Connection) -> None:
-        add(connection, evaluations, {**key, "value": value, "at": now})
-        connection.execute(update(evaluations).where(*mine).values(value=value, at=now))
-
-    registry.run(kept)
+    add(connection, evaluations, {**key, "value": value, "at": now})
+    connection.execute(update(evaluations).where(*mine).values(value=value, at=now))
 
 
 def _claim(connection: Connection, row: Row[Any], now: float) -> Start | None:

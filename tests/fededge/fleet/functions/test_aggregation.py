@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, enrollment, model_update
-from fededge.fleet.registry import audit
+from fededge.fleet.registry import audit, tables
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import CloseRequest, Received, ReportMessage, UploadRequest
 from tests.registries import (
@@ -246,6 +247,16 @@ def test_a_committed_round_counts_for_those_whose_update_it_had(registry: Regist
     assert (infos["a"].rounds, infos["a"].last_round, infos["a"].speed) == (2, NOW + 2.0, 6.25)
     assert infos["b"].speed == 3.125
     assert (infos["c"].rounds, infos["c"].last_round, infos["c"].speed) == (0, None, None)
+
+
+def test_what_an_evaluation_reached_is_kept_for_triggers(registry: Registry) -> None:
+    make_fleet(registry, "a")
+    open_round(registry, "a", "e", kind="evaluate", update_bytes=None)
+    told = CloseRequest(outcome="committed", metrics={"accuracy": 0.75})
+    aggregation.close(registry, TENANT, "e", told, NOW)
+    query = select(tables.evaluations.c.metric, tables.evaluations.c.value)
+    found = registry.read(lambda connection: connection.execute(query).all())
+    assert [tuple(row) for row in found] == [("accuracy", 0.75)]
 
 
 def test_bytes_are_counted_for_the_round(registry: Registry) -> None:

@@ -180,9 +180,15 @@ def test_drift_starts_a_run_when_a_metric_moved_far_enough_from_the_last_start(r
     def evaluated(value: float) -> list[Start]:
         nonlocal now
         now += LOOK_SECONDS
-        triggering.evaluated(registry, TENANT, "tumors", "accuracy", value, now)
-        triggering.evaluated(registry, TENANT, "tumors", "loss", 99.0 + now, now)
-        triggering.evaluated(registry, TENANT, "bones", "accuracy", 99.0 + now, now)
+        registry.run(
+            lambda connection: triggering.evaluated(connection, TENANT, "tumors", "accuracy", value, now)
+        )
+        registry.run(
+            lambda connection: triggering.evaluated(connection, TENANT, "tumors", "loss", 99.0 + now, now)
+        )
+        registry.run(
+            lambda connection: triggering.evaluated(connection, TENANT, "bones", "accuracy", 99.0 + now, now)
+        )
         return triggering.due(registry, now)
 
     assert triggering.due(registry, now + 1.0) == []

@@ -31,7 +31,7 @@ def fill(registry: Registry) -> str:
     aggregation.close(registry, TENANT, "r1", told, NOW + 0.1)
     trigger = TriggerRequest(when="interval", every_seconds=60.0, task='{"name":"t"}')
     triggering.put(registry, TENANT, "often", trigger, "admin", NOW)
-    triggering.evaluated(registry, TENANT, "t", "accuracy", 1 / 3, NOW)
+    registry.run(lambda connection: triggering.evaluated(connection, TENANT, "t", "accuracy", 1 / 3, NOW))
     request = OperatorRequest(name="ci", scope="operator")
     return operators.make(registry, TENANT, request, "admin", NOW).token
 

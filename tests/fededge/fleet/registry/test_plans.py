@@ -128,7 +128,7 @@ def work_with(registry: Registry) -> None:
     }.items():
         trigger = TriggerRequest.model_validate({"task": '{"name":"tumors"}', **said})
         triggering.put(registry, TENANT, name, trigger, "admin", NOW)
-    triggering.evaluated(registry, TENANT, "tumors", "accuracy", 1.0, NOW)
+    registry.run(lambda connection: triggering.evaluated(connection, TENANT, "tumors", "accuracy", 1.0, NOW))
     for start in triggering.due(registry, NOW + 3600.0):
         triggering.started(registry, TENANT, start.name, start.start, "run", NOW)
         triggering.ended(registry, TENANT, start.name, start.start, "", NOW)
