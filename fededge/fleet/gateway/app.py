@@ -27,18 +27,20 @@ Handler = Callable[[Service, Request], Awaitable[Response]]
 
 
 def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
-    """The application of one gateway; while it runs, `app.state.service` is that gateway.
+    """The application of one gateway, which is its `app.state.service`.
 
     Args:
         settings: of it.
         url: where it listens; None: as the settings have it.
+
+    Raises:
+        FedEdgeError: its registry, store or keys cannot be opened.
     """
     where = (settings.url or url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    service = Service(settings, where)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        service = Service(settings, where)
-        app.state.service = service
         dispatch = Dispatch(service)
         try:
             await dispatch.start()
@@ -47,19 +49,15 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
             await dispatch.stop()
             await service.close()
 
-    def service() -> Service:
-        found: Service = app.state.service
-        return found
-
     def route(path: str, methods: list[str], handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
             request.scope[ROUTE] = path
-            return await handler(service(), request)
+            return await handler(service, request)
 
         return Route(path, endpoint, methods=methods)
 
     async def problem(request: Request, error: Exception) -> Response:
-        return _problem(service(), request, error)
+        return _problem(service, request, error)
 
     app = Starlette(
         routes=[
@@ -77,6 +75,7 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
         exception_handlers={HTTPException: problem, Exception: problem},
         lifespan=lifespan,
     )
+    app.state.service = service
     return app
 
 

@@ -1,29 +1,26 @@
 """Serving a gateway: from its address to its last answer."""
 
+import asyncio
 import contextlib
 import gc
-import ipaddress
 import signal
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
-from fededge.errors import GatewayError, StorageError
 from fededge.fleet.gateway import drain, observing
 from fededge.fleet.gateway.app import create_app
+from fededge.fleet.gateway.listening import BACKLOG, check, listening, tls, url_of
 from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.protocols import bounded
+from fededge.fleet.gateway.service import Service
 from fededge.fleet.gateway.settings import GatewaySettings
 from fededge.protocol import LARGEST_MESSAGE
 
-BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 30
 NEW_OBJECTS = 10_000
 """From one collection of garbage to the next."""
@@ -32,33 +29,53 @@ SWITCH_SECONDS = 0.0005
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which ends a gateway in order.
+    """uvicorn, which begins and ends a gateway in order.
 
     Args:
         config: of uvicorn.
-        app: the gateway's.
-        ready: called with nothing once it answers.
+        service: the gateway.
+        ready: called once it answers.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Starlette, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
-        self._gateway = app
+        self._service = service
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        await super().startup(sockets)
+        """Begin. uvicorn's own would wait a minute for who begins TLS and says no more."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(1)
+        loop = asyncio.get_running_loop()
+        seconds = self._service.settings.head_seconds if self.config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                self._connection,
+                sock=listener,
+                ssl=self.config.ssl,
+                ssl_handshake_timeout=seconds,
+                backlog=BACKLOG,
+            )
+            for listener in sockets or ()
+        ]
+        self.started = True
         # What is there now stays: the collector need not look at it again, nor at every message.
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS)
         self._ready()
 
+    def _connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody any more, send clients off, let requests finish, and end."""
         for server in self.servers:
             server.close()
-        await drain.send_off(self._gateway.state.service)
+        await drain.send_off(self._service)
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
@@ -88,13 +105,13 @@ def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None)
         GatewayError: the address is taken or not this machine's, or TLS is missing.
         FedEdgeError: its registry, store, keys or certificate cannot be used.
     """
-    _check(settings)
+    check(settings)
     observing.configure_log(settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
     if settings.trace_endpoint:
         observing.configure_traces(settings.trace_endpoint, settings.id)
-    with _listening(settings) as listener:
-        url = _url(settings, listener)
+    with listening(settings) as listener:
+        url = url_of(settings, listener)
         app = create_app(settings, url)
 
         def tell() -> None:
@@ -102,7 +119,7 @@ def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None)
             if ready is not None:
                 ready(url)
 
-        server = Server(_config(settings, app), app, tell)
+        server = Server(_config(settings, app), app.state.service, tell)
         server.run([listener])
     log.info("ended", gateway=settings.id)
 
@@ -127,87 +144,5 @@ def _config(settings: GatewaySettings, app: Starlette) -> uvicorn.Config:
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        ssl_context_factory=(lambda *_: _tls(settings)) if settings.certificate_file else None,
+        ssl_context_factory=(lambda *_: tls(settings)) if settings.certificate_file else None,
     )
-
-
-def _check(settings: GatewaySettings) -> None:
-    if (settings.certificate_file is None) != (settings.private_key_file is None):
-        raise GatewayError("TLS needs a certificate and its private key: name both files", "TLS")
-    if settings.certificate_file is None and settings.client_ca_file is not None:
-        raise GatewayError(
-            "certificates of clients need TLS: name the gateway's certificate and key too", "TLS"
-        )
-    if settings.certificate_file is None and not settings.insecure and not _is_loopback(settings.host):
-        raise GatewayError(
-            f"plain HTTP on {settings.host} would show tokens to everybody on the way: name a certificate and its key, "
-            "or say --insecure where a proxy does TLS",
-            "TLS",
-        )
-    if settings.certificate_file is not None:
-        _tls(settings)
-
-
-def _tls(settings: GatewaySettings) -> ssl.SSLContext:
-    """TLS 1.2 or later, and with a CA of clients' certificates no connection without one of these.
-
-    Raises:
-        StorageError: a file cannot be used.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    with _named(settings.certificate_file, "certificate and its key"):
-        context.load_cert_chain(str(settings.certificate_file), str(settings.private_key_file))
-    if settings.client_ca_file is not None:
-        with _named(settings.client_ca_file, "CA of clients"):
-            context.load_verify_locations(str(settings.client_ca_file))
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-@contextlib.contextmanager
-def _named(file: Path | None, what: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ssl.SSLError) as error:
-        raise StorageError(f"cannot use the {what} in {file}: {error}. Name PEM files that fit") from error
-
-
-@contextlib.contextmanager
-def _listening(settings: GatewaySettings) -> Iterator[socket.socket]:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise _no_address(settings, error) from error
-    with listener:
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-        except OSError as error:
-            raise _no_address(settings, error) from error
-        yield listener
-
-
-def _no_address(settings: GatewaySettings, error: OSError) -> GatewayError:
-    return GatewayError(
-        f"cannot listen on {settings.host}:{settings.port}: {error.strerror}. Choose another address or port",
-        "ADDRESS",
-    )
-
-
-def _url(settings: GatewaySettings, listener: socket.socket) -> str:
-    name: Any = listener.getsockname()
-    host = f"[{name[0]}]" if ":" in name[0] else name[0]
-    return f"{'https' if settings.certificate_file else 'http'}://{host}:{name[1]}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -13,7 +13,6 @@ import base64
 import binascii
 import secrets
 import time
-from collections.abc import Callable
 from enum import Enum
 
 from cryptography.exceptions import InvalidSignature
@@ -58,15 +57,15 @@ class Connect:
     """The endpoint of WebSockets.
 
     Args:
-        service: finds the gateway, which is there once the application has started.
+        service: the gateway.
     """
 
-    def __init__(self, service: Callable[[], Service]) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take a connection, or turn it away (ASGI)."""
-        service = self._service()
+        service = self._service
         turned_away = _turned_away(service, scope)
         await receive()  # that it connects
         if turned_away is not None:

@@ -4,7 +4,6 @@ hold a grant.
 
 import secrets
 import time
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,10 +20,10 @@ class Watched:
 
     Args:
         app: that answers.
-        service: finds the gateway, which is there once the application has started.
+        service: the gateway.
     """
 
-    def __init__(self, app: ASGIApp, service: Callable[[], Service]) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
         self._service = service
 
@@ -50,7 +49,7 @@ class Watched:
             self._note(scope, status, time.perf_counter() - begun, request)
 
     def _note(self, scope: Scope, status: int, seconds: float, request: str) -> None:
-        metrics = self._service().metrics
+        metrics = self._service.metrics
         route = scope.get(ROUTE, "none")
         method = scope["method"] if route != "none" else "none"
         metrics.requests.labels(method, route, str(status)).inc()
