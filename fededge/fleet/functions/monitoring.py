@@ -9,12 +9,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.work import KEY, OPEN
 from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
-from fededge.fleet.registry.tables import clients, datasets, gateways, sessions, work
+from fededge.fleet.registry.tables import clients, datasets, gateways, rounds, sessions, work
 from fededge.protocol import Hello
 
 HEARTBEATS = 3
@@ -154,6 +154,18 @@ def revoked_sessions(registry: Registry, gateway: str) -> list[str]:
     """Sessions on a gateway that ended elsewhere; each is told until `disconnect`."""
     query = select(sessions.c.id).where(sessions.c.gateway == gateway, sessions.c.ended)
     return registry.read(lambda connection: list(connection.execute(query).scalars()))
+
+
+def work_by_state(registry: Registry) -> dict[str, int]:
+    """How many parts of open rounds are in each state, over all tenants."""
+    query = (
+        select(work.c.state, func.count())
+        .join(rounds, (rounds.c.tenant == work.c.tenant) & (rounds.c.round == work.c.round))
+        .where(rounds.c.state == "open")
+        .group_by(work.c.state)
+    )
+    rows = registry.read(lambda connection: connection.execute(query).all())
+    return {str(state): int(count) for state, count in rows}
 
 
 def sweep(registry: Registry, now: float) -> int:

@@ -13,14 +13,17 @@ from typing import Any
 from fededge.errors import FedEdgeError
 from fededge.fleet.functions import model_update, monitoring
 from fededge.fleet.functions.model_update import Due
+from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.gateway.observing import log, span
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import POLICY
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Assignment, Cancel, Object
 
+ENDED = ("reported", *FAILED)
 MOST_AT_ONCE = 1000
 BEAT_SECONDS = 1.0
+COUNT_SECONDS = 15.0
 SWEEP_SECONDS = 600.0
 
 
@@ -65,6 +68,7 @@ class Dispatch:
             (self._poll, settings.poll_seconds),
             (self._beat, BEAT_SECONDS),
             (self._expire, BEAT_SECONDS),
+            (self._count, COUNT_SECONDS),
             (self._lease, settings.lease_seconds / 3),
             (self._sweep_sessions, settings.lease_seconds / 3),
             (self._sweep_objects, SWEEP_SECONDS),
@@ -157,6 +161,13 @@ class Dispatch:
 
     async def _expire(self) -> None:
         await self._service.database.call(model_update.expire, now())
+
+    async def _count(self) -> None:
+        """Tell of the work that is open, for the metrics."""
+        gauge = self._service.metrics.work
+        counts = await self._service.database.call(monitoring.work_by_state)
+        for state in (*OPEN, *ENDED):
+            gauge.labels(state).set(counts.get(state, 0))
 
     async def _lease(self) -> None:
         service = self._service

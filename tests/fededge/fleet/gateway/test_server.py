@@ -1,5 +1,6 @@
 import datetime
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.exceptions import WebSocketException
 
-from fededge.errors import GatewayError, StorageError
+from fededge.errors import GatewayError, RegistryError, StorageError
 from fededge.fleet.gateway.server import serve
 from fededge.fleet.gateway.settings import GatewaySettings
 from fededge.fleet.registry.database import Registry
@@ -78,10 +79,15 @@ def admin_of(gateway: Gateway, **options: Any) -> Operator:
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_tls_carries_the_api_and_the_conversation(tmp_path: Path, authority: Authority) -> None:
     certificate, key = authority.certify("gateway")
-    with Gateway.start(tmp_path, certificate_file=certificate, private_key_file=key) as gateway:
+    with Gateway.start(
+        tmp_path, certificate_file=certificate, private_key_file=key, head_seconds=1.0
+    ) as gateway:
         assert gateway.url.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=authority.file)
         admin = admin_of(gateway, verify=trusted)
+        silent = socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), timeout=60)
+        assert silent.recv(1) == b""
+        silent.close()
         client = admin.enroll("site", ssl=trusted).join()
         assert client.ask({"type": "heartbeat"}).type == "heartbeat"
         client.close()
@@ -156,6 +162,12 @@ def test_an_address_that_is_taken_is_named(gateway: Gateway, tmp_path: Path) -> 
     taken = GatewaySettings(port=port, database=f"sqlite:///{tmp_path}/r.db", storage=tmp_path.as_uri())
     with pytest.raises(GatewayError, match=f"cannot listen on 127.0.0.1:{port}.*Choose another"):
         serve(taken)
+
+
+def test_a_registry_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    broken = GatewaySettings(port=0, database="nonsense", storage=tmp_path.as_uri())
+    with pytest.raises(RegistryError, match="cannot be read: write sqlite"):
+        serve(broken)
 
 
 def test_machines_see_whether_it_is_up_and_ready(gateway: Gateway) -> None:
