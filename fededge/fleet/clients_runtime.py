@@ -41,6 +41,8 @@ from fededge.weights import Weights, to_bytes
 
 WAIT = 20.0
 """Seconds for which the gateway is asked to hold an answer back while there is no report."""
+PAUSE = 1.0
+"""Seconds between two questions whether there are reports, at least."""
 EVALUATORS = 1000
 """Clients that evaluate, where the task does not say how many."""
 ASKED_AT_ONCE = 8
@@ -99,7 +101,7 @@ class GatewayClients:
             GatewayError: it names none.
             StorageError: there is no release key.
         """
-        gateway = GatewayClient.from_settings()
+        gateway = GatewayClient.from_settings(task.operation.retry_seconds)
         return cls(gateway, task, run, plan, SigningKey.for_releases(), update_bytes)
 
     def __enter__(self) -> Self:
@@ -238,8 +240,13 @@ class GatewayClients:
         waiting = set(clients) & set(status.cohort)
         after, more = 0, True
         while waiting and more:
+            asked = time.monotonic()
             found = self._gateway.reports(round_id, after, WAIT)
             more = found.open or bool(found.items)
+            if (
+                found.open and not found.items
+            ):  # a gateway that ends answers at once: not to ask it all the time
+                time.sleep(max(0.0, asked + PAUSE - time.monotonic()))
             for report in found.items:
                 after = report.ordinal
                 if report.client in waiting:

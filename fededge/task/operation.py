@@ -38,7 +38,8 @@ class Operation(Part):
         3600.0, description="longest time that TFF's worker may take for one request"
     )
     retry_seconds: Seconds = Field(
-        300.0, description="how long a step on a cluster tries again where MLflow or the store is away"
+        300.0,
+        description="how long a step tries again where a fleet's gateway, or on a cluster MLflow or the store, is away",
     )
     rounds_per_step: Count = Field(5, description="rounds in one pipeline step")
     prices: Prices | None = Field(None, description="by which records tell what a round cost")

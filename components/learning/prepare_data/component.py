@@ -44,7 +44,7 @@ def prepare_data(
         kept, held = Path(data.path), Path(test.path)
         if isinstance(spec.data, FleetData):
             schema, held_out = folders.prepare_held_out(spec.data.held_out, spec.seed, held)
-            with GatewayClient.from_settings() as gateway:
+            with GatewayClient.from_settings(spec.operation.retry_seconds) as gateway:
                 clients = census.take(
                     gateway,
                     spec.data.dataset,
