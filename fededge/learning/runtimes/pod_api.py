@@ -69,14 +69,18 @@ class PodApi:
             )
         return cls(f"https://{f'[{host}]' if ':' in host else host}:{port}", ACCOUNT, patience_seconds)
 
-    def get(self, path: str) -> dict[str, Any] | None:
+    def get(self, path: str, *, patiently: bool = True) -> dict[str, Any] | None:
         """The object at `path`; None where there is none.
+
+        Args:
+            path: of the object.
+            patiently: whether to ask again where the server cannot answer now.
 
         Raises:
             Refused: the server refuses.
             KubeflowError: it does not answer.
         """
-        return self._ask("GET", path, missing=True)
+        return self._ask("GET", path, missing=True, patience_seconds=self._patience if patiently else 0.0)
 
     def post(self, path: str, body: Mapping[str, Any]) -> bool:
         """Make the object `body`; False where one of its name is there already. Raises as `get`."""
@@ -101,9 +105,16 @@ class PodApi:
         self._client.close()
 
     def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, missing: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        missing: bool = False,
+        patience_seconds: float | None = None,
     ) -> dict[str, Any] | None:
-        end, pause = time.monotonic() + self._patience, 0.25
+        patience_seconds = self._patience if patience_seconds is None else patience_seconds
+        end, pause = time.monotonic() + patience_seconds, 0.25
         while True:
             try:
                 answer = self._send(method, path, body)

@@ -17,7 +17,6 @@ from fededge.learning.runtimes.replica import ReplicaProgram
 
 GROUP, VERSION = "kubeflow.org", "v1"
 VERBS = ("get", "create", "delete", "patch")
-RUN_LABEL = "fededge.io/run"
 SHARDS = "fededge.io/shards"
 """Annotation: what the replicas of a job run for."""
 INDEX_LABEL = "training.kubeflow.org/replica-index"
@@ -205,7 +204,10 @@ class TrainingJob:
             self._api.close()
 
     def _look(self) -> None:
-        found = self._api.get(self._job)
+        try:
+            found = self._api.get(self._job, patiently=False)
+        except KubeflowError:
+            return  # no news: replicas are heard by way of the store meanwhile
         if found is None or _type(found) == "Succeeded":
             self.start(self._shards)
             return

@@ -269,6 +269,16 @@ def test_a_job_that_failed_fails_its_clients_at_once(
     assert all("is Failed, 0 of 2 replicas active: quota is used up" in str(why) for why in found.values())
 
 
+def test_an_api_server_that_is_away_does_not_hold_up_a_round(
+    world: World, operator: FakeTrainingOperator, opened: Callable[..., JobClients]
+) -> None:
+    clients = opened()
+    assert updates(clients, world.weights) == world.updates
+    operator.refusals = [(503, "away")] * 10_000
+    assert counts(clients, world.weights) == world.counts
+    operator.refusals = []
+
+
 def test_replicas_that_nobody_asks_end_well_and_are_made_again_when_somebody_does(
     world: World, operator: FakeTrainingOperator, opened: Callable[..., JobClients]
 ) -> None:
