@@ -3,7 +3,6 @@
 The worker image has no Kubernetes SDK, and four requests need none.
 """
 
-import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ import httpx
 
 from fededge.errors import KubeflowError, shown
 
+URL = "https://kubernetes.default.svc"
+"""By which every pod reaches the API of its cluster."""
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where Kubernetes puts a pod's token, which it renews, the certificates of the API and the namespace."""
 TIMEOUT = httpx.Timeout(20.0, connect=5.0)
@@ -61,13 +62,12 @@ class PodApi:
         Raises:
             KubeflowError: this is no pod, or one without a service account's token.
         """
-        host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
-        if not host or not port:
+        if not ACCOUNT.is_dir():
             raise KubeflowError(
                 "this process runs in no pod, so there is no cluster to start workers on: run it on Kubeflow, or set "
                 "FEDEDGE_PLATFORM=local"
             )
-        return cls(f"https://{f'[{host}]' if ':' in host else host}:{port}", ACCOUNT, patience_seconds)
+        return cls(URL, ACCOUNT, patience_seconds)
 
     def get(self, path: str, *, patiently: bool = True) -> dict[str, Any] | None:
         """The object at `path`; None where there is none.

@@ -19,7 +19,7 @@ from fededge.documents import ReplicaReport
 from fededge.errors import KubeflowError
 from fededge.learning.frameworks import model_spec
 from fededge.learning.interfaces import ClientRuntime
-from fededge.learning.runtimes import replica_processes, training_job
+from fededge.learning.runtimes import pod_api, replica_processes, training_job
 from fededge.learning.runtimes.exchange import Exchange
 from fededge.learning.runtimes.jobs import JobClients
 from fededge.learning.runtimes.local import LocalSites
@@ -367,8 +367,8 @@ def test_an_api_server_that_the_cluster_does_not_vouch_for_is_told_no_token(
     assert operator.asked == []
 
 
-def test_a_process_outside_a_cluster_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+def test_a_process_outside_a_cluster_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pod_api, "ACCOUNT", tmp_path / "none")
     with pytest.raises(KubeflowError, match="runs in no pod"):
         PodApi.own(1.0)
 
