@@ -1,6 +1,7 @@
 """Clients spread over replicas hand in the bits of local sites: as processes, and as a job of the Training Operator."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -19,15 +20,16 @@ from fededge.documents import ReplicaReport
 from fededge.errors import KubeflowError
 from fededge.learning.frameworks import model_spec
 from fededge.learning.interfaces import ClientRuntime
-from fededge.learning.runtimes import pod_api, replica_processes, training_job
+from fededge.learning.runtimes import pod_api, replica_processes, training_job, workers
 from fededge.learning.runtimes.exchange import Exchange
 from fededge.learning.runtimes.jobs import JobClients
 from fededge.learning.runtimes.local import LocalSites
 from fededge.learning.runtimes.pod_api import PodApi
 from fededge.learning.runtimes.replica import ReplicaProgram
 from fededge.learning.runtimes.replica_processes import ReplicaProcesses
-from fededge.learning.runtimes.training_job import SHARDS, TFJOB, Owner, TrainingJob
-from fededge.task import ClientOptimizer, Model
+from fededge.learning.runtimes.training_job import SHARDS, job_name
+from fededge.learning.runtimes.workers import open_workers
+from fededge.task import ClientOptimizer, FederatedTask, Model
 from fededge.weights import Weights
 from tests.fake_training_operator import POD, FakeTrainingOperator, serving
 from tests.fededge.learning.frameworks.conformance import IDENTITY, schema_of, table
@@ -39,7 +41,7 @@ TEMPLATE = {
     "metadata": {"labels": {"fededge.io/step": "workers"}},
     "spec": {"containers": [{"name": "worker", "image": "worker:1", "env": [{"name": "A", "value": "b"}]}]},
 }
-OWNER = Owner("step-1", "uid-1", "pipeline-runner")
+RUN, DIGEST = "0b1c", "sha256:" + "2" * 64
 DEADLINE = 120.0
 DYING = """
 import os
@@ -92,6 +94,14 @@ def collect(reports: Iterable[TrainingReport]) -> dict[str, bytes | str]:
     }
 
 
+def exchange_folder(folder: Path) -> Path:
+    return folder / "store" / "workers" / f"{RUN}-rounds-0001"
+
+
+def population(folder: Path) -> Path:
+    return folder / "store" / "populations" / DIGEST.removeprefix("sha256:")
+
+
 def counts(runtime: ClientRuntime, weights: Weights) -> dict[str, Any]:
     return {each.client: each.counts for each in runtime.evaluate(weights, 1, CLIENTS, DEADLINE)}
 
@@ -107,34 +117,46 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTrainingOperator]:
-    monkeypatch.setattr(training_job, "LOOK_SECONDS", 0.0)
+    """The cluster that this process takes for its own, with a store in `tmp_path`/store."""
     (tmp_path / "operator").mkdir()
     with serving(tmp_path / "operator") as found:
+        monkeypatch.setattr(training_job, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(pod_api, "URL", found.url)
+        monkeypatch.setattr(pod_api, "ACCOUNT", found.account)
+        monkeypatch.setattr(workers, "FOLDER", f"{POD}/clients")
+        monkeypatch.setenv("FEDEDGE_STORAGE", (tmp_path / "store").as_uri())
+        monkeypatch.setenv("FEDEDGE_WORKER_POD", json.dumps(TEMPLATE))
+        become(monkeypatch, "1")
         yield found
 
 
-def spread(
-    world: World,
-    folder: Path,
-    operator: FakeTrainingOperator,
-    owner: Owner = OWNER,
-    idle_seconds: float = 300.0,
-) -> JobClients:
-    """The clients of one step, spread over a job of `operator` by way of a store in `folder`."""
-    root = (folder / "store" / "workers").as_uri()
-    program = ReplicaProgram(root, 2, f"{POD}/clients", idle_seconds)
-    api = PodApi(operator.url, operator.account, 30.0)
-    job = TrainingJob(api, TFJOB, "fededge-rounds-0001-abc", TEMPLATE, owner, program, print)
-    return JobClients(world.plan, world.clients, root, job, 2, (folder / "store" / "population").as_uri())
+def become(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """Let this process be the step in the pod step-`number`."""
+    for name, value in (("NAME", f"step-{number}"), ("UID", f"uid-{number}"), ("ACCOUNT", "pipeline-runner")):
+        monkeypatch.setenv(f"FEDEDGE_POD_{name}", value)
+
+
+def spread(world: World, **operation: float) -> JobClients:
+    """The clients of one step, spread over two workers."""
+    content = {
+        "name": "spread",
+        "data": {"source": "digits"},
+        "partition": {"clients": len(CLIENTS)},
+        "model": {"framework": "sklearn", "name": "SGDClassifier", "loss": "log_loss"},
+        "learning": {"workers": {"replicas": 2}},
+        "operation": operation,
+    }
+    task = FederatedTask.from_json(json.dumps(content))
+    found = open_workers(task, RUN, "rounds-0001", world.plan, world.clients, DIGEST, print)
+    assert found is not None
+    return found
 
 
 @pytest.fixture
-def opened(
-    world: World, tmp_path: Path, operator: FakeTrainingOperator
-) -> Iterator[Callable[..., JobClients]]:
-    """`opened(owner=...)` as `spread`, closed in the end."""
+def opened(world: World, operator: FakeTrainingOperator) -> Iterator[Callable[..., JobClients]]:
+    """`opened(...)` as `spread`, ended in the end."""
     with contextlib.ExitStack() as closing:
-        yield lambda **given: closing.enter_context(spread(world, tmp_path, operator, **given))
+        yield lambda **operation: closing.enter_context(spread(world, **operation))
 
 
 def test_processes_hand_in_the_bits_of_local_sites_and_leave_nothing(world: World, tmp_path: Path) -> None:
@@ -155,21 +177,23 @@ def test_processes_hand_in_the_bits_of_local_sites_and_leave_nothing(world: Worl
 def test_a_job_hands_in_the_bits_of_local_sites_from_folders_that_it_fetched(
     world: World, tmp_path: Path, operator: FakeTrainingOperator
 ) -> None:
-    with spread(world, tmp_path, operator) as clients:
+    with spread(world) as clients:
         assert updates(clients, world.weights) == world.updates
         assert counts(clients, world.weights) == world.counts
         pods = operator.pods()
-        assert pods == ["fededge-rounds-0001-abc-worker-0", "fededge-rounds-0001-abc-worker-1"]
+        assert pods == [f"{job_name(RUN, 'rounds-0001')}-worker-{index}" for index in range(2)]
         held = [sorted(f.name for f in (operator.folder / pod / "clients").iterdir()) for pod in pods]
         assert held == [["a", "c"], ["b", "d"]]
-        assert len(list((tmp_path / "store" / "population").iterdir())) == len(CLIENTS)
-        assert operator.job["metadata"]["ownerReferences"] == [OWNER.reference]
+        assert len(list(population(tmp_path).iterdir())) == len(CLIENTS)
+        assert operator.job["metadata"]["ownerReferences"] == [
+            {"apiVersion": "v1", "kind": "Pod", "name": "step-1", "uid": "uid-1"}
+        ]
         processes = list(operator.processes.values())
     assert operator.jobs == {}
     assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * 2, (
         "as process 1 must end"
     )
-    assert not (tmp_path / "store" / "workers").exists()
+    assert not exchange_folder(tmp_path).exists()
 
 
 def test_a_replica_that_dies_is_followed_by_one_that_does_the_rest(
@@ -191,19 +215,23 @@ def test_a_replica_that_dies_is_followed_by_one_that_does_the_rest(
 
 
 def test_a_step_that_was_lost_is_followed_by_one_that_finds_its_job_and_what_is_done(
-    world: World, tmp_path: Path, operator: FakeTrainingOperator, opened: Callable[..., JobClients]
+    world: World,
+    tmp_path: Path,
+    operator: FakeTrainingOperator,
+    opened: Callable[..., JobClients],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost = opened()
     reports = lost.train(world.weights, 7, 1, CLIENTS, DEADLINE)
     first = next(reports)
     replicas = operator.pods()
-    (exchange,) = {Exchange((tmp_path / "store" / "workers").as_uri())}
+    exchange = Exchange(exchange_folder(tmp_path).as_uri())
     order = exchange.read_order()
     number = CLIENTS.index(first.client)
     written = Path(storage.local_path(exchange.update(order, number)) or "").stat().st_mtime_ns
 
-    successor = opened(owner=Owner("step-2", "uid-2", "pipeline-runner"))
-    again = successor.train(world.weights, 7, 1, CLIENTS, DEADLINE)
+    become(monkeypatch, "2")
+    again = opened().train(world.weights, 7, 1, CLIENTS, DEADLINE)
     found = collect([next(again)])
     operator.remove_pod_of_step("uid-1")
     assert operator.pods() == replicas, "it is its successor's by now"
@@ -225,8 +253,7 @@ def test_what_failed_is_tried_again_when_it_is_ordered_again(
     assert all(
         "no report within 0.5 s; TFJob" in str(why) and "is Created" in str(why) for why in shown.values()
     )
-    population = tmp_path / "store" / "population"
-    spoilt = sorted(population.iterdir())[0]
+    spoilt = sorted(population(tmp_path).iterdir())[0]
     kept = spoilt.read_bytes()
     spoilt.write_bytes(kept[:-1] + b"\x01")
     operator.full = False
@@ -240,7 +267,7 @@ def test_what_failed_is_tried_again_when_it_is_ordered_again(
 def test_what_replicas_hand_in_is_not_trusted(
     world: World, tmp_path: Path, operator: FakeTrainingOperator, opened: Callable[..., JobClients]
 ) -> None:
-    exchange = Exchange((tmp_path / "store" / "workers").as_uri())
+    exchange = Exchange(exchange_folder(tmp_path).as_uri())
 
     def hand_in() -> None:
         order = exchange.read_order()
@@ -282,7 +309,7 @@ def test_an_api_server_that_is_away_does_not_hold_up_a_round(
 def test_replicas_that_nobody_asks_end_well_and_are_made_again_when_somebody_does(
     world: World, operator: FakeTrainingOperator, opened: Callable[..., JobClients]
 ) -> None:
-    clients = opened(idle_seconds=0.01)
+    clients = opened(round_deadline_seconds=0.1, evaluation_deadline_seconds=0.1, worker_timeout_seconds=0.1)
     assert updates(clients, world.weights) == world.updates
     for process in operator.processes.values():
         assert process.wait(60) == 0
@@ -295,9 +322,9 @@ def test_a_replica_takes_no_other_shards_than_it_was_started_for(
 ) -> None:
     operator.full = True
     collect(opened().train(world.weights, 7, 1, CLIENTS, 0.0))
-    shards = tmp_path / "store" / "workers" / "shards.json"
+    shards = exchange_folder(tmp_path) / "shards.json"
     shards.write_bytes(shards.read_bytes() + b" ")
-    program = ReplicaProgram((tmp_path / "store" / "workers").as_uri(), 2, str(tmp_path / "d"), 1.0)
+    program = ReplicaProgram(shards.parent.as_uri(), 2, str(tmp_path / "d"), 1.0)
     done = subprocess.run(
         [sys.executable, *program.arguments(operator.job["metadata"]["annotations"][SHARDS], 0)],
         capture_output=True,
@@ -367,6 +394,27 @@ def test_an_api_server_that_the_cluster_does_not_vouch_for_is_told_no_token(
     assert operator.asked == []
 
 
+def test_on_this_machine_workers_are_processes_no_more_than_cores(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    with spread(world) as clients:
+        assert collect(clients.train(world.weights, 7, 1, ["b"], DEADLINE)) == {"b": world.updates["b"]}
+    assert "1 of 2 workers, one for each core of this machine" in capsys.readouterr().out
+
+
+def test_a_step_that_was_not_compiled_with_workers_says_so(
+    world: World, operator: FakeTrainingOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDEDGE_WORKER_POD", "[")
+    with pytest.raises(KubeflowError, match="FEDEDGE_WORKER_POD is no JSON"):
+        spread(world)
+    monkeypatch.delenv("FEDEDGE_WORKER_POD")
+    with pytest.raises(KubeflowError, match="compile the pipeline for this task again"):
+        spread(world)
+
+
 def test_a_process_outside_a_cluster_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pod_api, "ACCOUNT", tmp_path / "none")
     with pytest.raises(KubeflowError, match="runs in no pod"):
@@ -380,9 +428,9 @@ def test_keras_clients_hand_in_the_bits_of_local_sites(prepared: Any, make_task:
     root = (tmp_path / "workers").as_uri()
     processes = ReplicaProcesses(ReplicaProgram(root, 1, str(prepared.clients), 300.0))
     with (
-        JobClients(plan, prepared.clients, root, processes, 1, None) as workers,
+        JobClients(plan, prepared.clients, root, processes, 1, None) as replicas,
         LocalSites(plan, prepared.clients) as sites,
     ):
-        found = [collect(each.train(weights, 3, 1, ids, DEADLINE)) for each in (workers, sites)]
+        found = [collect(each.train(weights, 3, 1, ids, DEADLINE)) for each in (replicas, sites)]
     assert all(isinstance(update, bytes) for update in found[0].values())
     assert found[0] == found[1]
