@@ -1,13 +1,15 @@
 """The few environment variables that FedEdge reads, each with its default."""
 
 import getpass
+import json
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from fededge.errors import StorageError
+from fededge.errors import KubeflowError, StorageError
 
 
 def home() -> Path:
@@ -110,6 +112,31 @@ def gateway_ca_file() -> Path | None:
     """`FEDEDGE_GATEWAY_CA_FILE`: PEM file with the authorities of its certificate; by default the usual ones."""
     name = os.environ.get("FEDEDGE_GATEWAY_CA_FILE")
     return Path(name) if name else None
+
+
+def worker_pod() -> dict[str, Any] | None:
+    """`FEDEDGE_WORKER_POD`: template of the pods of a task's workers (JSON), which a compiled pipeline sets.
+
+    Raises:
+        KubeflowError: it is none.
+    """
+    text = os.environ.get("FEDEDGE_WORKER_POD")
+    if not text:
+        return None
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise KubeflowError(
+            f"FEDEDGE_WORKER_POD is no JSON object: {error}. Compile the pipeline again"
+        ) from error
+
+
+def pod() -> tuple[str, str, str] | None:
+    """`FEDEDGE_POD_NAME`, `FEDEDGE_POD_UID`, `FEDEDGE_POD_ACCOUNT`: this step's pod and its service account, which a
+    compiled pipeline lets Kubernetes tell."""
+    name, uid = os.environ.get("FEDEDGE_POD_NAME"), os.environ.get("FEDEDGE_POD_UID")
+    account = os.environ.get("FEDEDGE_POD_ACCOUNT")
+    return (name, uid, account) if name and uid and account else None
 
 
 def endpoint_host() -> str:

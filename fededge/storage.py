@@ -7,6 +7,7 @@ synced and renamed; object stores make a put atomic themselves.
 import contextlib
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -121,6 +122,23 @@ def remove(url: str) -> None:
         system = file_system(url)
         if system.exists(url):
             system.rm_file(url)
+
+
+def remove_folder(url: str) -> None:
+    """Remove everything below `url`, and on this machine the folder itself; nothing there is as good.
+
+    Raises:
+        StorageError: it cannot be removed.
+    """
+    path = local_path(url)
+    with named_failure(url, "remove"):
+        if path is not None:
+            if path.exists():
+                shutil.rmtree(path)
+            return
+        system = file_system(url)
+        if system.exists(url):
+            system.rm(url, recursive=True)
 
 
 def names(url: str) -> list[str]:

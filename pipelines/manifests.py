@@ -14,6 +14,8 @@ from fededge.host.layout import ROOT
 OVERLAYS = ROOT / "manifests" / "overlays"
 MLFLOW = "mlflow"
 """Namespace of the MLflow server in all overlays."""
+ENDPOINTS = "fededge-endpoints"
+"""Name of the rights to deploy endpoints, in the namespace that holds them."""
 OURS = re.compile(r"ghcr\.io/fededge/([a-z]+):(.+)")
 WORD = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,250}")
@@ -94,7 +96,7 @@ def _changed(manifest: dict[str, Any], wanted: Mapping[str, str]) -> dict[str, A
     metadata = manifest["metadata"]
     of_mlflow = MLFLOW in (metadata.get("namespace"), metadata["name"])
     namespace = wanted.get("mlflow-namespace" if of_mlflow else "namespace")
-    if manifest["kind"] in ("Role", "RoleBinding"):
+    if metadata["name"] == ENDPOINTS:
         namespace = wanted.get("endpoints-namespace", namespace)
     if namespace:
         metadata["name" if manifest["kind"] == "Namespace" else "namespace"] = namespace

@@ -56,6 +56,7 @@ from fededge.documents.learning import (
     Score,
     Variable,
 )
+from fededge.documents.replicas import ReplicaOrder, ReplicaReport, Shards
 from fededge.documents.run import Ending, RunRecord, StepOutcome, StepRecord, Steps
 
 __all__ = [
@@ -93,6 +94,8 @@ __all__ = [
     "PublishedVariant",
     "Quantile",
     "Release",
+    "ReplicaOrder",
+    "ReplicaReport",
     "Rollback",
     "RoundRecord",
     "Rounds",
@@ -100,6 +103,7 @@ __all__ = [
     "Schema",
     "Score",
     "Selection",
+    "Shards",
     "StepOutcome",
     "StepRecord",
     "Steps",

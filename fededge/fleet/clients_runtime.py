@@ -15,11 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fededge import settings, storage
+from fededge import archives, settings, storage
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.documents import ClientCounts, Plan, RoundRecord
 from fededge.errors import DataError, GatewayError, IntegrityError, RoundError, TaskError
-from fededge.fleet import plan_archive
 from fededge.fleet.allocation import shares
 from fededge.fleet.census import counts_of
 from fededge.fleet.gateway_client import GatewayClient
@@ -268,7 +267,7 @@ class GatewayClients:
     ) -> RoundRequest:
         """A round with its signed order, once plan and weights lie at the gateway."""
         if self._plan_digest is None:
-            self._plan_digest = self._gateway.store(plan_archive.packed(self._plan))
+            self._plan_digest = self._gateway.store(archives.packed(self._plan))
         if self._tenant is None:
             self._tenant = self._gateway.caller().tenant
         weights_digest = self._gateway.store(to_bytes(weights))

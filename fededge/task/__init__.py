@@ -38,7 +38,7 @@ from fededge.task.delivery import (
     Variant,
 )
 from fededge.task.federated_task import FederatedTask, json_schema
-from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer
+from fededge.task.learning import ClientOptimizer, Cohort, Learning, Privacy, ServerOptimizer, Workers
 from fededge.task.model import Model
 from fededge.task.operation import Operation, Prices
 from fededge.task.partition import Partition
@@ -86,6 +86,7 @@ __all__ = [
     "SyntheticData",
     "Table",
     "Variant",
+    "Workers",
     "json_schema",
     "load",
     "load_cluster_settings",

@@ -89,6 +89,10 @@ class FederatedTask(Part):
 
     def _check_simulation(self) -> None:
         cohort = self.learning.cohort
+        if self.learning.workers is not None:
+            raise ValueError(
+                "learning.workers goes with learning.engine federated: a simulation runs all clients in one step"
+            )
         for key, value in (
             ("operation.quorum", self.operation.quorum if cohort.policy != "poisson" else None),
             ("learning.max_update_norm", self.learning.max_update_norm),
@@ -112,6 +116,11 @@ class FederatedTask(Part):
             raise ValueError(
                 "learning.engine simulation reads all examples on one machine, but with data.source fleet they stay at "
                 "the clients: say federated"
+            )
+        if self.learning.workers is not None:
+            raise ValueError(
+                "learning.workers spreads simulated clients, but with data.source fleet clients are where they are: "
+                "remove it"
             )
         for key, asked in self.compare.model_dump().items():
             if asked:
@@ -259,8 +268,9 @@ class FederatedTask(Part):
 
     @property
     def identity(self) -> str:
-        """Digest of what is learned and how: equal for runs of the same experiment."""
-        return digest(_canonical(self.model_dump(mode="json", include=set(IDENTITY))).encode())
+        """Digest of what is learned and how: equal for runs of the same experiment, wherever clients work."""
+        content = self.model_dump(mode="json", include=set(IDENTITY), exclude={"learning": {"workers"}})
+        return digest(_canonical(content).encode())
 
     @classmethod
     def from_json(cls, text: str) -> "FederatedTask":

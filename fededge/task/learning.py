@@ -89,6 +89,14 @@ class Cohort(Part):
         return {self.policy, *self.weights} - {"weighted"}
 
 
+class Workers(Part):
+    """Where the clients of a simulated population work, other than in the step itself."""
+
+    replicas: Annotated[int, Field(ge=1, le=1000)] = Field(
+        description="of the job that trains and evaluates them; on this machine processes, at most one a core"
+    )
+
+
 class Learning(Part):
     """The algorithm: federated averaging over rounds."""
 
@@ -97,6 +105,7 @@ class Learning(Part):
     client: ClientOptimizer = ClientOptimizer()
     server: ServerOptimizer = ServerOptimizer()
     cohort: Cohort = Cohort()
+    workers: Workers | None = Field(None, description="spread simulated clients over a cluster")
     max_update_norm: Positive | None = Field(None, description="an update whose L2 norm is larger is refused")
 
 

@@ -1,5 +1,6 @@
 """What a cluster has of what a task's pipeline needs, asked from outside: quick, and nothing is changed."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -11,8 +12,9 @@ from fededge.delivery.endpoints.pod import STORAGE_SECRET
 from fededge.delivery.endpoints.seldon import GROUP, PLURAL, VERSION
 from fededge.delivery.readiness import Finding, tried
 from fededge.errors import KubeflowError
+from fededge.learning.runtimes import training_job
 from fededge.task import FederatedTask
-from pipelines.doctor.needs import Needs
+from pipelines.doctor.needs import Needs, WorkerNeeds
 from pipelines.kubeflow import namespace
 
 ACCOUNT = {True: "default-editor", False: "pipeline-runner"}
@@ -30,6 +32,7 @@ def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool)
         multi_user: whether runs are in profiles.
     """
     own = namespace()
+    account = f"system:serviceaccount:{own}:{ACCOUNT[multi_user]}"
     yield _asked(f"namespace {own}", lambda: _namespace(server, own), f"kubectl create namespace {own}")
     for name, keys in sorted(needs.secrets.items()):
         yield _asked(
@@ -47,11 +50,28 @@ def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool)
             lambda: _secret(server, where, STORAGE_SECRET, frozenset()),
             "create it there too where the blob store asks for credentials: the model server reads the model itself",
         )
-        account = f"system:serviceaccount:{own}:{ACCOUNT[multi_user]}"
         yield _asked(
             f"rights of {account} in {where}",
-            lambda: _rights(server, account, where),
+            lambda: _rights(server, account, where, GROUP, PLURAL, VERBS),
             f"kubectl apply -n {where} -k manifests/base/endpoints",
+        )
+    workers = needs.workers
+    if workers:
+        kind = training_job.kind_for(task.model.framework)
+        yield _asked(
+            "Training Operator",
+            lambda: _training_operator(server, kind),
+            "install Kubeflow's Training Operator 1.9 (docs/guides/kubeflow.md), or remove learning.workers",
+        )
+        yield _asked(
+            f"rights of {account} to start workers",
+            lambda: _rights(server, account, own, training_job.GROUP, kind.plural, training_job.VERBS),
+            f"kubectl apply -n {own} -k manifests/base/workers",
+        )
+        yield _asked(
+            "room for the workers",
+            lambda: _room_for_workers(server, workers),
+            "add nodes, or lower learning.workers.replicas or operation.steps.workers",
         )
     yield _asked(
         "room for the largest step",
@@ -111,9 +131,18 @@ def _answering(server: ApiServer, service: Mapping[str, Any]) -> None:
         )
 
 
-def _rights(server: ApiServer, account: str, where: str) -> str:
-    for verb in VERBS:
-        attributes = {"namespace": where, "group": GROUP, "resource": PLURAL, "verb": verb}
+def _training_operator(server: ApiServer, kind: training_job.Kind) -> str:
+    known = server.get(f"/apis/{training_job.GROUP}/{training_job.VERSION}") or {}
+    if kind.plural not in {each["name"] for each in known.get("resources", ())}:
+        raise KubeflowError(f"the cluster does not know {kind.kind}s.")
+    return f"knows {kind.kind}s"
+
+
+def _rights(
+    server: ApiServer, account: str, where: str, group: str, plural: str, verbs: tuple[str, ...]
+) -> str:
+    for verb in verbs:
+        attributes = {"namespace": where, "group": group, "resource": plural, "verb": verb}
         review = server.post(
             "/apis/authorization.k8s.io/v1/subjectaccessreviews",
             {
@@ -123,12 +152,12 @@ def _rights(server: ApiServer, account: str, where: str) -> str:
             },
         )
         if not review.get("status", {}).get("allowed"):
-            raise KubeflowError(f"it may not {verb} {PLURAL}.")
-    return f"it may {', '.join(VERBS)} {PLURAL}"
+            raise KubeflowError(f"it may not {verb} {plural}.")
+    return f"it may {', '.join(verbs)} {plural}"
 
 
-def _room(server: ApiServer, needs: Needs) -> str:
-    """Free cores and memory of the nodes: what they offer without what their pods ask for."""
+def _free(server: ApiServer) -> dict[str, tuple[float, ...]]:
+    """Free cores and bytes of memory by node: what each offers without what its pods ask for."""
     nodes = (server.get("/api/v1/nodes") or {}).get("items", [])
     pods = (
         server.get("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed") or {}
@@ -143,12 +172,32 @@ def _room(server: ApiServer, needs: Needs) -> str:
             float(parse_quantity(offered[what]) - sum(_requests(pod, what) for pod in mine))
             for what in ("cpu", "memory")
         )
+    return free
+
+
+def _room(server: ApiServer, needs: Needs) -> str:
+    free = _free(server)
     asked = f"{needs.cpu:g} CPU and {needs.memory / 2**30:.1f} GiB"
     for name, (cpu, memory) in free.items():
         if cpu >= needs.cpu and memory >= needs.memory:
             return f"{asked}: node {name} has {cpu:.1f} CPU and {memory / 2**30:.1f} GiB free"
     best = ", ".join(f"{n} has {c:.1f} CPU and {m / 2**30:.1f} GiB free" for n, (c, m) in free.items())
     raise KubeflowError(f"it asks for {asked}, and no node has that: {best or 'there are no nodes'}.")
+
+
+def _room_for_workers(server: ApiServer, workers: WorkerNeeds) -> str:
+    fitting = sum(
+        max(0, min(_times(cpu, workers.cpu), _times(memory, workers.memory), workers.replicas))
+        for cpu, memory in _free(server).values()
+    )
+    asked = f"{workers.replicas} pods of {workers.cpu:g} CPU and {workers.memory / 2**30:.1f} GiB"
+    if fitting < workers.replicas:
+        raise KubeflowError(f"they ask for {asked}, of which {fitting} fit now.")
+    return f"{asked} fit now"
+
+
+def _times(free: float, asked: float) -> int:
+    return int(free // asked) if asked else sys.maxsize
 
 
 def _requests(pod: Mapping[str, Any], what: str) -> Any:

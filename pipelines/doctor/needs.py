@@ -6,8 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from pipelines import compiled
+from pipelines.federated_training import worker_pods
+
+
+@dataclass(frozen=True)
+class WorkerNeeds:
+    """What the workers of a step ask for: how many pods, and cores and bytes of memory of each."""
+
+    replicas: int
+    cpu: float
+    memory: float
 
 
 @dataclass(frozen=True)
@@ -20,12 +31,14 @@ class Needs:
         images: of its steps.
         cpu: most cores that a step asks for.
         memory: most bytes that a step asks for.
+        workers: of a step that starts some; None where none does.
     """
 
     secrets: Mapping[str, frozenset[str]]
     images: list[str]
     cpu: float
     memory: float
+    workers: WorkerNeeds | None = None
 
 
 def needs_of(package: Path) -> Needs:
@@ -39,6 +52,20 @@ def needs_of(package: Path) -> Needs:
         images=compiled.images(spec),
         cpu=max((each.get("cpuRequest", 0.0) for each in asked), default=0.0),
         memory=max((each.get("memoryRequest", 0.0) for each in asked), default=0.0) * 1e9,
+        workers=_workers(spec),
+    )
+
+
+def _workers(spec: Mapping[str, Any]) -> WorkerNeeds | None:
+    found = worker_pods.in_pipeline(spec)
+    if found is None:
+        return None
+    (container,) = found.template["spec"]["containers"]
+    asked = container.get("resources", {}).get("requests", {})
+    return WorkerNeeds(
+        found.replicas,
+        float(parse_quantity(asked.get("cpu", 0))),
+        float(parse_quantity(asked.get("memory", 0))),
     )
 
 

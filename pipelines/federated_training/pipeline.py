@@ -48,7 +48,13 @@ from fededge.delivery.gates import NOT_COMPARED
 from fededge.errors import StorageError, TaskError
 from fededge.task import FederatedTask
 from pipelines.cluster_runs import pipeline_name
-from pipelines.federated_training.steps import CHECKPOINT_KEY, SIGNING_KEY, reach_fleet, settings_for
+from pipelines.federated_training.steps import (
+    CHECKPOINT_KEY,
+    SIGNING_KEY,
+    reach_fleet,
+    settings_for,
+    start_workers,
+)
 from pipelines.federated_training.steps import mount as _mount
 from pipelines.federated_training.steps import step as _step
 
@@ -161,6 +167,9 @@ def _learn(
         evaluations.append(_step(evaluated, images.WORKER, name=f"evaluate round {last}"))
         if not spec.simulated:
             _order_fleet(evaluations[-1])
+        if spec.learning.workers:
+            for each in (rounds, evaluated):
+                start_workers(each)
     return state, evaluations
 
 

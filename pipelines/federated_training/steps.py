@@ -18,7 +18,7 @@ from fededge import settings
 from fededge.errors import TaskError, shown
 from fededge.task import FederatedTask, load_cluster_settings
 from fededge.task.steps import DEFAULT, StepSettings, settings_of
-from pipelines.federated_training import patience
+from pipelines.federated_training import patience, worker_pods
 from pipelines.federated_training.placement import place, variables
 
 CONFIGURATION = "fededge-config"
@@ -55,6 +55,8 @@ SECRETS = "/var/run/secrets"
 RELEASE_KEY = "fededge-release-key"
 """ConfigMap with release.pub.pem, by which the steps of a task with code of its own prove that code."""
 PUBLIC = "/var/run/config/fededge"
+CODE_KEY = {"FEDEDGE_SIGNING_KEY_FILE": f"{PUBLIC}/release.pem"}
+"""The public key lies beside the file that is named."""
 
 RESOURCES = {
     images.PLATFORM: StepSettings(
@@ -66,6 +68,10 @@ RESOURCES = {
     ),
 }
 """Of a step by its image, where nothing else is said."""
+WORKERS = "workers"
+"""Name by which settings tell of the pods that a step with workers starts."""
+WORKERS_RESOURCES = StepSettings(cpu_request="1", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi")
+"""A replica trains in one thread."""
 RETRIES = 2
 COMPONENTS = Path(images.__file__).parent
 
@@ -76,6 +82,7 @@ class _Given(NamedTuple):
     labels: Mapping[str, str]
     layers: tuple[Mapping[str, StepSettings], ...]
     patience: Mapping[str, str]
+    on_cluster: bool = False
     code: bool = False
 
 
@@ -93,7 +100,9 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     layers = {"operation.steps": task.operation.steps}
     if file is not None:
         layers = {f"{shown(str(file), 500)}: steps": load_cluster_settings(file).steps, **layers}
-    known = {folder.parent.name.replace("_", "-") for folder in COMPONENTS.glob("*/*/component.py")}
+    known = {folder.parent.name.replace("_", "-") for folder in COMPONENTS.glob("*/*/component.py")} | {
+        WORKERS
+    }
     for where, layer in layers.items():
         if unknown := sorted(set(layer) - known - {DEFAULT}):
             raise TaskError(
@@ -103,7 +112,7 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     given = _Given(labels, (), {})
     if on_cluster:
         waits = patience.variables(task.operation.retry_seconds)
-        given = _Given(labels, tuple(layers.values()), waits, bool(task.code))
+        given = _Given(labels, tuple(layers.values()), waits, on_cluster, bool(task.code))
     before = _given.set(given)
     try:
         yield
@@ -124,7 +133,7 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
         TaskError: the settings of this step do not fit together.
     """
     component = task.component_spec.name
-    wanted = _settings(component, image)
+    wanted = _settings(component, RESOURCES[image])
     task.set_caching_options(cached)
     if name:
         task.set_display_name(name)
@@ -137,9 +146,8 @@ def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = T
         if variable not in said:
             task.set_env_variable(variable, value)
     if _given.get().code and image == images.WORKER:
-        task.set_env_variable(
-            "FEDEDGE_SIGNING_KEY_FILE", f"{PUBLIC}/release.pem"
-        )  # the public key lies beside it
+        for variable, value in CODE_KEY.items():
+            task.set_env_variable(variable, value)
         kubernetes.use_config_map_as_volume(task, RELEASE_KEY, PUBLIC)
     place(task, wanted)
     for label, value in {**_given.get().labels, "fededge.io/step": component}.items():
@@ -159,9 +167,28 @@ def reach_fleet(task: dsl.PipelineTask) -> None:
     kubernetes.use_secret_as_env(task, FLEET, {"FEDEDGE_GATEWAY": "FEDEDGE_GATEWAY"})
 
 
-def _settings(component: str, image: str) -> StepSettings:
+def start_workers(task: dsl.PipelineTask) -> None:
+    """Let `task` start pods of the worker image on its cluster, with what the settings say for WORKERS."""
+    given = _given.get()
+    if not given.on_cluster:
+        return
+    template = worker_pods.template_of(
+        _settings(WORKERS, WORKERS_RESOURCES),
+        images.WORKER,
+        {**given.labels, "fededge.io/step": WORKERS},
+        {**given.patience, **(CODE_KEY if given.code else {})},
+        {
+            CONFIGURATION: (CONFIGURATION_KEYS, False),
+            **{name: (keys, True) for name, keys in CREDENTIALS.items()},
+        },
+        (RELEASE_KEY, PUBLIC) if given.code else None,
+    )
+    worker_pods.tell(task, template)
+
+
+def _settings(component: str, own: StepSettings) -> StepSettings:
     try:
-        return settings_of(component, RESOURCES[image], *_given.get().layers)
+        return settings_of(component, own, *_given.get().layers)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise TaskError(

@@ -118,6 +118,17 @@ def test_a_blob_beyond_the_limit_or_absent_is_refused(tmp_path: Path, prefix: st
         storage.read(url + "-none")
 
 
+@pytest.mark.parametrize("prefix", ["{}", "memory://folder"])
+def test_a_folder_is_removed_with_all_below_and_none_there_is_as_good(tmp_path: Path, prefix: str) -> None:
+    root = prefix.format(tmp_path)
+    for place in ("gone/a", "gone/inner/b", "stays/c"):
+        storage.write(storage.join(root, place), b"1")
+    for _ in range(2):
+        storage.remove_folder(storage.join(root, "gone"))
+    assert not storage.exists(storage.join(root, "gone", "inner", "b"))
+    assert storage.names(storage.join(root, "stays")) == ["c"]
+
+
 def test_the_digest_of_a_folder_tells_names_and_contents(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -140,8 +151,14 @@ class Broken(fsspec.AbstractFileSystem):
 
 @pytest.mark.parametrize(
     "ask",
-    [storage.read, storage.exists, storage.names, lambda url: storage.write(url, b"x")],
-    ids=["read", "exists", "names", "write"],
+    [
+        storage.read,
+        storage.exists,
+        storage.names,
+        storage.remove_folder,
+        lambda url: storage.write(url, b"x"),
+    ],
+    ids=["read", "exists", "names", "remove_folder", "write"],
 )
 def test_a_store_that_fails_in_its_own_way_is_named(ask: Callable[[str], object]) -> None:
     fsspec.register_implementation("broken", Broken, clobber=True)

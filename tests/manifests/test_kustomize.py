@@ -9,6 +9,7 @@ import yaml
 
 import fededge
 from fededge.delivery.endpoints.seldon import build_seldon_deployment
+from fededge.learning.runtimes import training_job
 from fededge.task import Endpoint, FederatedTask
 from pipelines.federated_training import steps
 from pipelines.federated_training.pipeline import compile_to
@@ -115,6 +116,18 @@ def test_the_rights_are_those_that_a_deployment_uses() -> None:
     ]
 
 
+def test_steps_may_do_with_jobs_of_workers_what_they_do_and_no_more() -> None:
+    role, binding = build(MANIFESTS / "base" / "workers")
+    assert role["rules"] == [
+        {
+            "apiGroups": [training_job.GROUP],
+            "resources": [training_job.TFJOB.plural, training_job.PYTORCHJOB.plural],
+            "verbs": list(training_job.VERBS),
+        }
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
 def test_nobody_may_connect_to_a_step_and_other_pods_are_left_alone(
     step_labels: list[dict[str, str]],
 ) -> None:
@@ -142,17 +155,21 @@ def test_mlflow_may_be_asked_by_steps_and_by_who_is_given_the_label(
 
 
 def test_in_a_profile_the_rights_go_to_its_editor() -> None:
-    (binding,) = of_kind(build(MANIFESTS / "overlays" / "profile"), "RoleBinding")
-    namespace = binding["metadata"]["namespace"]
-    assert binding["subjects"] == [
-        {"kind": "ServiceAccount", "name": "default-editor", "namespace": namespace}
-    ]
+    bindings = of_kind(build(MANIFESTS / "overlays" / "profile"), "RoleBinding")
+    assert {each["metadata"]["name"] for each in bindings} == {"fededge-endpoints", "fededge-workers"}
+    for each in bindings:
+        namespace = each["metadata"]["namespace"]
+        assert each["subjects"] == [
+            {"kind": "ServiceAccount", "name": "default-editor", "namespace": namespace}
+        ]
 
 
 def test_the_rights_in_kubeflow_go_to_the_runner_of_pipelines() -> None:
-    (binding,) = of_kind(build(MANIFESTS / "overlays" / "kubeflow"), "RoleBinding")
-    (subject,) = binding["subjects"]
-    assert (subject["name"], subject["namespace"]) == ("pipeline-runner", "kubeflow")
+    bindings = of_kind(build(MANIFESTS / "overlays" / "kubeflow"), "RoleBinding")
+    assert len(bindings) == 2
+    for each in bindings:
+        (subject,) = each["subjects"]
+        assert (subject["name"], subject["namespace"]) == ("pipeline-runner", "kubeflow")
 
 
 def test_our_images_are_of_this_version() -> None:

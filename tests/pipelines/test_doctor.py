@@ -1,6 +1,7 @@
 """The doctor, on this machine, and against a Kubernetes API that answers from a table of paths."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from fededge.delivery.api_server import ApiServer
 from fededge.errors import KubeflowError
 from pipelines.compiled import images
 from pipelines.doctor import cluster, machine, pipeline
-from pipelines.doctor.needs import Needs, needs_of
+from pipelines.doctor.needs import Needs, WorkerNeeds, needs_of
 from pipelines.federated_training.pipeline import compile_to
 
 from .fake_api_server import serving
 
+SPREAD = "learning: {workers: {replicas: 3}}"
 TASK = tasks.parse("name: a\ndata: {source: digits}\nendpoint: {name: a, namespace: serving}\n")
 NEEDS = Needs(secrets={"fededge-config": frozenset({"FEDEDGE_STORAGE"})}, images=[], cpu=1.0, memory=2 << 30)
 SECRETS = "/api/v1/namespaces/kubeflow/secrets/"
 REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+JOBS = "/apis/kubeflow.org/v1"
 SELDON = "/apis/machinelearning.seldon.io/v1"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 ENDPOINTS = "/api/v1/namespaces/seldon-system/endpoints/seldon-webhook-service"
@@ -102,6 +105,43 @@ def test_what_is_missing_is_told_with_its_remedy(
     assert words in found[check].found
     assert found[check].remedy
     assert [f.check for f in found.values() if not f.good] == [check]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer", "check", "words"),
+    [
+        ("", None, "", ""),
+        (JOBS, 404, "Training Operator", "does not know TFJobs"),
+        (JOBS, {"resources": [{"name": "pytorchjobs"}]}, "Training Operator", "does not know TFJobs"),
+        (
+            REVIEWS,
+            {"status": {"allowed": False}},
+            "rights of system:serviceaccount:kubeflow:pipeline-runner to start workers",
+            "may not get tfjobs",
+        ),
+        (
+            "/api/v1/nodes",
+            {"items": [node("n", "2", "8Gi"), node("m", "900m", "100Gi")]},
+            "room for the workers",
+            "3 pods of 0.5 CPU and 2.0 GiB, of which 2 fit now",
+        ),
+    ],
+)
+def test_what_workers_need_is_looked_for_where_a_task_has_some(
+    answers: dict[str, Any], path: str, answer: Any, check: str, words: str
+) -> None:
+    task = tasks.parse(f"name: a\ndata: {{source: digits}}\n{SPREAD}\n")
+    needs = replace(NEEDS, cpu=0.1, workers=WorkerNeeds(3, 0.5, 2.0 * 2**30))
+    answers["/api/v1/nodes"] = {"items": [node("n", "2", "8Gi"), node("m", "4", "100Gi")]}
+    answers["/api/v1/pods"] = {
+        "items": [pod("n", "500m", "1Gi"), pod("n", "500m", "1Gi"), pod("m", "500m", "1Gi")]
+    }
+    answers[JOBS] = {"resources": [{"name": "tfjobs"}, {"name": "tfjobs/status"}]}
+    if path:
+        answers[path] = answer
+    found = {f.check: f for f in cluster.look(ApiServer(), task, needs, multi_user=False)}
+    assert [f.check for f in found.values() if not f.good] == ([check] if check else [])
+    assert not check or words in found[check].found
 
 
 def test_what_a_user_may_not_look_at_is_no_fault(answers: dict[str, Any]) -> None:

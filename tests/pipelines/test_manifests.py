@@ -40,6 +40,7 @@ def test_runs_endpoints_and_mlflow_go_to_their_namespaces(capsys: Printed) -> No
         check_valid(each)
     assert found["NetworkPolicy", "fededge-steps"]["metadata"]["namespace"] == "team-a"
     assert found["Role", "fededge-endpoints"]["metadata"]["namespace"] == "models"
+    assert found["Role", "fededge-workers"]["metadata"]["namespace"] == "team-a"
     binding = found["RoleBinding", "fededge-endpoints"]
     assert binding["metadata"]["namespace"] == "models"
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "runner", "namespace": "team-a"}]

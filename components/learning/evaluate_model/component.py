@@ -49,6 +49,7 @@ def evaluate_model(
     from fededge.learning import state as states
     from fededge.learning.engines import open_runtime
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.runtimes.workers import open_workers
     from fededge.learning.update import UpdateFormat
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -64,10 +65,21 @@ def evaluate_model(
             model_spec(spec.model, clients.example, spec.seed),
             Plan.read(program / "plan.json"),
         )
-        fleet = None
-        if not spec.simulated:
+        fleet = workers = None
+        if spec.simulated:
+            workers = open_workers(
+                spec,
+                run,
+                f"evaluate-{current.round:04d}",
+                program,
+                Path(data.path),
+                data.metadata["digest"],
+                lambda line: print(f"fededge: {line}", flush=True),
+            )
+        else:
             fleet = GatewayClients.of(spec, run, program, UpdateFormat.of(document).size)
-        with fleet or open_runtime(spec.learning.engine, program, Path(data.path)) as runtime:
+        reached = fleet or workers or open_runtime(spec.learning.engine, program, Path(data.path))
+        with reached as runtime:
             if fleet is not None:
                 asked = fleet.evaluators(current.round, spec.evaluation.clients)
             else:

@@ -50,6 +50,7 @@ def run_rounds(
     from fededge.learning.data.folders import client_names
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.runtimes.workers import open_workers
     from fededge.learning.update import UpdateFormat
     from fededge.metrics import METRIC
     from fededge.task import FederatedTask
@@ -78,17 +79,33 @@ def run_rounds(
         x, y = examples.read(test.path, schema)
         folder = storage.join(settings.storage(), "checkpoints", run)
         chosen, program, clients = Selection.read(selection.path), Path(plan.path), Path(data.path)
-        fleet = None
+        fleet = workers = None
         if spec.simulated:
             own = None
             if ":" in chosen.policy:
                 own = factories.load(chosen.policy, "learning.cohort.policy", chosen.code)
             selector = Selector(chosen, lambda: client_names(clients), own)
+            workers = open_workers(
+                spec,
+                run,
+                f"rounds-{first}",
+                program,
+                clients,
+                data.metadata["digest"],
+                lambda line: print(f"fededge: {line}", flush=True),
+            )
         else:
             size = UpdateFormat.of(Plan.read(program / "plan.json")).size
             fleet = GatewayClients.of(spec, run, program, size)
         with open_engine(
-            spec.model, spec.learning, spec.operation, spec.seed, program, clients, fleet, arrived
+            spec.model,
+            spec.learning,
+            spec.operation,
+            spec.seed,
+            program,
+            clients,
+            fleet or workers,
+            arrived,
         ) as engine:
             end = rounds.run_rounds(
                 engine,

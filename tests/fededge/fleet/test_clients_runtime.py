@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from fededge import archives
 from fededge.client_reports import TrainingReport, Usage
 from fededge.documents import Elsewhere, Feature, HeldOut, Label, Plan, RoundRecord, Schema
 from fededge.errors import DataError, QuorumError, TaskError
-from fededge.fleet import census, plan_archive
+from fededge.fleet import census
 from fededge.fleet.clients_runtime import GatewayClients
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.protocol import Dataset, Order, RoundRequest
@@ -135,7 +136,7 @@ def test_a_round_is_selected_ordered_heard_and_told_only_after_its_checkpoint(
     assert (order.cohort, order.min_clients, order.code) == (3, 2, False)
     assert (found.request.plan, found.request.weights) == (order.plan, order.weights)
     assert (found.request.update_bytes, found.request.goal) == (len(UPDATE), None)
-    assert gateway.blobs[order.plan] == plan_archive.packed(plan)
+    assert gateway.blobs[order.plan] == archives.packed(plan)
     assert (from_bytes(gateway.blobs[order.weights])["w"] == 1.0).all()
 
 
@@ -326,13 +327,13 @@ def test_simulated_clients_are_nobody_that_a_gateway_reaches(
 
 
 def test_a_plans_archive_is_the_same_for_the_same_files(plan: Path, tmp_path: Path) -> None:
-    first = plan_archive.packed(plan)
+    first = archives.packed(plan)
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in ("plan.json", "variables/data"):
         (copy / file).parent.mkdir(exist_ok=True)
         (copy / file).write_bytes((plan / file).read_bytes())
-    assert plan_archive.packed(copy) == first
+    assert archives.packed(copy) == first
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         assert archive.namelist() == ["plan.json", "variables/data"]
         assert archive.testzip() is None

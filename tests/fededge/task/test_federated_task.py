@@ -25,6 +25,10 @@ def made(**changes: Any) -> FederatedTask:
         ({"partition": {"kind": "natural"}}, "natural needs"),
         ({"learning": {"engine": "simulation"}, "operation": {"quorum": 2}}, "quorum goes with .* federated"),
         ({"learning": {"engine": "simulation", "max_update_norm": 1.0}}, "max_update_norm goes with"),
+        (
+            {"learning": {"engine": "simulation", "workers": {"replicas": 2}}},
+            "workers goes with learning.engine federated",
+        ),
         ({"variants": []}, "variants is empty"),
         ({"variants": [{"kind": "int8"}, {"kind": "int8"}]}, "twice"),
         ({"devices": [{"name": "a"}, {"name": "a"}]}, "twice"),
@@ -81,6 +85,7 @@ def test_tasks_that_say_the_same_have_one_digest() -> None:
         ({"operation": {"quorum": 2, "round_deadline_seconds": 5.0, "rounds_per_step": 1}}, True),
         ({"gate": {"min": 0.1}}, True),
         ({"variants": [{"kind": "float32"}]}, True),
+        ({"learning": {"workers": {"replicas": 8}}}, True),
         ({"learning": {"rounds": 11}}, False),
         ({"seed": 1}, False),
         ({"partition": {"clients": 4}}, False),

@@ -73,6 +73,8 @@ def test_a_mistake_is_named_with_its_line_and_path(tmp_path: Path, text: str, li
         ("operation: {round_deadline_seconds: %s}", "1e400", "finite"),
         ("partition: {min_examples: %s}", 10**12, "less than or equal to"),
         ("partition: {alpha: %s}", 10**90, "less than or equal to"),
+        ("learning: {workers: {replicas: %s}}", 1001, "less than or equal to 1000"),
+        ("learning: {workers: {replicas: %s}}", 0, "greater than or equal to 1"),
     ],
 )
 def test_a_number_beyond_its_bound_is_told_the_bound(key: str, value: object, bound: str) -> None:
