@@ -26,10 +26,10 @@ import psutil
 import yaml
 
 from benchmarks.results import save, table
+from fededge import archives
 from fededge.documents import Feature, Label, Plan, Schema
 from fededge.documents.learning import Variable
 from fededge.examples import write
-from fededge.fleet import plan_archive
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.host.layout import ROOT
 from fededge.protocol import CloseRequest, EnrollmentRequest, Order, RoundRequest
@@ -147,7 +147,7 @@ def _round(client: GatewayClient, key: SigningKey, folder: Path, number: int, cl
         cohort=clients,
         min_clients=clients,
         framework="sklearn",
-        plan=client.store(plan_archive.packed(plan)),
+        plan=client.store(archives.packed(plan)),
         weights=client.store(to_bytes(weights)),
         issued=time.time(),
     )

@@ -390,7 +390,9 @@ def wine(kind: str, **more: Any) -> FederatedTask:
 
 
 def test_the_check_of_a_task_tells_the_runtimes_that_its_model_fits() -> None:
-    (found,) = (each.found for each in check(wine("onnx-float32")) if each.checked.startswith("model"))
+    (found,) = (
+        each.found for each in check(wine("onnx-float32")).findings if each.checked.startswith("model")
+    )
     assert "variants for ONNX Runtime; the layer LayerNorm has no Keras form" in found
 
 
