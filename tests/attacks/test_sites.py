@@ -37,7 +37,7 @@ from tests.attacks.hostile import PIECES, mutants, read_or_refused
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import Answer, StandInGateway, plan_zip
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 OTHER = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\1" * 32))
 

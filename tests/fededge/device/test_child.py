@@ -21,7 +21,7 @@ from fededge.errors import SiteError
 from tests.enrolled_site import ROOT, RUNNER, in_loop
 from tests.stand_in_gateway import KEY
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 MEGABYTE = 1 << 20
 
 

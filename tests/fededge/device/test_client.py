@@ -27,7 +27,7 @@ from fededge.storage import digest
 from tests.enrolled_site import SCHEMA, EnrolledSite, in_loop
 from tests.stand_in_gateway import CLIENT, TENANT, Answer, StandInGateway, plan_zip
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 @pytest.fixture

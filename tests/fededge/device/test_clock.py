@@ -7,7 +7,7 @@ import pytest
 from fededge.device.clock import Clock
 from fededge.device.pace import Pace
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 def test_within_a_boot_the_wall_clock_is_not_asked() -> None:

@@ -16,7 +16,7 @@ from fededge.signing import SigningKey
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import CLIENT, TENANT, TOKEN, Answer, StandInGateway, certificate
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 async def enrolled(folder: Path, gateway: StandInGateway, **options: Any) -> Identity:

@@ -20,7 +20,7 @@ from fededge.storage import digest
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import Answer, StandInGateway, plan_zip
 
-pytestmark = [pytest.mark.environment("worker"), pytest.mark.slow]
+pytestmark = pytest.mark.environment("worker")
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ async def reach(site: EnrolledSite, gateway: StandInGateway, where: str) -> None
         await gateway.hears(ReportMessage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "where",
     ["accepted", "fetching", "fetched", "training", "trained", "uploading", "uploaded", "reported"],
@@ -119,6 +120,7 @@ def test_a_site_that_is_killed_goes_on_and_reports_once(site: EnrolledSite, wher
     in_loop(scenario)
 
 
+@pytest.mark.slow
 def test_however_often_a_site_is_killed_each_round_is_reported_once(site: EnrolledSite) -> None:
     rounds, chance = 6, random.Random(7)
 
@@ -159,6 +161,7 @@ def test_however_often_a_site_is_killed_each_round_is_reported_once(site: Enroll
     in_loop(scenario)
 
 
+@pytest.mark.slow
 def test_a_gateway_that_is_away_for_a_while_gets_what_was_done_meanwhile(site: EnrolledSite) -> None:
     async def scenario() -> None:
         async with StandInGateway() as gateway, site.running(gateway):
@@ -187,6 +190,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_work_that_the_disk_has_no_room_for_is_declined(site: EnrolledSite, small_disk: Path) -> None:
     site.folder = small_disk / "site"
 
@@ -199,6 +203,7 @@ def test_work_that_the_disk_has_no_room_for_is_declined(site: EnrolledSite, smal
     in_loop(scenario)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_work_until_there_is_room(
     site: EnrolledSite, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

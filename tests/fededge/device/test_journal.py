@@ -14,7 +14,7 @@ from fededge.device.journal import Journal, verify
 from fededge.errors import IntegrityError, StorageError
 from fededge.storage import digest
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 @pytest.fixture

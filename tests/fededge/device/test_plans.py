@@ -11,7 +11,7 @@ from fededge.errors import IntegrityError, StorageError
 from fededge.storage import digest
 from tests.stand_in_gateway import plan_zip
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 def add(plans: Plans, folder: Path, data: bytes) -> Path:

@@ -12,7 +12,7 @@ from fededge.errors import SiteError
 from tests.enrolled_site import EnrolledSite
 from tests.stand_in_gateway import KEY
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from fededge.errors import StorageError
 from fededge.protocol import Assignment, Order, ReportMessage
 from tests.stand_in_gateway import KEY, StandInGateway
 
-pytestmark = pytest.mark.environment("edge", "platform")
+pytestmark = pytest.mark.environment("edge")
 
 
 @pytest.fixture
