@@ -18,12 +18,11 @@ from seldon_core.env_utils import get_deployment_name
 from seldon_core.proto import prediction_pb2
 
 from fededge import storage
+from fededge.documents.delivery import MODEL_LIMIT
 from fededge.errors import RequestError
 from fededge.inference import LoadedModel, load_model
-from fededge.model_files import schema_of
+from fededge.kinds import runtime_of
 from serving import connections, feedback, lifetime, metrics, payloads, rest, rpc
-
-MODEL_LIMIT = 1 << 30  # bytes of a model file
 
 
 class ModelServer:
@@ -32,7 +31,7 @@ class ModelServer:
     Args:
         model_url: where the variant lies.
         model_digest: `sha256:` and the SHA-256 that its bytes must have.
-        variant: its kind, told in the tags of every answer.
+        variant: its kind, which says what executes it, told in the tags of every answer.
         model_version: its version, told likewise.
         threads: CPU threads for one prediction.
 
@@ -50,16 +49,17 @@ class ModelServer:
             each.install()
         metrics.install(model_version)
         self._model = storage.read_verified(model_url, model_digest, limit=MODEL_LIMIT)
-        self._shape, self._outputs = _described(self._model)
-        self._schema = schema_of(self._model)
-        self._threads = threads
+        self._kind, self._threads = variant, threads
+        described = load_model(self._model, variant)
+        self._shape, self._outputs = described.input_shape, described.classes
+        self._schema = described.schema
         self._runtime: LoadedModel | None = None
         self._tags = {"model_version": model_version, "variant": variant, "digest": model_digest}
         self.model_error_handler = rest.blueprint(lambda: self._runtime is not None)
 
     def load(self) -> None:
         """Load the model and answer a first blank example; Seldon calls this in each serving process."""
-        runtime = load_model(self._model, kind="litert", threads=self._threads)
+        runtime = load_model(self._model, self._kind, self._threads)
         runtime.predict(np.zeros((1, *runtime.input_shape), np.float32))
         self._runtime = runtime
 
@@ -72,7 +72,7 @@ class ModelServer:
         return {
             "name": get_deployment_name("model"),
             "versions": [self._tags["model_version"]],
-            "platform": "litert",
+            "platform": runtime_of(self._kind),
             "inputs": [tensor("examples", *self._shape)],
             "outputs": [tensor("outputs", self._outputs)],
             "custom": {
@@ -120,12 +120,6 @@ class ModelServer:
     def _metric(self, key: str, kind: str, value: float, **tags: str) -> dict[str, Any]:
         labels = {"version": self._tags["model_version"], "variant": self._tags["variant"], **tags}
         return {"key": key, "type": kind, "value": value, "tags": labels}
-
-
-def _described(model: bytes) -> tuple[tuple[int, ...], int]:
-    """Shape of one example, and the number of outputs for it."""
-    runtime = load_model(model)
-    return runtime.input_shape, runtime.classes
 
 
 def _tagged(

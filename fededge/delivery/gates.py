@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fededge import paired
 from fededge.documents import Champion, Comparison, Evaluation, GateDecision, Measurement
 from fededge.errors import ReleaseError, TaskError, VariantError
+from fededge.kinds import runtime_of
 from fededge.metrics import behind
 from fededge.task import DeviceClass, FederatedTask, Gate, Variant
 
@@ -152,7 +153,9 @@ def against_device(device: DeviceClass, measured: Measurement) -> list[str]:
     Latency is that of one thread of the machine that measured, not of the device itself.
     """
     reasons = []
-    if device.kinds is not None and measured.kind not in device.kinds:
+    if runtime_of(measured.kind) != device.runtime:
+        reasons.append(f"it is no file for runtime {device.runtime}")
+    elif device.kinds is not None and measured.kind not in device.kinds:
         reasons.append(f"its runtime takes only {', '.join(device.kinds)}")
     if device.max_bytes is not None and not measured.bytes <= device.max_bytes:
         reasons.append(f"{measured.bytes:,} bytes are more than max_bytes {device.max_bytes:,}")

@@ -17,6 +17,7 @@ from fededge.delivery.gates import choose, judge_again
 from fededge.delivery.registry import CANDIDATE, CHAMPION, DECISION, DOCUMENT, EVALUATION, FOLDER, Entry
 from fededge.documents import Evaluation, GateDecision, Measurement, ModelVersion, PublishedVariant
 from fededge.errors import IntegrityError, ReleaseError
+from fededge.kinds import file_name
 from fededge.task import FederatedTask
 from fededge.tracking.connection import connect, exclusive, translated
 from fededge.tracking.run import TrackedRun
@@ -54,7 +55,7 @@ def register(
         run: pipeline run id.
         tracked: its MLflow run, which keeps a copy of state and variants as the version's source.
         model: the trained model.
-        variants: kind to LiteRT file.
+        variants: kind to model file.
         measured: measurement of each variant.
         decision: of the model's gate.
 
@@ -169,7 +170,7 @@ def _keep(
     """Keep the version's files among the run's artifacts; the URI of their folder."""
     files = {
         "state.safetensors": storage.read(str(model.state)),
-        **{f"{m.kind}.tflite": variants[m.kind] for m in measured if m.passed},
+        **{file_name(m.kind): variants[m.kind] for m in measured if m.passed},
         "gates.json": json.dumps([m.to_content() for m in measured], indent=1).encode(),
         "decision.json": decision.to_bytes(),
         "evaluation.json": model.evaluation.to_bytes(),
@@ -206,7 +207,7 @@ def _check_digests(variants: Mapping[str, bytes], measured: Sequence[Measurement
 
 def _publish(measured: Measurement, data: bytes) -> PublishedVariant:
     folder = measured.digest.removeprefix("sha256:")
-    url = storage.join(settings.storage(), "models", folder, f"{measured.kind}.tflite")
+    url = storage.join(settings.storage(), "models", folder, file_name(measured.kind))
     storage.write(url, data)
     return PublishedVariant(
         kind=measured.kind,

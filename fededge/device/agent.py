@@ -122,7 +122,7 @@ class Agent:
         log.info("runs release %s: %s %s", name, variant.kind, variant.digest)
 
     def _try_out(self, release: Installed) -> Running:
-        runtime = load_model(release.model, kind="litert", threads=1)
+        runtime = load_model(release.model, release.variant.kind, threads=1)
         manifest = release.manifest
         performance = own.try_out(runtime, self._samples, manifest.shape, manifest.classes)
         return Running(release, runtime, performance)

@@ -35,7 +35,18 @@ class ModelSpec(Protocol):
         """
 
     def inference(self, weights: Weights) -> Any:
-        """The model that answers, as a tf.keras.Model, from which variants are built."""
+        """The model that answers, as a tf.keras.Model, from which variants for LiteRT are built.
+
+        Raises:
+            VariantError: it has no form in Keras.
+        """
+
+    def onnx(self, weights: Weights) -> bytes:
+        """The model that answers, as an ONNX file of float32, from which variants for ONNX Runtime are built.
+
+        Raises:
+            VariantError: it has no form in ONNX.
+        """
 
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """Write what clients execute, and plan.json, into `folder`.

@@ -4,17 +4,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from fededge.kinds import Kind, Runtime, runtime_of
 from fededge.task.base import Count, Name, NotNegative, Part, Positive, Seconds
 
 Metric = Annotated[str, Field(min_length=1, max_length=200)]
 """Name of a metric, or module:function."""
-
-Kind = Literal[
-    "float32",
-    "float16",
-    "dynamic-int8",
-    "int8",
-]
 
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$", max_length=20)]
 """A Kubernetes quantity, such as 250m of CPU or 256Mi of memory."""
@@ -101,10 +95,20 @@ class DeviceClass(Part):
     """A class of devices and its limits; each gets the variant that fits and is most accurate."""
 
     name: Name
-    runtime: Literal["litert"] = "litert"
+    runtime: Runtime = Field("litert", description="what it executes: it gets variants for that alone")
     kinds: list[Kind] | None = Field(None, description="kinds its runtime can execute; default: all")
     max_bytes: Count | None = Field(None, description="largest model file that fits its memory")
     max_latency_ms: Positive | None = Field(None, description="largest latency for one example")
+
+    @model_validator(mode="after")
+    def _of_its_runtime(self) -> "DeviceClass":
+        for kind in self.kinds or []:
+            if runtime_of(kind) != self.runtime:
+                raise ValueError(
+                    f"kinds lists {kind}, which runtime {self.runtime} does not execute: say runtime {runtime_of(kind)}, "
+                    "or list others"
+                )
+        return self
 
 
 class Resources(Part):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from fededge.errors import TaskError, shown
+from fededge.kinds import Runtime, kinds_of, runtime_of
 from fededge.metrics import OF_CLIENTS
 from fededge.storage import digest
 from fededge.task.base import Name, Part
@@ -173,6 +174,7 @@ class FederatedTask(Part):
                 raise ValueError(f"{label} lists a name twice: {names}")
         if not kinds:
             raise ValueError("variants is empty: name at least float32")
+        self._check_runtimes({runtime_of(kind) for kind in kinds})
         if self.endpoint and self.endpoint.variant not in kinds:
             raise ValueError(f"endpoint.variant {self.endpoint.variant} is not among variants")
         if self.endpoint:
@@ -190,6 +192,19 @@ class FederatedTask(Part):
                 f"the population has {self.partition.clients}: raise partition.clients, lower privacy.min_clients, "
                 "or list variants without int8"
             )
+
+    def _check_runtimes(self, built: set[Runtime]) -> None:
+        if "onnx" in built and self.model.framework == "keras":
+            raise ValueError(
+                f"variants of kind {' and '.join(kinds_of('onnx'))} are for model.framework torch and sklearn, not for "
+                "keras: remove them"
+            )
+        for device in self.devices:
+            if device.runtime not in built:
+                raise ValueError(
+                    f"devices {device.name} runs {device.runtime}, but variants lists none of "
+                    f"{', '.join(kinds_of(device.runtime))}: add one"
+                )
 
     def _check_replicas(self, endpoint: Endpoint) -> None:
         replicas, autoscale = self.operation.replicas, endpoint.autoscale

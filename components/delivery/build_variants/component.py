@@ -16,7 +16,7 @@ def build_variants(
     variants: Output[Model],
     pyfunc: Output[Model],
 ) -> None:
-    """Convert the global model to a LiteRT file of each kind that the task lists and that can be made of it.
+    """Convert the global model to a LiteRT or ONNX file of each kind that the task lists and that can be made of it.
 
     int8 is calibrated with ranges that clients measured and that were merged over many of them: no example
     is needed. The same inputs give the same bytes.
@@ -27,46 +27,37 @@ def build_variants(
         population: says what an example looks like.
         state: the global model's weights.
         ranges: calibration ranges, where clients measured them; read for int8 only.
-        variants: a folder with a LiteRT file for each kind, by its name; metadata kinds, digest, parents, round.
+        variants: a folder with a file for each kind, by its name; metadata kinds, digest, parents, round.
         pyfunc: the model as MLflow loads and serves it by itself; metadata kind (of the variant that answers), digest,
             parents.
     """
     from pathlib import Path
 
-    from fededge import lineage, model_files, storage
+    from fededge import lineage, storage
     from fededge.delivery import pyfunc as models
-    from fededge.delivery.variants import conversion
+    from fededge.delivery.variants import building
     from fededge.documents import CalibrationRanges, Population
-    from fededge.errors import VariantError
     from fededge.learning.frameworks import model_spec
     from fededge.learning.state import load
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    kinds = [variant.kind for variant in spec.variants]
+    wanted = [variant.kind for variant in spec.variants]
     with TrackedRun.join(run, spec).step("build_variants"):
-        calibrated = conversion.CALIBRATED in kinds and "digest" in ranges.metadata
+        calibrated = "int8" in wanted and "digest" in ranges.metadata
         parents = [population, state, ranges] if calibrated else [population, state]
         lineage.verify(*parents)
         measured = CalibrationRanges.read(ranges.path) if calibrated else None
         schema = Population.read(population.path).example
         model = model_spec(spec.model, schema, spec.seed)
-        answering = model.inference(load(state.path).weights)
-        refused: dict[str, str] = {}
-        for kind in kinds:
-            try:
-                built = conversion.build(answering, kind, measured)
-            except VariantError as error:
-                refused[kind] = str(error)
-                print(f"fededge: {error}", flush=True)
-                continue
-            built = model_files.with_schema(built, schema)
-            storage.write(str(Path(variants.path) / kind), built)
-            print(f"fededge: {kind} has {len(built):,} bytes", flush=True)
-        kinds = [kind for kind in kinds if kind not in refused]
-        if not kinds:
-            raise VariantError(f"no variant can be built: {'; '.join(refused.values())}")
+        built, refused = building.build(model, load(state.path).weights, schema, wanted, measured)
+        for reason in dict.fromkeys(refused.values()):
+            print(f"fededge: {reason}", flush=True)
+        for kind, file in built.items():
+            storage.write(str(Path(variants.path) / kind), file)
+            print(f"fededge: {kind} has {len(file):,} bytes", flush=True)
+        kinds = list(built)
         lineage.seal(variants, parents=parents, round=int(state.metadata["round"]), kinds=kinds)
         answers = models.save(Path(pyfunc.path), schema, Path(variants.path), kinds, spec.name)
         lineage.seal(pyfunc, parents=[population, variants], kind=answers)

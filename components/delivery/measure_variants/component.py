@@ -15,7 +15,7 @@ def measure_variants(
     evaluation: Input[Metrics],
     measurements: Output[Metrics],
 ) -> None:
-    """Measure each variant's size, score and latency in LiteRT, and hold it against its gate.
+    """Measure each variant's size, score and latency in its runtime, and hold it against its gate.
 
     A variant that fails its gate is recorded as such and does not fail the step. A retry measures
     the same but for latency.
@@ -23,7 +23,7 @@ def measure_variants(
     Args:
         task: the task as canonical JSON.
         run: id of the pipeline run.
-        variants: a folder with a LiteRT file for each kind.
+        variants: a folder with a file for each kind.
         test: held-out examples.
         evaluation: of the model that the variants were built from, on the same examples.
         measurements: a folder with a measurement document for each kind; metadata KIND/FIGURE.

@@ -32,7 +32,7 @@ def register_model(
         state: the trained global model.
         evaluation: of the model on held-out examples.
         decision: of the model's gate.
-        variants: a folder with a LiteRT file for each kind.
+        variants: a folder with a file for each kind.
         measurements: a folder with a measurement document for each kind.
         pyfunc: the model as MLflow loads it; kept with the version.
         version: the model-version document: variants by URL and digest, and which device class

@@ -122,7 +122,7 @@ def _expected(variant: PublishedVariant, examples: np.ndarray) -> np.ndarray:
     """What the model file answers: float32 [n, outputs]."""
     data = storage.read(variant.url, variant.bytes)
     check_model(variant, data)
-    return load_model(data).predict(floats(examples))
+    return load_model(data, variant.kind).predict(floats(examples))
 
 
 def _compare(where: str, answer: _Answer, expected: np.ndarray) -> TransportCheck:

@@ -1,6 +1,6 @@
 """A model version as MLflow's own kind of model, pyfunc: loaded, called and served by MLflow alone.
 
-`save` writes the folder that MLflow reads: code (answering.py), a LiteRT variant, the schema, a signature, an example
+`save` writes the folder that MLflow reads: code (answering.py), a variant, the schema, a signature, an example
 of the input, and the packages of the environment that MLflow builds for it.
 """
 
@@ -11,21 +11,21 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from fededge import storage
 from fededge.documents import Feature, Schema
+from fededge.kinds import SUFFIXES, Kind, runtime_of
 from fededge.tracking.connection import QUIET
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-REQUIREMENTS = ("mlflow==3.17.2", "ai-edge-litert==2.3.0", "numpy==2.4.6", "pandas==3.1.1")
-"""What the code needs; the versions that this FedEdge's own environments have."""
-PREFERENCE = ("float32", "float16", "dynamic-int8", "int8")
-"""Of these kinds of variant, the first that was built answers; where none was, the task's first."""
+RUNTIMES = {"litert": "ai-edge-litert==2.3.0", "onnx": "onnxruntime==1.28.0"}
+REQUIREMENTS = ("mlflow==3.17.2", "numpy==2.4.6", "pandas==3.1.1")
+"""What the code needs beside the runtime of its variant; the versions that this FedEdge's own environments have."""
 CODE = Path(__file__).with_name("answering.py")
 EXAMPLES = 2
 
@@ -36,7 +36,7 @@ def save(folder: Path, schema: Schema, variants: Path, kinds: Sequence[str], nam
     Args:
         folder: is made.
         schema: of the examples.
-        variants: folder with a LiteRT file for each of `kinds`.
+        variants: folder with a file for each of `kinds`.
         kinds: of variants, at least one.
         name: of the task.
 
@@ -47,21 +47,22 @@ def save(folder: Path, schema: Schema, variants: Path, kinds: Sequence[str], nam
         os.environ.setdefault(variable, value)
     from mlflow import pyfunc
 
-    kind = next((kind for kind in PREFERENCE if kind in kinds), kinds[0])
-    data = storage.read(str(variants / kind))
+    kind = next(kind for kind in get_args(Kind) if kind in kinds)
+    data, runtime = storage.read(str(variants / kind)), runtime_of(kind)
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "model"
         schema.write(Path(place) / "schema.json")
-        (Path(place) / "variant.tflite").write_bytes(data)
+        variant = Path(place) / f"variant.{SUFFIXES[runtime]}"
+        variant.write_bytes(data)
         shutil.copyfile(CODE, Path(place) / CODE.name)
         with _quiet():
             pyfunc.save_model(
                 made,
                 python_model=f"{place}/{CODE.name}",
-                artifacts={"schema": f"{place}/schema.json", "variant": f"{place}/variant.tflite"},
+                artifacts={"schema": f"{place}/schema.json", "variant": str(variant)},
                 signature=signature(schema),
                 input_example=mock(schema),
-                pip_requirements=list(REQUIREMENTS),
+                pip_requirements=[*REQUIREMENTS, RUNTIMES[runtime]],
                 metadata=_facts(schema, kind, storage.digest(data), name),
             )
         for file in sorted(each for each in made.rglob("*") if each.is_file()):

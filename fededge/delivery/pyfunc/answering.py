@@ -1,4 +1,4 @@
-"""The code of a model version in MLflow: it answers a frame, or arrays, with one LiteRT variant of the version.
+"""The code of a model version in MLflow: it answers a frame, or arrays, with one variant of the version.
 
 MLflow keeps a copy of this file with the version ("models from code": nothing is pickled) and runs it where FedEdge
 is not installed. So it imports nothing of FedEdge, and what an example looks like comes from the version's
@@ -7,7 +7,9 @@ schema.json. Encoding, batches and threads are those of fededge.inference: answe
 
 import json
 import math
+import os
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,19 +23,20 @@ BATCH = 50
 """Examples at once, as in fededge.inference."""
 EPOCH, DAY = pd.Timestamp(0, tz="UTC"), pd.Timedelta(days=1)
 Content = dict[str, Any]
+Run = Callable[[np.ndarray], np.ndarray]
+"""Of a batch, float32 [n, *shape], to outputs float32 [n, outputs]."""
 
 
 class VariantModel(PythonModel):
-    """Loads `variant`, a LiteRT file, and `schema`, from the artifacts of the version."""
+    """Loads `variant`, a LiteRT or an ONNX file, and `schema`, from the artifacts of the version."""
 
     def load_context(self, context: Any) -> None:
         """See MLflow."""
-        from ai_edge_litert.interpreter import Interpreter
-
         with open(context.artifacts["schema"], encoding="utf-8") as file:
             schema = json.load(file)
         self._features, self._label = schema["features"], schema["label"]
-        self._interpreter = Interpreter(model_path=context.artifacts["variant"], num_threads=1)
+        file = context.artifacts["variant"]
+        self._batch = _onnx(file) if file.endswith(".onnx") else _litert(file)
         self._turn = threading.Lock()
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Content | None = None) -> pd.DataFrame:
@@ -58,16 +61,40 @@ class VariantModel(PythonModel):
             made = [self._batch(x[start : start + BATCH]) for start in range(0, len(x), BATCH)]
         return np.concatenate(made)
 
-    def _batch(self, x: np.ndarray) -> np.ndarray:
-        run = self._interpreter
-        place = run.get_input_details()[0]
+
+def _litert(file: str) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=file, num_threads=1)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        place = interpreter.get_input_details()[0]
         if tuple(place["shape"]) != x.shape:
-            run.resize_tensor_input(place["index"], x.shape)
-        run.allocate_tensors()
-        run.set_tensor(place["index"], x)
-        run.invoke()
-        found: np.ndarray = run.get_tensor(run.get_output_details()[0]["index"])
+            interpreter.resize_tensor_input(place["index"], x.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(place["index"], x)
+        interpreter.invoke()
+        found: np.ndarray = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
         return found
+
+    return run
+
+
+def _onnx(file: str) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    with open(file, "rb") as content:  # the whole model: no file beside it is read
+        session = onnxruntime.InferenceSession(content.read(), options, providers=["CPUExecutionProvider"])
+
+    def run(x: np.ndarray) -> np.ndarray:
+        (found,) = session.run(None, {session.get_inputs()[0].name: x})
+        answers: np.ndarray = found
+        return answers
+
+    return run
 
 
 def examples(features: list[Content], given: Any) -> np.ndarray:

@@ -19,7 +19,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -29,9 +29,9 @@ from tensorflow.lite.python.convert import ConverterError
 
 from fededge.documents import CalibrationRanges
 from fededge.errors import DataError, VariantError
-from fededge.task import Kind
+from fededge.kinds import kinds_of
 
-KINDS = get_args(Kind)
+KINDS = kinds_of("litert")
 CALIBRATED = "int8"
 """The kind that needs calibration ranges."""
 NARROWEST = 1e-6

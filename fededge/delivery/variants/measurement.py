@@ -1,4 +1,4 @@
-"""What a variant costs and what it is worth: size, score and latency in LiteRT."""
+"""What a variant costs and what it is worth: size, score and latency in its runtime."""
 
 import gzip
 import statistics
@@ -25,7 +25,7 @@ def measure(
     """Measure a variant on one thread of this machine.
 
     Args:
-        model: LiteRT file.
+        model: its file.
         kind: of variant.
         x: held-out examples as stored, float32 or uint8 [n, ...].
         y: their labels.
@@ -38,7 +38,7 @@ def measure(
     Raises:
         VariantError: the variant gives values that are not finite or not one row for each example.
     """
-    runtime = load_model(model, kind="litert", threads=1)
+    runtime = load_model(model, kind, threads=1)
     x = floats(x)
     outputs = np.concatenate([runtime.predict(x[start : start + BATCH]) for start in range(0, len(x), BATCH)])
     schema = schema or unnamed(x.shape[1:], runtime.classes)

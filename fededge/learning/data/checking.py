@@ -3,25 +3,30 @@
     python -m fededge.learning.data.checking < task.json
 
 reads a task as canonical JSON and writes a `Report` as JSON. Nothing else is written. TensorFlow is not imported, but
-for a PyTorch model, of which variants are built by way of Keras.
+for a PyTorch model, of which variants for LiteRT are built by way of Keras.
 """
 
 import math
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from fededge.documents import Label, Schema
-from fededge.errors import DataError, FedEdgeError, TaskError
+from fededge.errors import DataError, FedEdgeError, TaskError, VariantError
+from fededge.kinds import TITLES, Runtime, kinds_of, runtime_of
 from fededge.learning.data import splits
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
 from fededge.learning.frameworks import model_spec
+from fededge.learning.interfaces import ModelSpec
 from fededge.learning.models import shipped
 from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
+from fededge.weights import Weights
 
 SHOWN = 5
 """Features that a finding names."""
@@ -139,9 +144,36 @@ def _model(task: FederatedTask, schema: Schema) -> str:
     with tempfile.TemporaryDirectory(prefix="fededge-plan-") as folder:
         model.export_plan(task.learning.client, task.identity, Path(folder))
     weights = model.initial_weights()
-    if task.model.framework == "torch":
-        model.inference(weights)
-    return f"{sum(value.size for value in weights.values()):,} numbers in {len(weights)} tensors"
+    runtimes = (
+        _runtimes(task, model, weights) if task.model.framework == "torch" else "LiteRT and ONNX Runtime"
+    )
+    numbers = sum(value.size for value in weights.values())
+    return f"{numbers:,} numbers in {len(weights)} tensors; variants for {runtimes}"
+
+
+def _runtimes(task: FederatedTask, model: ModelSpec, weights: Weights) -> str:
+    """The runtimes that a model has variants for, and why it has none for another.
+
+    Raises:
+        VariantError: what the task delivers can have none of its variants.
+    """
+    against: dict[Runtime, str] = {}
+    forms: dict[Runtime, Callable[[Weights], Any]] = {"litert": model.inference, "onnx": model.onnx}
+    for runtime, convert in forms.items():
+        try:
+            convert(weights)
+        except VariantError as error:
+            against[runtime] = str(error)
+    fitting = [runtime for runtime in forms if runtime not in against]
+    listed = {runtime_of(variant.kind) for variant in task.variants}
+    needed = {device.runtime for device in task.devices}
+    needed |= {runtime_of(task.endpoint.variant)} if task.endpoint else set()
+    missing = sorted(needed & against.keys()) or ([] if listed & set(fitting) else sorted(against))
+    if missing:
+        instead = [kind for runtime in fitting for kind in kinds_of(runtime)]
+        also = f". It has variants of kind {', '.join(instead)}" if instead else ""
+        raise VariantError(f"{against[missing[0]]}{also}")
+    return "; ".join([" and ".join(TITLES[runtime] for runtime in fitting), *against.values()])
 
 
 def _calibration(task: FederatedTask, division: Division) -> str:

@@ -20,6 +20,7 @@ class Constant:
 
     input_shape = (2, 2, 1)
     classes = 2
+    schema = None
 
     def __init__(self, outputs: list[float], error: Exception | None = None) -> None:
         self._outputs, self._error = outputs, error

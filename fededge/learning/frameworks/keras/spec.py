@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fededge import examples
 from fededge.documents import Schema
+from fededge.errors import VariantError
 from fededge.learning.frameworks.keras.network import Network
 from fededge.task import ClientOptimizer, Model
 from fededge.weights import Weights
@@ -48,6 +49,14 @@ class KerasModel:
         network, model = self._network
         network.assign(weights)
         return model
+
+    def onnx(self, weights: Weights) -> bytes:
+        """See ModelSpec.
+
+        Raises:
+            VariantError: always: no converter of Keras models goes with the TensorFlow that trains them.
+        """
+        raise VariantError("a Keras model has no ONNX variant: remove those of kind onnx-... from variants")
 
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """See ModelSpec."""

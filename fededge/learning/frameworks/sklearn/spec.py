@@ -46,8 +46,18 @@ class SklearnModel:
         """See ModelSpec: dense layers that equal the estimator."""
         from fededge.learning.frameworks.keras import dense
 
+        return dense.answering(self._schema, self._dense(weights))
+
+    def onnx(self, weights: Weights) -> bytes:
+        """See ModelSpec: as `inference`."""
+        from fededge.learning.frameworks import onnx_graph
+
+        return onnx_graph.answering(onnx_graph.dense(self._schema, self._dense(weights)), self._schema)
+
+    def _dense(self, weights: Weights) -> list[tuple[np.ndarray, np.ndarray, str]]:
+        """Kernel, bias and activation of each layer."""
         layers = tensors.layers(self._work, self._schema, weights)
-        return dense.answering(self._schema, [(each.kernel, each.bias, each.activation) for each in layers])
+        return [(each.kernel, each.bias, each.activation) for each in layers]
 
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """See ModelSpec.

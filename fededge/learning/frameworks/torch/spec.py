@@ -58,6 +58,18 @@ class TorchModel:
         self._network.begin(weights)
         return answering(keras_form.body(self._network.module, self._schema), self._schema)
 
+    def onnx(self, weights: Weights) -> bytes:
+        """See ModelSpec.
+
+        Raises:
+            VariantError: PyTorch cannot export the module.
+        """
+        from fededge.learning.frameworks import onnx_graph
+        from fededge.learning.frameworks.torch import onnx_form
+
+        self._network.begin(weights)
+        return onnx_graph.answering(onnx_form.body(self._network.module, self._schema), self._schema)
+
     def export_plan(self, work: ClientOptimizer, task: str, folder: Path) -> None:
         """See ModelSpec."""
         model = self._model
