@@ -125,7 +125,7 @@ class LiteRTModel(_Model):
             self._interpreter = Interpreter(model_content=self._data, num_threads=threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise _unusable("LiteRT", data, error) from error
+            raise _unusable("a LiteRT", data, error) from error
         source = _only_tensor(self._interpreter.get_input_details(), "input")
         target = _only_tensor(self._interpreter.get_output_details(), "output")
         if len(target["shape"]) != 2:
@@ -173,7 +173,9 @@ class OnnxModel(_Model):
     """
 
     def __init__(self, data: bytes, threads: int = 1) -> None:
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # versions from 1.29 on report their use to Microsoft by default
+        os.environ["ORT_DISABLE_TELEMETRY"] = (
+            "1"  # versions from 1.29 on report their use to Microsoft by default
+        )
         try:
             import onnxruntime
         except ImportError as error:
@@ -188,7 +190,7 @@ class OnnxModel(_Model):
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's have no class of their own in common
-            raise _unusable("ONNX", data, error) from error
+            raise _unusable("an ONNX", data, error) from error
         source = _only_value(self._session.get_inputs(), "input")
         target = _only_value(self._session.get_outputs(), "output")
         shape, outputs = source.shape[1:], target.shape[1:]
@@ -219,9 +221,9 @@ class OnnxModel(_Model):
         return answers
 
 
-def _unusable(runtime: str, data: bytes, error: Exception) -> VariantError:
+def _unusable(what: str, data: bytes, error: Exception) -> VariantError:
     return VariantError(
-        f"cannot load a {runtime} model of {len(data):,} bytes: {_line(error)}. Build the variant again"
+        f"cannot load {what} model of {len(data):,} bytes: {_line(error)}. Build the variant again"
     )
 
 
@@ -232,7 +234,7 @@ def _failed(why: object) -> VariantError:
 
 
 def _line(text: object) -> str:
-    return shown(" ".join(str(text).split()), 200)
+    return shown(" ".join(str(text).split()).rstrip("."), 200)
 
 
 def _only_tensor(places: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -20,8 +20,8 @@ MAY_USE = {
 }
 BASE = {"cryptography", "filelock", "fsspec", "numpy", "pydantic", "safetensors", "yaml"}
 DEVICE = BASE | {"httpx", "psutil", "websockets"}
-# The one thing beyond the base on the ground floor: the runtime, imported when a model is loaded.
-LAZY = {("fededge.inference", "ai_edge_litert")}
+# What the ground floor needs beyond the base: runtimes, imported when a model is loaded.
+LAZY = {("fededge.inference", "ai_edge_litert"), ("fededge.inference", "onnxruntime")}
 
 
 @dataclass(frozen=True)

@@ -78,11 +78,6 @@ def test_a_file_that_is_no_model_is_refused(data: bytes) -> None:
         load_model(data)
 
 
-def test_an_unknown_runtime_is_refused() -> None:
-    with pytest.raises(VariantError, match="unknown runtime 'onnx'"):
-        load_model(b"", kind="onnx")
-
-
 def test_examples_on_which_the_model_fails_are_told_and_do_no_harm() -> None:
     picky = load_model((FIXTURES / "tiny_picky.tflite").read_bytes())
     with pytest.raises(VariantError, match="fails on these examples"):

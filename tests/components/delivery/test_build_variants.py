@@ -12,6 +12,7 @@ from kfp.dsl import Artifact, Model
 from fededge import lineage
 from fededge.documents import CalibrationRanges, Feature, Label, Population, Schema, TensorRange
 from fededge.errors import IntegrityError
+from fededge.inference import load_model
 from fededge.learning.frameworks import model_spec
 from fededge.learning.frameworks.keras.network import Network
 from fededge.learning.state import State
@@ -62,6 +63,32 @@ def test_a_variant_answers_like_the_global_model(plain: Any, artifact: Any, inpu
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     np.testing.assert_allclose(found, SPEC.predict(WEIGHTS, x), atol=1e-5)
+
+
+def test_variants_are_built_for_each_runtime(plain: Any, artifact: Any, inputs: Any) -> None:
+    population, state, ranges = inputs
+    kinds = ["float32", "onnx-float32", "onnx-dynamic-int8"]
+    given = {"framework": "sklearn", "name": "SGDClassifier", "arguments": {"loss": "log_loss"}}
+    content = TASK.model_dump() | {"model": given, "variants": [{"kind": kind} for kind in kinds]}
+    task = FederatedTask.from_json(json.dumps(content))
+    model, rng = model_spec(task.model, SCHEMA, task.seed), np.random.default_rng(3)
+    weights = {
+        name: rng.normal(0, 0.1, value.shape).astype(np.float32)
+        for name, value in model.initial_weights().items()
+    }
+    State(task=task.identity, round=0, weights=weights, server=[]).save(state.path)
+    lineage.seal(state, round=12.0)
+    variants, pyfunc = artifact(Model, "variants"), artifact(Model, "pyfunc")
+    plain("delivery/build_variants")(task.to_json(), "run-1", population, state, ranges, variants, pyfunc)
+    assert (variants.metadata["kinds"], pyfunc.metadata["kind"]) == (kinds, "float32")
+    files = {kind: (Path(variants.path) / kind).read_bytes() for kind in kinds}
+    assert len(files["onnx-dynamic-int8"]) < 0.4 * len(files["onnx-float32"])
+    x = rng.random((120, 28, 28, 1), np.float32)
+    wanted = model.predict(weights, x)
+    for kind, tolerance in (("onnx-float32", 1e-5), ("onnx-dynamic-int8", 0.05)):
+        loaded = load_model(files[kind], kind)
+        assert loaded.schema == SCHEMA
+        np.testing.assert_allclose(loaded.predict(x), wanted, atol=tolerance)
 
 
 def test_variants_are_sealed_with_their_kinds_parents_and_round(

@@ -10,6 +10,7 @@ from kfp.dsl import Dataset, Metrics, Model
 from fededge import lineage, storage
 from fededge.documents import Evaluation, Measurement
 from fededge.errors import IntegrityError
+from fededge.inference import load_model
 from fededge.task import parse
 from fededge.tracking.run import TrackedRun
 
@@ -58,6 +59,31 @@ def test_a_variant_within_its_gate_passes(measure: Any, inputs: Any) -> None:
     assert Measurement.from_content(TrackedRun.join("run-1", TASK).records()["variant-float32"]) == figures
     assert len(measurements.metadata["parents"]) == 3
     lineage.verify(measurements)
+
+
+def test_a_variant_is_measured_in_its_runtime(plain: Any, artifact: Any, inputs: Any) -> None:
+    variants, test = inputs
+    onnx = (Path(__file__).parents[2] / "fixtures" / "first.onnx").read_bytes()
+    (Path(variants.path) / "float32").unlink()
+    (Path(variants.path) / "onnx-float32").write_bytes(onnx)
+    lineage.seal(variants, kinds=["onnx-float32"], round=12)
+    x = np.random.default_rng(5).random((8, 4, 4, 1), dtype=np.float32)
+    np.save(Path(test.path) / "x.npy", x)
+    np.save(Path(test.path) / "y.npy", load_model(onnx, "onnx-float32").predict(x).argmax(axis=1))
+    lineage.seal(test)
+    evaluation, measurements = artifact(Metrics, "evaluation"), artifact(Metrics, "measurements")
+    Evaluation(round=12, score=1.0, loss=0.1, examples=8, samples=8.0, per_class=[], confusion=[]).write(
+        evaluation.path
+    )
+    lineage.seal(evaluation)
+    task = parse(
+        "{name: tiny, data: {source: digits}, model: {framework: sklearn, name: SGDClassifier}, "
+        "variants: [{kind: onnx-float32}]}"
+    )
+    plain("delivery/measure_variants")(task.to_json(), "run-1", variants, test, evaluation, measurements)
+    figures = Measurement.read(Path(measurements.path) / "onnx-float32.json")
+    assert (figures.passed, figures.score, figures.bytes) == (True, 1.0, len(onnx))
+    assert figures.latency_ms_1 > 0
 
 
 def test_a_variant_that_loses_too_much_is_measured_and_fails_its_gate(measure: Any) -> None:

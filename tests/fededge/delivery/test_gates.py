@@ -25,6 +25,7 @@ from fededge.task import DeviceClass, FederatedTask, Gate, Variant
 from tests.registered_models import measured
 
 KINDS = ["float32", "float16", "dynamic-int8", "int8"]
+ONNX = ["onnx-float32", "onnx-dynamic-int8"]
 GATE = Gate(min=0.9, max_gap_to_centralized=0.03, max_loss_against_champion=0.01)
 fraction = st.floats(0, 1)
 
@@ -40,7 +41,7 @@ def scored(score: float, **facts: Any) -> Evaluation:
 measurements = st.lists(
     st.builds(
         measured,
-        st.sampled_from(KINDS),
+        st.sampled_from(KINDS + ONNX),
         score=st.sampled_from([0.9, 0.95, 0.99]),
         bytes=st.integers(1, 20),
         latency_ms_1=st.sampled_from([0.1, 1.0, 10.0]),
@@ -49,13 +50,20 @@ measurements = st.lists(
     min_size=1,
     unique_by=lambda m: m.kind,
 )
-devices = st.builds(
-    DeviceClass,
-    name=st.just("camera"),
-    kinds=st.none() | st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
-    max_bytes=st.none() | st.integers(1, 20),
-    max_latency_ms=st.none() | st.sampled_from([0.5, 5.0, 50.0]),
-)
+
+
+def devices_of(runtime: str, kinds: list[str]) -> st.SearchStrategy[DeviceClass]:
+    return st.builds(
+        DeviceClass,
+        name=st.just("camera"),
+        runtime=st.just(runtime),
+        kinds=st.none() | st.lists(st.sampled_from(kinds), min_size=1, unique=True),
+        max_bytes=st.none() | st.integers(1, 20),
+        max_latency_ms=st.none() | st.sampled_from([0.5, 5.0, 50.0]),
+    )
+
+
+devices = devices_of("litert", KINDS) | devices_of("onnx", ONNX)
 
 
 class TestModelGate:
@@ -274,6 +282,13 @@ class TestChoice:
         assert choose([DeviceClass(name="camera")], [measured("float32"), measured("int8", bytes=9)]) == {
             "camera": "int8"
         }
+
+    def test_a_class_gets_variants_for_its_own_runtime_alone(self) -> None:
+        built = [measured("float32", score=0.99), measured("onnx-float32", score=0.9), measured("int8")]
+        devices = [DeviceClass(name="camera"), DeviceClass(name="hub", runtime="onnx")]
+        assert choose(devices, built) == {"camera": "float32", "hub": "onnx-float32"}
+        with pytest.raises(ReleaseError, match="int8: it is no file for runtime onnx"):
+            choose(devices, built[::2])
 
     def test_a_class_without_a_variant_is_named_with_all_reasons(self) -> None:
         device = DeviceClass(name="camera", kinds=["float32", "int8"], max_bytes=500, max_latency_ms=0.05)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -112,17 +113,33 @@ def test_the_folder_holds_no_pickle_and_asks_for_pinned_packages_alone(tmp_path:
         *("input_example.json", "python_env.yaml", "requirements.txt", "serving_input_example.json"),
     }
     packages = (tmp_path / "model" / "requirements.txt").read_text().split()
-    assert packages == list(pyfunc.REQUIREMENTS)
+    assert packages == [*pyfunc.REQUIREMENTS, pyfunc.RUNTIMES["litert"]]
     assert "import fededge" not in pyfunc.CODE.read_text()
     assert "from fededge" not in pyfunc.CODE.read_text()
 
 
 def test_the_packages_are_those_of_the_environments_of_this_release() -> None:
-    locked = {name: pins(IMAGES / name / "requirements.lock") for name in ("platform", "edge")}
-    wanted = dict(pin.split("==") for pin in pyfunc.REQUIREMENTS)
+    locked = {name: pins(IMAGES / name / "requirements.lock") for name in ("platform", "edge", "worker")}
+    wanted = dict(pin.split("==") for pin in (*pyfunc.REQUIREMENTS, *pyfunc.RUNTIMES.values()))
     assert wanted["ai-edge-litert"] == locked["edge"]["ai-edge-litert"]
     assert wanted["numpy"] == locked["edge"]["numpy"]
+    assert wanted["onnxruntime"] == locked["worker"]["onnxruntime"]
     assert wanted["mlflow"] == locked["platform"]["mlflow"]
+
+
+def test_an_onnx_variant_answers_where_no_other_was_built(tmp_path: Path) -> None:
+    spec = model_spec(Model(framework="sklearn", name="MLPClassifier"), TABLE, 3)
+    weights, kind = spec.initial_weights(), "onnx-float32"
+    (tmp_path / "variants").mkdir()
+    (tmp_path / "variants" / kind).write_bytes(spec.onnx(weights))
+    assert pyfunc.save(tmp_path / "model", TABLE, tmp_path / "variants", [kind], "tiny") == kind
+    assert (tmp_path / "model" / "artifacts" / "variant.onnx").exists()
+    assert pyfunc.RUNTIMES["onnx"] in (tmp_path / "model" / "requirements.txt").read_text().split()
+    found = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(FRAME)
+    days = [1.0, 0.5, None]
+    rows = [{**row, "since": since} for row, since in zip(FRAME.to_dict("records"), days, strict=True)]
+    x = named.examples(rows, TABLE)
+    np.testing.assert_allclose(found[["stays", "leaves"]], spec.predict(weights, x), atol=1e-6)
 
 
 numbers = st.floats(-1e6, 1e6, width=32)

@@ -10,6 +10,7 @@ from fededge.errors import TaskError
 from fededge.task import FederatedTask
 
 MINIMAL: dict[str, Any] = {"name": "t", "data": {"source": "digits"}}
+SKLEARN = {"framework": "sklearn", "name": "SGDClassifier"}
 
 
 def made(**changes: Any) -> FederatedTask:
@@ -29,6 +30,22 @@ def made(**changes: Any) -> FederatedTask:
         ({"devices": [{"name": "a"}, {"name": "a"}]}, "twice"),
         ({"gate": {"max_gap_to_centralized": 0.1}}, "compare"),
         ({"privacy": {"min_clients": 4}}, "int8 .* raise partition.clients"),
+        (
+            {"variants": [{"kind": "float32"}, {"kind": "onnx-float32"}]},
+            "onnx-float32 .* are for model.framework torch and sklearn, not for keras",
+        ),
+        (
+            {"devices": [{"name": "a", "runtime": "onnx"}]},
+            "a runs onnx, but variants lists none of onnx-float32, onnx-dynamic-int8",
+        ),
+        (
+            {"devices": [{"name": "a"}], "variants": [{"kind": "onnx-float32"}], "model": SKLEARN},
+            "a runs litert, but variants lists none of float32",
+        ),
+        (
+            {"devices": [{"name": "a", "runtime": "onnx", "kinds": ["int8"]}]},
+            "kinds lists int8, which runtime onnx does not execute: say runtime litert",
+        ),
         (
             {"endpoint": {"name": "e", "variant": "int8"}, "variants": [{"kind": "float32"}]},
             "endpoint.variant",

@@ -11,7 +11,8 @@ import pytest
 
 from fededge import counting, examples
 from fededge.documents import Feature, Label, Plan, Schema
-from fededge.errors import DataError, DivergedError
+from fededge.errors import DataError, DivergedError, VariantError
+from fededge.inference import load_model
 from fededge.learning.frameworks import model_spec, open_client
 from fededge.learning.update import UpdateFormat
 from fededge.task import ClientOptimizer, Model
@@ -70,6 +71,8 @@ class Conformance:
     """Whether too large a learning rate leaves the finite numbers."""
     in_keras: ClassVar = True
     """Whether `inference` gives a Keras model."""
+    in_onnx: ClassVar = True
+    """Whether `onnx` gives an ONNX file."""
 
     def local(self, kind: str, weights: Weights, data: Path, seed: int) -> Weights:
         """The weights after the framework's own loop over the client's examples in `data`, by `self.work`."""
@@ -180,6 +183,21 @@ class Conformance:
         model, (x, _) = model_spec(self.models[kind], schema_of(kind), 7), table(kind, TEST, 2)
         answers = model.inference(weights)(x, training=False).numpy()
         np.testing.assert_allclose(answers, model.predict(weights, x), rtol=1e-4, atol=1e-5)
+
+    def test_the_onnx_file_answers_as_the_model_does_and_is_the_same_each_time(
+        self, kind: str, weights: Weights
+    ) -> None:
+        schema, model = schema_of(kind), model_spec(self.models[kind], schema_of(kind), 7)
+        if not self.in_onnx:
+            with pytest.raises(VariantError, match="has no ONNX variant"):
+                model.onnx(weights)
+            return
+        x, _ = table(kind, TEST, 2)
+        file = model.onnx(weights)
+        loaded = load_model(file, "onnx-float32")
+        np.testing.assert_allclose(loaded.predict(x), model.predict(weights, x), rtol=1e-4, atol=1e-5)
+        assert loaded.schema == schema
+        assert model.onnx(weights) == file
 
     def test_ranges_are_of_the_input_and_each_layer(self, kind: str, home: Path, weights: Weights) -> None:
         names = Plan.read(home / "plan" / "plan.json").activations

@@ -17,6 +17,7 @@ SMALL = Model(name="mlp", arguments={"hidden": [5]})
 
 class TestKeras(Conformance):
     models: ClassVar = dict.fromkeys(("class", "number", "multi-label", "sequence", "none"), SMALL)
+    in_onnx = False
 
     def local(self, kind: str, weights: Weights, data: Path, seed: int) -> Weights:
         import tensorflow as tf

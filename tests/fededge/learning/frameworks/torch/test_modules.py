@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from fededge import examples, settings
-from fededge.delivery.variants import conversion
+from fededge.delivery.variants import conversion, onnx_conversion
 from fededge.documents import CalibrationRanges, ClientCounts, Feature, Label, Schema, TensorRange
 from fededge.errors import IntegrityError, TaskError, VariantError
+from fededge.inference import load_model
 from fededge.learning import bundles
 from fededge.learning.data.checking import check
 from fededge.learning.engines import open_engine
@@ -302,22 +303,119 @@ def test_every_variant_answers_as_the_module_does(name: str, tmp_path: Path) -> 
         ("powers", "pow has no Keras form"),
     ],
 )
-def test_a_module_without_a_keras_form_has_no_variant(name: str, said: str) -> None:
+def test_a_module_without_a_keras_form_has_no_variant_for_litert(name: str, said: str) -> None:
     spec = spec_of(name)
     weights = spec.initial_weights()
     with pytest.raises(VariantError, match=said):
         spec.inference(weights)
 
 
-def test_the_check_of_a_task_finds_a_model_without_variants() -> None:
+def separable(schema: Schema) -> Any:
+    from fededge.learning.frameworks.torch.layers import ChannelsFirst
+
+    return nn.Sequential(
+        ChannelsFirst(),
+        nn.Conv2d(2, 4, 3),
+        nn.GroupNorm(2, 4),
+        nn.GELU(),
+        nn.Conv2d(4, 4, 3, groups=4, bias=False),
+        nn.BatchNorm2d(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, schema.outputs),
+    )
+
+
+def recurrent(schema: Schema) -> Any:
+    class Recurrent(nn.Module):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.last = nn.GRU(18, 5, batch_first=True), nn.Linear(5, schema.outputs)
+
+        def forward(self, x: Any) -> Any:
+            return self.last(self.rows(x.flatten(2))[0][:, -1])
+
+    return Recurrent()
+
+
+def counting(schema: Schema) -> Any:
+    return own_form(schema, lambda x: x * float(len(x)))
+
+
+def foreign(schema: Schema) -> Any:
+    return own_form(schema, lambda x: torch.special.i1(x))
+
+
+@pytest.mark.parametrize("name", ["separable", "recurrent", "residual", "powers"])
+def test_onnx_variants_answer_as_the_module_does(name: str) -> None:
+    spec, rng = spec_of(name), np.random.default_rng(1)
+    weights = spec.initial_weights()
+    x = rng.random((60, 10, 9, 2), np.float32)
+    wanted = spec.predict(weights, x)
+    file = spec.onnx(weights)
+    for kind, tolerance in (("onnx-float32", 1e-5), ("onnx-dynamic-int8", 0.05)):
+        built = onnx_conversion.build(file, kind)
+        assert built == onnx_conversion.build(file, kind)
+        loaded = load_model(built, kind)
+        assert loaded.schema == image_schema()
+        np.testing.assert_allclose(loaded.predict(x), wanted, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("counting", "answers other batches than the traced one"),
+        ("foreign", "PyTorch cannot export the model"),
+    ],
+)
+def test_a_module_that_cannot_be_exported_has_no_onnx_variant(
+    name: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = spec_of(name)
+    with pytest.raises(VariantError, match=said):
+        spec.onnx(spec.initial_weights())
+    assert capfd.readouterr() == ("", "")
+
+
+def wine(kind: str, **more: Any) -> FederatedTask:
     content = {
         "name": "a",
         "data": {"source": "sklearn", "name": "wine"},
         "partition": {"kind": "iid"},
         "model": {"framework": "torch", "factory": f"{__name__}:table_with_norm"},
+        "variants": [{"kind": kind}],
+        **more,
     }
-    with pytest.raises(VariantError, match="the layer LayerNorm has no Keras form"):
-        check(FederatedTask.model_validate(content))
+    return FederatedTask.model_validate(content)
+
+
+def test_the_check_of_a_task_tells_the_runtimes_that_its_model_fits() -> None:
+    (found,) = (
+        each.found for each in check(wine("onnx-float32")).findings if each.checked.startswith("model")
+    )
+    assert "variants for ONNX Runtime; the layer LayerNorm has no Keras form" in found
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        wine("float32"),
+        wine(
+            "onnx-float32", variants=[{"kind": "float32"}, {"kind": "onnx-float32"}], devices=[{"name": "d"}]
+        ),
+        wine(
+            "onnx-float32", variants=[{"kind": "float32"}, {"kind": "onnx-float32"}], endpoint={"name": "e"}
+        ),
+    ],
+    ids=["variants", "devices", "endpoint"],
+)
+def test_the_check_of_a_task_finds_variants_that_it_needs_and_the_model_cannot_have(
+    task: FederatedTask,
+) -> None:
+    with pytest.raises(
+        VariantError, match=r"the layer LayerNorm has no Keras form.*It has variants of kind onnx"
+    ):
+        check(task)
 
 
 def table_with_norm(schema: Schema) -> Any:
