@@ -67,9 +67,10 @@ class Client:
     async def open(self, url: str, bare: bool) -> None:
         """Connect, and be welcome."""
         address = f"127.0.0.{2 + self.number % 200}"
+        subprotocols: Any = [SUBPROTOCOL]
         self.socket = await connect(
             f"ws{url.removeprefix('http')}/v1/connect",
-            subprotocols=[SUBPROTOCOL],  # type: ignore[list-item]
+            subprotocols=subprotocols,
             compression=None,
             ping_interval=None,
             proxy=None,

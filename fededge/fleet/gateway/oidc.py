@@ -99,7 +99,8 @@ class Provider:
         address = str(about.get("jwks_uri"))
         _check_url(address)
         try:
-            return KeySet.import_key_set(await self._get(address))  # type: ignore[arg-type]
+            found: Any = await self._get(address)
+            return KeySet.import_key_set(found)
         except (JoseError, ValueError, KeyError, TypeError) as error:
             raise _unavailable(f"its keys cannot be read ({type(error).__name__})") from error
 

@@ -67,9 +67,11 @@ class Server(uvicorn.Server):
         self._ready()
 
     def _connection(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
+        protocol: Any = self.config.http_protocol_class
+        connection: asyncio.Protocol = protocol(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
+        return connection
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody any more, send clients off, let requests finish, and end."""
