@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from fededge.errors import GatewayError, shown
+from fededge.fleet.functions import evaluation
 from fededge.fleet.functions.participation import count_participation
 from fededge.fleet.functions.standing import item_of, report_of, status_of
 from fededge.fleet.functions.work import (
@@ -187,7 +188,8 @@ def close(
 ) -> RoundStatus:
     """Close a round where it is open, and note what came of it, once that is known.
 
-    Saying the same again changes nothing. A committed round that trained counts for each client whose report it had.
+    Saying the same again changes nothing. A committed round that trained counts for each client whose report it had; of
+    one that evaluated, the metrics are kept.
 
     Raises:
         GatewayError: no such round, or another outcome was told before.
@@ -208,6 +210,8 @@ def close(
         )
         if request.outcome == "committed" and held.kind == "train":
             count_participation(connection, held, request.losses, now)
+        if request.outcome == "committed" and held.kind == "evaluate":
+            evaluation.keep(connection, tenant, held.task, round, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
 
