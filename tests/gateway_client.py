@@ -2,12 +2,13 @@
 
 import base64
 import json
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Self
 
 import httpx
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from fededge import storage
@@ -57,7 +58,8 @@ class Client:
             "proxy": None,
             "close_timeout": 1,
         }
-        self.socket = connect(url, **{**defaults, **self._options, **options})
+        self.close()
+        self.socket = connect(url, **{**defaults, **self._options, **options}).__enter__()
         challenge = self.hear()
         assert isinstance(challenge, Challenge)
         return challenge
@@ -93,10 +95,18 @@ class Client:
         assert self.socket is not None
         return from_gateway(self.socket.recv(seconds))
 
-    def ask(self, message: dict[str, Any]) -> Any:
+    def ask(self, message: dict[str, Any] | str | bytes) -> Any:
         """Say something, and hear the next message."""
         self.say(message)
         return self.hear()
+
+    def ended(self) -> int | None:
+        """The code with which the gateway closed the connection, after whatever it still said."""
+        assert self.socket is not None
+        with suppress(ConnectionClosed):
+            while True:
+                self.socket.recv(20)
+        return self.socket.close_code
 
     def close(self) -> None:
         if self.socket is not None:

@@ -67,8 +67,14 @@ def expected(registry: Registry, tenant: str, client: str, request: UploadReques
     registry.read(checked)
 
 
-def report(registry: Registry, tenant: str, client: str, message: ReportMessage, now: float) -> Received:
-    """Keep what a client reported; reporting again changes nothing."""
+def report(
+    registry: Registry, tenant: str, client: str, message: ReportMessage, now: float, sent: bool = True
+) -> Received:
+    """Keep what a client reported; reporting again changes nothing.
+
+    Args:
+        sent: whether the update that it names, if it names one, was sent by this client.
+    """
 
     def kept(connection: Connection) -> Received:
         found = find(connection, tenant, client, message.assignment)
@@ -80,7 +86,7 @@ def report(registry: Registry, tenant: str, client: str, message: ReportMessage,
         held = take(connection, tenant, found.round, client)
         if held is None or held.state not in OPEN:
             return _again(message, held)
-        wrong = _mistake(connection, round, message)
+        wrong = _mistake(connection, round, message, sent)
         if wrong:
             return received(message.assignment, "report", "refused", wrong)
         failed = message.failure is not None
@@ -247,7 +253,7 @@ def _state(connection: Connection, tenant: str, round: str) -> str:
     return str(state)
 
 
-def _mistake(connection: Connection, round: Row[Any], message: ReportMessage) -> str | None:
+def _mistake(connection: Connection, round: Row[Any], message: ReportMessage, sent: bool) -> str | None:
     """Why a report is not what the round asks for; None where it is."""
     said = [name for name in (*ASKED.values(), "failure") if getattr(message, name) is not None]
     if said == ["failure"]:
@@ -258,7 +264,7 @@ def _mistake(connection: Connection, round: Row[Any], message: ReportMessage) ->
         return None
     query = select(blobs.c.bytes).where(blobs.c.tenant == round.tenant, blobs.c.digest == message.update)
     size = connection.execute(query).scalar_one_or_none()
-    if size is None:
+    if size is None or not sent:
         return "its update is not stored: upload it first"
     if round.update_bytes is not None and size != round.update_bytes:
         return f"an update of {size:,} bytes, where this model's have {round.update_bytes:,}"

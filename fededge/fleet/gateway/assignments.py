@@ -58,19 +58,23 @@ def _expected(
 
 
 async def _report(service: Service, session: Session, message: ReportMessage) -> Received:
-    tenant, client = session.tenant, session.client
-    if message.update is not None:
-        size = await size_of(service, tenant, message.update, client)
-        if size is None:
-            return Received(
-                assignment=message.assignment,
-                of="report",
-                outcome="refused",
-                message=f"{message.update} is not here: send it, then report again",
-            )
-        if not service.objects.through_gateway:
-            await service.database.together(blobs.stored, tenant, message.update, size, now())
-    return await service.database.together(aggregation.report, tenant, client, message, now())
+    tenant, client, objects = session.tenant, session.client, service.objects
+    if message.update is None or objects.through_gateway:
+        return await service.database.together(_kept, objects, tenant, client, message, now())
+    size = await size_of(service, tenant, message.update, client)
+    if size is not None:
+        await service.database.together(blobs.stored, tenant, message.update, size, now())
+    return await service.database.together(
+        aggregation.report, tenant, client, message, now(), size is not None
+    )
+
+
+def _kept(
+    registry: Registry, objects: Objects, tenant: str, client: str, message: ReportMessage, at: float
+) -> Received:
+    """Keep a report, whose update is a file."""
+    sent = message.update is None or objects.size(tenant, message.update, client) is not None
+    return aggregation.report(registry, tenant, client, message, at, sent)
 
 
 async def size_of(service: Service, tenant: str, digest: str, owner: str | None) -> int | None:

@@ -4,13 +4,13 @@ import asyncio
 import time
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update
 from fededge.fleet.gateway.assignments import size_of
 from fededge.fleet.gateway.observing import traceparent
-from fededge.fleet.gateway.operations import Call
+from fededge.fleet.gateway.operations import Call, Query
 from fededge.protocol import BlobOffer, BlobPlace, Reports, RoundRequest, RoundStatus
 from fededge.protocol.fields import Count
 
@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.25
 """How often a request that waits for reports looks for some."""
 
 
-class Wait(BaseModel):
+class Wait(Query):
     """Query of reports: those after ordinal `after`; where there are none, wait so many seconds for some."""
 
     after: Count = 0

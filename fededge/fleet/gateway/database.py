@@ -44,11 +44,15 @@ class _Write:
     arguments: tuple[Any, ...]
     done: asyncio.Future[Any]
 
+    def whole(self, connection: Connection) -> Any:
+        """What the function returns as all of a transaction."""
+        return self.function(Part(connection), *self.arguments)
+
     def part(self, connection: Connection) -> Any:
-        """What the function returns within a larger transaction, or the mistake that it raises."""
+        """What the function returns as a part of a transaction, or the mistake that it raises."""
         try:
             with connection.begin_nested():
-                return self.function(Part(connection), *self.arguments)
+                return self.whole(connection)
         except RegistryError:
             raise
         except FedEdgeError as error:
@@ -86,7 +90,7 @@ class Database:
     async def together(
         self, function: Callable[Concatenate[Registry, P], Result], *arguments: P.args, **_: P.kwargs
     ) -> Result:
-        """As `call`, for a small write that may share a transaction with others."""
+        """As `call`, for a small write: all of it is one transaction, or shares one with others."""
         with self._counted(function):
             done = asyncio.get_running_loop().create_future()
             self._writes.append(_Write(function, arguments, done))
@@ -132,7 +136,7 @@ class Database:
 
     async def _alone(self, write: _Write) -> None:
         loop = asyncio.get_running_loop()
-        ended = loop.run_in_executor(self._threads, lambda: write.function(self._registry, *write.arguments))
+        ended = loop.run_in_executor(self._threads, self._registry.run, write.whole)
         await asyncio.wait([ended])
         _answer(write.done, ended.exception() or ended.result())
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,14 +28,16 @@ class Provider:
 
     Args:
         settings: what is asked of its tokens.
+        clock: seconds; never goes back.
 
     Raises:
         GatewayError: its URL is not HTTPS.
         StorageError: the file of its CA cannot be read.
     """
 
-    def __init__(self, settings: Oidc) -> None:
+    def __init__(self, settings: Oidc, clock: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._clock = clock
         _check_url(settings.issuer)
         self._claims = jwt.JWTClaimsRegistry(
             leeway=LEEWAY,
@@ -83,9 +86,9 @@ class Provider:
     async def _current(self, seconds: float) -> KeySet:
         """The provider's keys, no older than `seconds`."""
         async with self._fetching:
-            if self._keys is None or time.monotonic() - self._fetched > seconds:
+            if self._keys is None or self._clock() - self._fetched > seconds:
                 self._keys = await self._fetch()
-                self._fetched = time.monotonic()
+                self._fetched = self._clock()
             return self._keys
 
     async def _fetch(self) -> KeySet:

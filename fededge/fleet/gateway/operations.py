@@ -37,11 +37,13 @@ class Path(BaseModel):
     id: Id = "-"
 
 
-class NoQuery(BaseModel):
-    """A query that says nothing; what it holds is passed over."""
+class Query(BaseModel):
+    """The query of a URL: none, where nothing is added. What it does not know is a mistake, such as a misspelt filter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Listing(BaseModel):
+class Listing(Query):
     """Query of a list: those after `after`, at most `limit`."""
 
     after: Annotated[str, Field(max_length=200)] = ""
@@ -93,7 +95,7 @@ class Operation:
     answer: type[BaseModel]
     handler: Callable[[Registry, Call], BaseModel] | Callable[[Call], Awaitable[BaseModel]]
     body: type[BaseModel] | None = None
-    query: type[BaseModel] = NoQuery
+    query: type[Query] = Query
     status: int = 200
 
 

@@ -34,7 +34,7 @@ class Load:
 
     def reason(self) -> str | None:
         """Why no more can be taken now, None where it can."""
-        if self.connections > self._settings.connections:
+        if self.connections >= self._settings.connections:
             return f"{self._settings.connections:,} clients are connected"
         if self.pending > self._settings.pending:
             return f"{self.pending:,} requests wait for the registry"

@@ -4,12 +4,13 @@ Slow senders of a request's head (slow loris), heads without end, and receivers 
 WebSocket that is open needs nothing of its handshake any more.
 """
 
-from asyncio import TimerHandle
+from asyncio import TimerHandle, Transport
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.settings import GatewaySettings
 
 LARGEST_HEAD = 1 << 15
@@ -61,7 +62,7 @@ def bounded(settings: GatewaySettings) -> tuple[type[HttpToolsProtocol], type[We
 
         def pause_writing(self) -> None:
             super().pause_writing()
-            self._stalled = self.loop.call_later(settings.stall_seconds, self.transport.abort)
+            self._stalled = self.loop.call_later(settings.stall_seconds, _abort, self.transport)
 
         def resume_writing(self) -> None:
             super().resume_writing()
@@ -86,7 +87,7 @@ def bounded(settings: GatewaySettings) -> tuple[type[HttpToolsProtocol], type[We
         def pause_writing(self) -> None:
             super().pause_writing()
             self.transport.pause_reading()  # or pings would be answered without end
-            self._stalled = self.loop.call_later(settings.stall_seconds, self.transport.abort)
+            self._stalled = self.loop.call_later(settings.stall_seconds, _abort, self.transport)
 
         def resume_writing(self) -> None:
             super().resume_writing()
@@ -101,6 +102,12 @@ def bounded(settings: GatewaySettings) -> tuple[type[HttpToolsProtocol], type[We
                 self.scope["headers"] = []
 
     return Http, WebSocket
+
+
+def _abort(transport: Transport) -> None:
+    """End a connection whose other side does not read."""
+    log.warning("stalled", bytes=transport.get_write_buffer_size())
+    transport.abort()
 
 
 def _canceled(timer: TimerHandle | None) -> TimerHandle | None:

@@ -1,6 +1,7 @@
 """Serving a gateway: from its address to its last answer."""
 
 import contextlib
+import gc
 import ipaddress
 import signal
 import socket
@@ -24,6 +25,8 @@ from fededge.protocol import LARGEST_MESSAGE
 
 BACKLOG = 4096
 KEEP_ALIVE_SECONDS = 30
+NEW_OBJECTS = 10_000
+"""From one collection of garbage to the next."""
 SWITCH_SECONDS = 0.0005
 """For which a thread that calls the registry may let the event loop wait."""
 
@@ -45,6 +48,10 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
+        # What is there now stays: the collector need not look at it again, nor at every message.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(NEW_OBJECTS)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -111,7 +111,7 @@ class GatewaySettings:
 
     connections: int = 15_000
     requests: int = 2_000
-    lag_seconds: float = 1.0
+    lag_seconds: float = 2.0
     pending: int = 5_000
     connects_per_second: float = 200.0
     outgoing: int = 16

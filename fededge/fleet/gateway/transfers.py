@@ -7,7 +7,7 @@ A sender that was cut off asks with HEAD how much is there (`Upload-Offset`), an
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,14 +26,17 @@ from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accepted
 
 PIECE = 1 << 18
-"""Bytes that are gathered before they are written, and read at once."""
+"""Bytes that are gathered before they are written."""
 RANGE = re.compile(r"bytes (\d{1,13})-(\d{1,13})/(\d{1,13})")
+
+
+Handler = Callable[[Service, Files, Request, Grant], Awaitable[Response]]
 
 
 class Object(FileResponse):
     """A file as the answer, in larger pieces; its bytes are counted."""
 
-    chunk_size = PIECE
+    chunk_size = 1 << 17
     max_ranges = 1
 
     def __init__(self, service: Service, grant: Grant, **options: Any) -> None:
@@ -59,51 +62,58 @@ class Object(FileResponse):
 
 async def fetch(service: Service, request: Request) -> Response:
     """Answer GET or HEAD of an object."""
-    files = _files(service)
-    grant = _opened(service, request, "GET")
-    if isinstance(grant, Response):
-        return grant
-    path = files.path(grant.tenant, grant.digest, grant.owner)
-    try:
-        found = await asyncio.get_running_loop().run_in_executor(service.files, path.stat)
-    except OSError:
-        mistake = GatewayError(f"{grant.digest} is not here any more: ask again", "NO_BLOB", 404)
-        return problems.refused(service, mistake)
-    headers = {"etag": f'"{grant.digest}"', "cache-control": "private, immutable"}
-    return Object(service, grant, path=path, stat_result=found, headers=headers)
+    return await _answered(service, request, "GET", _send)
 
 
 async def look(service: Service, request: Request) -> Response:
     """Answer HEAD of an upload: how much of it is there."""
-    files = _files(service)
-    grant = _opened(service, request, "PUT")
-    if isinstance(grant, Response):
-        return grant
-    try:
-        offset = await asyncio.get_running_loop().run_in_executor(service.files, _offset, files, grant)
-    except FedEdgeError as error:
-        return problems.refused(service, error)
-    return Response(headers={"upload-offset": str(offset), "cache-control": "no-store"})
+    return await _answered(service, request, "PUT", _tell)
 
 
 async def receive(service: Service, request: Request) -> Response:
     """Answer PUT of an upload, or of a piece of it."""
-    files = _files(service)
-    grant = _opened(service, request, "PUT")
-    if isinstance(grant, Response):
-        return grant
+    return await _answered(service, request, "PUT", _receive)
+
+
+async def _answered(service: Service, request: Request, method: Method, handler: Handler) -> Response:
+    """What `handler` answers, where the request's URL allows `method`."""
+    if wait := service.requests.take(address_of(request.scope["client"]), time.monotonic()):
+        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
     try:
-        piece = _piece(request, grant)
-        loop = asyncio.get_running_loop()
-        upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
-        if upload is not None and not await _take(service, request, upload, piece):
-            await service.database.together(_moved, grant, upload.size - piece.start, 0)
-            return Response(status_code=202, headers={"upload-offset": str(upload.size)})
-        sent = 0 if upload is None else upload.size - piece.start
-        service.metrics.bytes.labels("up").inc(sent)
-        await service.database.together(_kept, grant, sent, now())
+        grant = service.keys.opened(request.path_params["grant"], method, now())
+        if not isinstance(service.objects, Files):
+            raise GatewayError("objects are not kept here: use the store's URLs", "NO_BLOB", 404)
+        return await handler(service, service.objects, request, grant)
     except FedEdgeError as error:
         return problems.refused(service, error)
+
+
+async def _send(service: Service, files: Files, request: Request, grant: Grant) -> Response:
+    path = files.path(grant.tenant, grant.digest, grant.owner)
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(service.files, path.stat)
+    except OSError as error:
+        raise GatewayError(f"{grant.digest} is not here any more: ask again", "NO_BLOB", 404) from error
+    headers = {"etag": f'"{grant.digest}"', "cache-control": "private, immutable"}
+    return Object(service, grant, path=path, stat_result=found, headers=headers)
+
+
+async def _tell(service: Service, files: Files, request: Request, grant: Grant) -> Response:
+    offset = await asyncio.get_running_loop().run_in_executor(service.files, _offset, files, grant)
+    return Response(headers={"upload-offset": str(offset), "cache-control": "no-store"})
+
+
+async def _receive(service: Service, files: Files, request: Request, grant: Grant) -> Response:
+    piece = _piece(request, grant)
+    loop = asyncio.get_running_loop()
+    upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
+    whole = upload is None or await _take(service, request, upload, piece)
+    sent = 0 if upload is None else upload.size - piece.start
+    service.metrics.bytes.labels("up").inc(sent)
+    if upload is not None and not whole:
+        await service.database.together(_moved, grant, sent, 0)
+        return Response(status_code=202, headers={"upload-offset": str(upload.size)})
+    await service.database.together(_kept, grant, sent, now())
     return Response(Accepted().model_dump_json(), 201, media_type="application/json")
 
 
@@ -196,23 +206,6 @@ def _piece(request: Request, grant: Grant) -> range:
     return range(start, end)
 
 
-def _opened(service: Service, request: Request, method: Method) -> Grant | Response:
-    """What the URL allows, or why it does not."""
-    at = time.monotonic()
-    if wait := service.requests.take(address_of(request.scope["client"]), at):
-        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
-    try:
-        return service.keys.opened(request.path_params["grant"], method, now())
-    except GatewayError as error:
-        return problems.refused(service, error)
-
-
 def _offset(files: Files, grant: Grant) -> int:
     size = files.size(grant.tenant, grant.digest, grant.owner)
     return files.offset(grant) if size is None else size
-
-
-def _files(service: Service) -> Files:
-    if not isinstance(service.objects, Files):
-        raise GatewayError("objects are not kept here: use the URLs of the store", "NO_BLOB", 404)
-    return service.objects
