@@ -16,6 +16,7 @@ from tests.registries import (
     TENANT,
     UPDATE,
     UPDATE_BYTES,
+    WEIGHTS,
     at_once,
     make_fleet,
     open_round,
@@ -111,6 +112,8 @@ def test_a_report_of_another_clients_work_is_refused(registry: Registry) -> None
         ("train", {"failure": "and yet"}, "update and failure"),
         ("train", {"update": f"sha256:{'0' * 64}"}, "not stored"),
         ("train", {"update": f"sha256:{'e' * 64}"}, "99 bytes"),
+        ("train", {"update": f"sha256:{'f' * 64}"}, "not stored"),  # b's
+        ("train", {"update": WEIGHTS}, "not stored"),
         ("evaluate", {}, "asked for counts, and got update"),
         ("ranges", {"update": None, "counts": {}}, "asked for ranges, and got counts"),
     ],
@@ -119,7 +122,8 @@ def test_a_report_of_something_else_is_refused_and_may_be_made_good(
     registry: Registry, kind: str, said: dict[str, Any], why: str
 ) -> None:
     make_fleet(registry, "ab")
-    blobs.stored(registry, TENANT, f"sha256:{'e' * 64}", 99, NOW)
+    blobs.stored(registry, TENANT, f"sha256:{'e' * 64}", 99, NOW, "a")
+    blobs.stored(registry, TENANT, f"sha256:{'f' * 64}", UPDATE_BYTES, NOW, "b")
     open_round(registry, "ab", kind=kind)
     assignment = sent(registry)["a"].assignment
     refused = report(registry, "a", assignment, **said)
