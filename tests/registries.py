@@ -81,10 +81,11 @@ def make_fleet(registry: Registry, clients: Iterable[str], tenant: str = TENANT)
     """A tenant with connected clients and what rounds need; sessions by client."""
     make_tenant(registry, tenant)
     monitoring.lease(registry, GATEWAY, "http://gateway", 60.0, NOW)
-    for digest in (PLAN, WEIGHTS, UPDATE):
+    for digest in (PLAN, WEIGHTS):
         blobs.stored(registry, tenant, digest, UPDATE_BYTES, NOW)
     for client in clients:
         enroll(registry, client, tenant)
+        blobs.stored(registry, tenant, UPDATE, UPDATE_BYTES, NOW, client)
     return {client: connect(registry, client, tenant).session for client in clients}
 
 

@@ -5,10 +5,9 @@ killed finds its round again, with the cohort that it had and the reports that c
 came of a round of training is told the gateway after the checkpoint was saved, and not before.
 """
 
-import re
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -33,7 +32,6 @@ from fededge.protocol import (
     RoundStatus,
     SelectionRequest,
 )
-from fededge.protocol.fields import NAME
 from fededge.signing import SigningKey
 from fededge.task import FederatedTask, FleetData
 from fededge.weights import Weights, to_bytes
@@ -46,7 +44,6 @@ EVALUATORS = 1000
 """Clients that evaluate, where the task does not say how many."""
 ASKED_AT_ONCE = 8
 """Clients of a cohort about which the registry is asked at the same time."""
-MOST_METRICS = 64
 REASON = 500
 """Characters of a reason that a gateway takes."""
 
@@ -89,7 +86,6 @@ class GatewayClients:
         self._tenant: str | None = None
         self._known: dict[str, ClientInfo] = {}
         self._unsettled: dict[str, Kind] = {}
-        self._metrics: dict[str, float] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
     @classmethod
@@ -117,7 +113,7 @@ class GatewayClients:
                 self._settle(CloseRequest(outcome="failed", reason=str(error)[:REASON]), set(self._unsettled))
             elif error is None:
                 heard = {name for name, what in self._unsettled.items() if what != "train"}
-                self._settle(CloseRequest(outcome="committed", metrics=self._metrics), heard)
+                self._settle(CloseRequest(outcome="committed"), heard)
         except GatewayError as unsettled:
             if error is None:
                 raise
@@ -175,11 +171,6 @@ class GatewayClients:
         for client, report in self._heard("evaluate", weights, round_number, clients, deadline_seconds):
             counts = None if isinstance(report, str) else report.counts
             yield EvaluationReport(client, counts, None if counts else _failure(report, "counts"))
-
-    def evaluated(self, metrics: Mapping[str, float]) -> None:
-        """What the model reached in the evaluation that was heard: the gateway's triggers watch it."""
-        known = {name: value for name, value in metrics.items() if re.fullmatch(NAME, name)}
-        self._metrics = dict(sorted(known.items())[:MOST_METRICS])
 
     def ranges(
         self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float

@@ -267,13 +267,11 @@ class CloseRequest(Said):
     Attributes:
         outcome: None: it will be told in another request; until then the round is closed without one.
         losses: of a committed round of training: the mean loss of each client whose update counts.
-        metrics: of a committed round of evaluation: what the model reached, by the metric's name; triggers watch it.
     """
 
     outcome: Literal["committed", "failed"] | None = None
     reason: Text = ""
     losses: dict[Name, float] = {}
-    metrics: Annotated[dict[Name, float], Field(max_length=64)] = {}
 
 
 class Accepted(Said):

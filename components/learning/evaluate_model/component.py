@@ -87,8 +87,6 @@ def evaluate_model(
             result = measures.evaluate_state(
                 model, current, x, y, clients, asked, runtime, deadline, spec.metrics, spec.model.code
             )
-            if fleet is not None:
-                fleet.evaluated(result.figures)
             if calibrate and document.activations:
                 names = sorted(client.id for client in asked)
                 reports = runtime.ranges(current.weights, current.round, names, deadline)

@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions import triggering
+from fededge.fleet.functions import evaluation
+from fededge.fleet.functions.blobs import size_of
 from fededge.fleet.functions.participation import count_participation
 from fededge.fleet.functions.standing import item_of, report_of, status_of
 from fededge.fleet.functions.work import (
@@ -22,7 +23,7 @@ from fededge.fleet.functions.work import close as close_work
 from fededge.fleet.registry import audit, tables
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.pages import LARGEST, page
-from fededge.fleet.registry.tables import blobs, work
+from fededge.fleet.registry.tables import work
 from fededge.protocol import (
     CloseRequest,
     Page,
@@ -73,7 +74,7 @@ def report(
     """Keep what a client reported; reporting again changes nothing.
 
     Args:
-        sent: whether the update that it names, if it names one, was sent by this client.
+        sent: whether the update that it names, if it names one, lies in the store.
     """
 
     def kept(connection: Connection) -> Received:
@@ -86,7 +87,7 @@ def report(
         held = take(connection, tenant, found.round, client)
         if held is None or held.state not in OPEN:
             return _again(message, held)
-        wrong = _mistake(connection, round, message, sent)
+        wrong = _mistake(connection, round, client, message, sent)
         if wrong:
             return received(message.assignment, "report", "refused", wrong)
         failed = message.failure is not None
@@ -194,7 +195,8 @@ def close(
 ) -> RoundStatus:
     """Close a round where it is open, and note what came of it, once that is known.
 
-    Saying the same again changes nothing. A committed round that trained counts for each client whose report it had.
+    Saying the same again changes nothing. A committed round that trained counts for each client whose report it had; of
+    one that evaluated, the metrics are kept.
 
     Raises:
         GatewayError: no such round, or another outcome was told before.
@@ -216,8 +218,7 @@ def close(
         if request.outcome == "committed" and held.kind == "train":
             count_participation(connection, held, request.losses, now)
         if request.outcome == "committed" and held.kind == "evaluate":
-            for metric, value in request.metrics.items():
-                triggering.evaluated(connection, tenant, held.task, metric, value, now)
+            evaluation.keep(connection, tenant, held.task, round, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
 
@@ -253,7 +254,9 @@ def _state(connection: Connection, tenant: str, round: str) -> str:
     return str(state)
 
 
-def _mistake(connection: Connection, round: Row[Any], message: ReportMessage, sent: bool) -> str | None:
+def _mistake(
+    connection: Connection, round: Row[Any], client: str, message: ReportMessage, sent: bool
+) -> str | None:
     """Why a report is not what the round asks for; None where it is."""
     said = [name for name in (*ASKED.values(), "failure") if getattr(message, name) is not None]
     if said == ["failure"]:
@@ -262,8 +265,7 @@ def _mistake(connection: Connection, round: Row[Any], message: ReportMessage, se
         return f"asked for {ASKED[round.kind]}, and got {' and '.join(said) or 'nothing'}"
     if message.update is None:
         return None
-    query = select(blobs.c.bytes).where(blobs.c.tenant == round.tenant, blobs.c.digest == message.update)
-    size = connection.execute(query).scalar_one_or_none()
+    size = size_of(connection, round.tenant, message.update, client)
     if size is None or not sent:
         return "its update is not stored: upload it first"
     if round.update_bytes is not None and size != round.update_bytes:

@@ -1,17 +1,15 @@
 """Which bytes a tenant has stored: plans, weights and updates, by digest. The bytes themselves lie in the blob store."""
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
 
-from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.quotas import check_bytes, tenant_of
 from fededge.fleet.registry.database import Registry, add
 from fededge.fleet.registry.tables import blobs, rounds, tenants, work
 
 
-def known(registry: Registry, tenant: str, digest: str) -> int | None:
-    """Size of a blob in bytes; None where the tenant has none of this digest."""
-    query = select(blobs.c.bytes).where(blobs.c.tenant == tenant, blobs.c.digest == digest)
-    return registry.read(lambda connection: connection.execute(query).scalar_one_or_none())
+def known(registry: Registry, tenant: str, digest: str, owner: str | None = None) -> int | None:
+    """Size in bytes of a blob that `owner` sent; None where there is none of this digest."""
+    return registry.read(lambda connection: size_of(connection, tenant, digest, owner))
 
 
 def allowed(registry: Registry, tenant: str, bytes: int) -> None:
@@ -23,73 +21,75 @@ def allowed(registry: Registry, tenant: str, bytes: int) -> None:
     registry.run(lambda connection: check_bytes(tenant_of(connection, tenant), bytes))
 
 
-def stored(registry: Registry, tenant: str, digest: str, bytes: int, now: float) -> None:
+def stored(
+    registry: Registry, tenant: str, digest: str, bytes: int, now: float, owner: str | None = None
+) -> None:
     """Note that a blob lies in the store; noting it again tells that it is still wanted.
+
+    Args:
+        owner: the client that sent it; None: a pipeline did.
 
     Raises:
         GatewayError: the tenant would have more stored than it may, or there is no such tenant.
     """
-    mine = (blobs.c.tenant == tenant, blobs.c.digest == digest)
 
     def noted(connection: Connection) -> None:
         held = tenant_of(connection, tenant)
+        mine = _key(tenant, digest, owner)
         if connection.execute(update(blobs).where(*mine).values(stored=now)).rowcount:
             return
         check_bytes(held, bytes)
-        add(connection, blobs, {"tenant": tenant, "digest": digest, "bytes": bytes, "stored": now})
+        row = {"tenant": tenant, "digest": digest, "owner": owner or "", "bytes": bytes, "stored": now}
+        add(connection, blobs, row)
         _count(connection, tenant, held.stored_bytes + bytes)
 
     registry.run(noted)
 
 
-def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) -> list[str]:
-    """Digests of blobs that were noted before a time, and that no open round needs: the store may delete them.
+def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) -> list[tuple[str, str | None]]:
+    """Digest and owner of blobs that were noted before a time, and that no open round needs: they may be deleted.
 
-    Tell `removed` of each that is deleted.
+    Tell `removed` of each that is.
     """
     open_rounds = select(rounds.c.round).where(rounds.c.tenant == tenant, rounds.c.state == "open")
-    needed = select(rounds.c.round).where(
-        rounds.c.tenant == tenant,
-        rounds.c.state == "open",
-        or_(rounds.c.plan == blobs.c.digest, rounds.c.weights == blobs.c.digest),
-    )
+    needed = open_rounds.where(or_(rounds.c.plan == blobs.c.digest, rounds.c.weights == blobs.c.digest))
     reported = select(work.c.round).where(
-        work.c.tenant == tenant, work.c.round.in_(open_rounds), work.c.update_digest == blobs.c.digest
+        work.c.tenant == tenant,
+        work.c.round.in_(open_rounds),
+        work.c.client == blobs.c.owner,
+        work.c.update_digest == blobs.c.digest,
     )
     query = (
-        select(blobs.c.digest)
+        select(blobs.c.digest, blobs.c.owner)
         .where(blobs.c.tenant == tenant, blobs.c.stored < before, ~needed.exists(), ~reported.exists())
         .order_by(blobs.c.stored)
         .limit(limit)
     )
-    return registry.read(lambda connection: list(connection.execute(query).scalars()))
+    rows = registry.read(lambda connection: connection.execute(query).all())
+    return [(row.digest, row.owner or None) for row in rows]
 
 
-def removed(registry: Registry, tenant: str, digest: str) -> None:
+def removed(registry: Registry, tenant: str, digest: str, owner: str | None = None) -> None:
     """Note that a blob was deleted from the store."""
-    mine = (blobs.c.tenant == tenant, blobs.c.digest == digest)
 
     def noted(connection: Connection) -> None:
         held = tenant_of(connection, tenant)
-        size = connection.execute(select(blobs.c.bytes).where(*mine)).scalar_one_or_none()
+        size = size_of(connection, tenant, digest, owner)
         if size is not None:
-            connection.execute(delete(blobs).where(*mine))
+            connection.execute(delete(blobs).where(*_key(tenant, digest, owner)))
             _count(connection, tenant, held.stored_bytes - size)
 
     registry.run(noted)
 
 
-def stored_bytes(connection: Connection, tenant: str, digest: str) -> int:
-    """Size of a blob.
+def size_of(connection: Connection, tenant: str, digest: str, owner: str | None) -> int | None:
+    """See `known`."""
+    query = select(blobs.c.bytes).where(*_key(tenant, digest, owner))
+    return connection.execute(query).scalar_one_or_none()
 
-    Raises:
-        GatewayError: the tenant has none of this digest.
-    """
-    query = select(blobs.c.bytes).where(blobs.c.tenant == tenant, blobs.c.digest == digest)
-    size = connection.execute(query).scalar_one_or_none()
-    if size is None:
-        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
-    return int(size)
+
+def _key(tenant: str, digest: str, owner: str | None) -> tuple[ColumnElement[bool], ...]:
+    return (blobs.c.tenant == tenant, blobs.c.digest == digest, blobs.c.owner == (owner or ""))
 
 
 def _count(connection: Connection, tenant: str, total: int) -> None:

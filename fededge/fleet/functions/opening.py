@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, insert, select
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.blobs import stored_bytes
+from fededge.fleet.functions.blobs import size_of
 from fededge.fleet.functions.participation import note_asked
 from fededge.fleet.functions.quotas import check_open_rounds
 from fededge.fleet.functions.work import assignment_id, end, round_of
@@ -90,9 +90,9 @@ def _write_round(connection: Connection, tenant: str, round: str, request: Round
         "envelope": request.order,
         "trace": request.trace,
         "plan": request.plan,
-        "plan_bytes": stored_bytes(connection, tenant, request.plan),
+        "plan_bytes": _bytes(connection, tenant, request.plan),
         "weights": request.weights,
-        "weights_bytes": stored_bytes(connection, tenant, request.weights),
+        "weights_bytes": _bytes(connection, tenant, request.weights),
         "update_bytes": request.update_bytes,
         "goal": request.goal or len(request.cohort),
         "opened": now,
@@ -102,6 +102,13 @@ def _write_round(connection: Connection, tenant: str, round: str, request: Round
         "waiting": len(request.cohort),
     }
     return add(connection, rounds, row) == 1
+
+
+def _bytes(connection: Connection, tenant: str, digest: str) -> int:
+    size = size_of(connection, tenant, digest, None)
+    if size is None:
+        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
+    return size
 
 
 def _write_work(

@@ -4,6 +4,7 @@ A trigger that a gateway claimed and did not start within CLAIM_SECONDS (it ende
 same id of the start: whoever starts it names the run so, and finds out whether it is there.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from fededge.fleet.functions import conditions
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
-from fededge.fleet.registry.tables import evaluations, triggers
+from fededge.fleet.registry.tables import triggers
 from fededge.protocol import Page, TriggerInfo, TriggerRequest
 
 CLAIM_SECONDS = 120.0
@@ -176,14 +177,6 @@ def running(registry: Registry, tenant: str | None = None) -> list[tuple[str, st
     return [(row.tenant, row.name, row.start, row.run) for row in rows]
 
 
-def evaluated(connection: Connection, tenant: str, task: str, metric: str, value: float, now: float) -> None:
-    """Keep the last value of a task's metric, for the triggers that watch its drift."""
-    key = {"tenant": tenant, "task": task, "metric": metric}
-    mine = tuple(evaluations.c[name] == held for name, held in key.items())
-    add(connection, evaluations, {**key, "value": value, "at": now})
-    connection.execute(update(evaluations).where(*mine).values(value=value, at=now))
-
-
 def _claim(connection: Connection, row: Row[Any], now: float) -> Start | None:
     request = _request(row)
     value = conditions.measured(connection, row.tenant, request)
@@ -215,7 +208,9 @@ def _request(row: Row[Any]) -> TriggerRequest:
 
 
 def _start_id(row: Row[Any], now: float) -> str:
-    return f"{row.name}-{int(1000 * now)}"
+    """A name for the run, which no other trigger's start has, whoever's it is."""
+    owner = hashlib.sha256(row.tenant.encode()).hexdigest()[:8]
+    return f"{row.name}-{owner}-{int(1000 * now)}"
 
 
 def _find(connection: Connection, tenant: str, name: str) -> Row[Any] | None:

@@ -43,7 +43,9 @@ async def _place(service: Service, session: Session, message: UploadRequest) -> 
         return UploadPlace(
             assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
         )
-    await service.database.together(blobs.stored, session.tenant, message.digest, message.bytes, now())
+    await service.database.together(
+        blobs.stored, session.tenant, message.digest, message.bytes, now(), session.client
+    )
     return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
 
 
@@ -63,7 +65,7 @@ async def _report(service: Service, session: Session, message: ReportMessage) ->
         return await service.database.together(_kept, objects, tenant, client, message, now())
     size = await size_of(service, tenant, message.update, client)
     if size is not None:
-        await service.database.together(blobs.stored, tenant, message.update, size, now())
+        await service.database.together(blobs.stored, tenant, message.update, size, now(), client)
     return await service.database.together(
         aggregation.report, tenant, client, message, now(), size is not None
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fededge.errors import FedEdgeError
-from fededge.fleet.functions import model_update, monitoring
+from fededge.fleet.functions import blobs, model_update, monitoring, operators
 from fededge.fleet.functions.model_update import Due
 from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.gateway.observing import log, span
@@ -72,6 +72,7 @@ class Dispatch:
             (self._lease, settings.lease_seconds / 3),
             (self._sweep_sessions, settings.lease_seconds / 3),
             (self._sweep_objects, SWEEP_SECONDS),
+            (self._sweep_blobs, SWEEP_SECONDS),
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
         self._tasks.append(asyncio.create_task(self._service.load.watch()))
@@ -182,3 +183,20 @@ class Dispatch:
         before = now() - service.settings.partial_seconds
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(service.files, service.objects.sweep, before)
+
+    async def _sweep_blobs(self) -> None:
+        """Delete what no round needs any more."""
+        service, after = self._service, ""
+        before = now() - service.settings.keep_seconds
+        loop = asyncio.get_running_loop()
+        while True:
+            tenants = await service.database.call(operators.list_tenants, after)
+            for tenant in tenants.items:
+                for digest, owner in await service.database.call(blobs.unused, tenant.name, before):
+                    await loop.run_in_executor(
+                        service.files, service.objects.remove, tenant.name, digest, owner
+                    )
+                    await service.database.together(blobs.removed, tenant.name, digest, owner)
+            if tenants.next is None:
+                return
+            after = tenants.next

@@ -8,6 +8,7 @@ In files, an object appears only after its digest was proven. S3 takes whatever 
 fetches an object checks the digest.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ class Objects(Protocol):
 
     def link(self, tenant: str, digest: str, owner: str | None = None, subject: str | None = None) -> str:
         """URL to GET an object from."""
+
+    def remove(self, tenant: str, digest: str, owner: str | None) -> None:
+        """Remove an object; where it is not there, that is as good."""
 
     def sweep(self, before: float) -> int:
         """Remove what nobody went on sending since `before` (seconds since the epoch); how many files."""
@@ -120,6 +124,10 @@ class Files:
         grant = Grant("GET", tenant, digest, 0, self._clock() + self._seconds, owner, subject)
         return f"{self._base}v1/objects/{self._keys.sign(grant)}"
 
+    def remove(self, tenant: str, digest: str, owner: str | None) -> None:
+        """See Objects."""
+        storage.remove(str(self.path(tenant, digest, owner)))
+
     def sweep(self, before: float) -> int:
         """See Objects."""
         old = [file for file in self._root.glob("*/partial/*") if _modified(file) < before]
@@ -176,6 +184,12 @@ class S3:
         url = self._url(tenant, digest, owner)
         with storage.named_failure(url, "sign a URL of"):
             return str(self._system.sign(url, expiration=self._seconds, **parameters))
+
+    def remove(self, tenant: str, digest: str, owner: str | None) -> None:
+        """See Objects."""
+        url = self._url(tenant, digest, owner)
+        with storage.named_failure(url, "remove"), contextlib.suppress(FileNotFoundError):
+            self._system.rm_file(url)
 
     def sweep(self, before: float) -> int:
         """See Objects. S3 shows no object that is not whole."""

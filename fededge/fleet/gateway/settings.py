@@ -68,6 +68,7 @@ class GatewaySettings:
             does not read.
         url_seconds: for which a URL is good.
         partial_seconds: after which an upload that nobody goes on with is removed.
+        keep_seconds: for which plans, weights and updates are kept that no open round needs.
         drain_seconds: for requests to finish after SIGTERM.
 
         connections: most clients at a time; `requests`: most other connections.
@@ -107,6 +108,7 @@ class GatewaySettings:
     stall_seconds: float = 60.0
     url_seconds: float = 3600.0
     partial_seconds: float = 86_400.0
+    keep_seconds: float = 7 * 86_400.0
     drain_seconds: float = 20.0
 
     connections: int = 15_000

@@ -166,7 +166,7 @@ async def _blocks(request: Request, seconds: float) -> AsyncIterator[bytes]:
 
 def _kept(registry: Registry, grant: Grant, sent: int, at: float) -> None:
     """Note that an object is here, and how many bytes came."""
-    blobs.stored(registry, grant.tenant, grant.digest, grant.bytes, at)
+    blobs.stored(registry, grant.tenant, grant.digest, grant.bytes, at, grant.owner)
     _moved(registry, grant, sent, 0)
 
 

@@ -257,6 +257,8 @@ blobs = Table(
     metadata,
     _tenant(),
     Column("digest", Words, primary_key=True),
+    # the client that sent it; empty: a pipeline did
+    Column("owner", Words, primary_key=True),
     _count("bytes"),
     _time("stored"),
     Index("blobs_stored", "tenant", "stored"),

@@ -26,8 +26,11 @@ def width(size: int) -> int:
 
 def window(clients: Iterable[str], size: int, seed: int, number: int) -> list[str]:
     """The clients that a cohort of `size` is drawn from in round `number`, in their order."""
+    all_of_them = list(clients)
+    if len(all_of_them) <= width(size):
+        return all_of_them
     begin = start(seed, number)
-    ordered = sorted((random_key(client), client) for client in clients)
+    ordered = sorted((random_key(client), client) for client in all_of_them)
     after = [client for key, client in ordered if key >= begin]
     before = [client for key, client in ordered if key < begin]
     return [*after, *before][: width(size)]

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, enrollment, model_update
-from fededge.fleet.registry import audit, tables
+from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import CloseRequest, Received, ReportMessage, UploadRequest
 from tests.registries import (
@@ -17,6 +16,7 @@ from tests.registries import (
     TENANT,
     UPDATE,
     UPDATE_BYTES,
+    WEIGHTS,
     at_once,
     make_fleet,
     open_round,
@@ -112,6 +112,8 @@ def test_a_report_of_another_clients_work_is_refused(registry: Registry) -> None
         ("train", {"failure": "and yet"}, "update and failure"),
         ("train", {"update": f"sha256:{'0' * 64}"}, "not stored"),
         ("train", {"update": f"sha256:{'e' * 64}"}, "99 bytes"),
+        ("train", {"update": f"sha256:{'f' * 64}"}, "not stored"),  # b's
+        ("train", {"update": WEIGHTS}, "not stored"),
         ("evaluate", {}, "asked for counts, and got update"),
         ("ranges", {"update": None, "counts": {}}, "asked for ranges, and got counts"),
     ],
@@ -120,7 +122,8 @@ def test_a_report_of_something_else_is_refused_and_may_be_made_good(
     registry: Registry, kind: str, said: dict[str, Any], why: str
 ) -> None:
     make_fleet(registry, "ab")
-    blobs.stored(registry, TENANT, f"sha256:{'e' * 64}", 99, NOW)
+    blobs.stored(registry, TENANT, f"sha256:{'e' * 64}", 99, NOW, "a")
+    blobs.stored(registry, TENANT, f"sha256:{'f' * 64}", UPDATE_BYTES, NOW, "b")
     open_round(registry, "ab", kind=kind)
     assignment = sent(registry)["a"].assignment
     refused = report(registry, "a", assignment, **said)
@@ -247,16 +250,6 @@ def test_a_committed_round_counts_for_those_whose_update_it_had(registry: Regist
     assert (infos["a"].rounds, infos["a"].last_round, infos["a"].speed) == (2, NOW + 2.0, 6.25)
     assert infos["b"].speed == 3.125
     assert (infos["c"].rounds, infos["c"].last_round, infos["c"].speed) == (0, None, None)
-
-
-def test_what_an_evaluation_reached_is_kept_for_triggers(registry: Registry) -> None:
-    make_fleet(registry, "a")
-    open_round(registry, "a", "e", kind="evaluate", update_bytes=None)
-    told = CloseRequest(outcome="committed", metrics={"accuracy": 0.75})
-    aggregation.close(registry, TENANT, "e", told, NOW)
-    query = select(tables.evaluations.c.metric, tables.evaluations.c.value)
-    found = registry.read(lambda connection: connection.execute(query).all())
-    assert [tuple(row) for row in found] == [("accuracy", 0.75)]
 
 
 def test_bytes_are_counted_for_the_round(registry: Registry) -> None:

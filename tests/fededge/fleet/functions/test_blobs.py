@@ -71,18 +71,37 @@ def test_a_tenant_that_is_not_there_stores_nothing(registry: Registry) -> None:
     assert (refused.value.reason, refused.value.status) == ("NO_TENANT", 404)
 
 
+def test_what_one_client_sent_is_not_anothers(registry: Registry) -> None:
+    make_tenant(registry, bytes=20)
+    blobs.stored(registry, TENANT, UPDATE, 10, NOW, "a")
+    assert blobs.known(registry, TENANT, UPDATE, "a") == 10
+    assert blobs.known(registry, TENANT, UPDATE, "b") is None
+    assert blobs.known(registry, TENANT, UPDATE) is None
+    blobs.stored(registry, TENANT, UPDATE, 10, NOW, "b")
+    with pytest.raises(GatewayError, match="raise its quota"):
+        blobs.stored(registry, TENANT, UPDATE, 10, NOW)
+    blobs.removed(registry, TENANT, UPDATE, "a")
+    assert blobs.known(registry, TENANT, UPDATE, "b") == 10
+
+
 def test_blobs_that_are_old_and_that_no_open_round_needs_may_go(registry: Registry) -> None:
-    make_fleet(registry, ["a", "b"])  # the plan, the weights, an update
-    old = [f"sha256:{n:064}" for n in range(3)]
-    for number, digest in enumerate(old):
+    make_fleet(registry, ["a", "b"])  # the plan, the weights, an update of each
+    old: list[tuple[str, str | None]] = [(f"sha256:{n:064}", None) for n in range(3)]
+    for number, (digest, _) in enumerate(old):
         blobs.stored(registry, TENANT, digest, 1, NOW - 100.0 + number)
-    blobs.stored(registry, TENANT, old[2], 1, NOW)  # wanted again
+    blobs.stored(registry, TENANT, old[2][0], 1, NOW)  # wanted again
     assert blobs.unused(registry, TENANT, NOW - 50.0) == old[:2]
     assert blobs.unused(registry, TENANT, NOW - 50.0, limit=1) == old[:1]
     open_round(registry, ["a", "b"])
-    assert UPDATE in blobs.unused(registry, TENANT, NOW + 1.0)
+    updates = [(UPDATE, "a"), (UPDATE, "b")]
+    assert set(blobs.unused(registry, TENANT, NOW + 1.0)) == {*old, *updates}
     message = ReportMessage(assignment=sent(registry)["a"].assignment, update=UPDATE)
     aggregation.report(registry, TENANT, "a", message, NOW)
-    assert blobs.unused(registry, TENANT, NOW + 1.0) == old
+    assert set(blobs.unused(registry, TENANT, NOW + 1.0)) == {*old, (UPDATE, "b")}
     model_update.expire(registry, NOW + 600.0)
-    assert set(blobs.unused(registry, TENANT, NOW + 1.0)) == {*old, PLAN, WEIGHTS, UPDATE}
+    assert set(blobs.unused(registry, TENANT, NOW + 1.0)) == {
+        *old,
+        *updates,
+        (PLAN, None),
+        (WEIGHTS, None),
+    }

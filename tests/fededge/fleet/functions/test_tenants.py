@@ -114,7 +114,7 @@ def everything(registry: Registry, tenant: str) -> list[object]:
         operators.listing(registry, tenant),
         operators.get_tenant(registry, tenant),
         audit.listing(registry, tenant),
-        blobs.known(registry, tenant, UPDATE),
+        blobs.known(registry, tenant, UPDATE, "a"),
     ]
 
 
@@ -140,7 +140,7 @@ def test_what_one_tenant_does_is_nothing_to_another_with_the_same_names(registry
     enrollment.revoke(registry, "ours", "a", "admin", NOW)
     triggering.fire(registry, "ours", "often", "admin", NOW)
     triggering.delete(registry, "ours", "often", "admin", NOW)
-    blobs.removed(registry, "ours", UPDATE)
+    blobs.removed(registry, "ours", UPDATE, "a")
     make_tenant(registry, "ours", clients=0, open_rounds=0, bytes=0)
     assert everything(registry, "theirs") == before
     assert len(model_update.due(registry, GATEWAY, NOW + 10.0, 10)) == 1
@@ -157,7 +157,7 @@ def test_a_tenant_that_has_nothing_finds_nothing(registry: Registry) -> None:
     assert selection.select(registry, "ours", asked, NOW).cohort == []
     assert monitoring.key_of(registry, "theirs", "a") is not None
     assert monitoring.key_of(registry, "ours", "a") is None
-    assert blobs.known(registry, "ours", UPDATE) is None
+    assert blobs.known(registry, "ours", UPDATE, "a") is None
     for attempt in (
         lambda: enrollment.info(registry, "ours", "a", NOW),
         lambda: enrollment.revoke(registry, "ours", "a", "admin", NOW),

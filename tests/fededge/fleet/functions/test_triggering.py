@@ -10,9 +10,10 @@ from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, monitoring, triggering
 from fededge.fleet.functions.conditions import LOOK_SECONDS
 from fededge.fleet.functions.triggering import CLAIM_SECONDS, Start
+from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
-from fededge.protocol import Dataset, ReportMessage, TriggerInfo, TriggerRequest
+from fededge.protocol import CloseRequest, Dataset, ReportMessage, TriggerInfo, TriggerRequest
 from tests.registries import (
     NOW,
     SCHEMA,
@@ -173,31 +174,44 @@ def test_new_reports_start_a_run_when_there_are_enough(registry: Registry, said:
 
 
 def test_drift_starts_a_run_when_a_metric_moved_far_enough_from_the_last_start(registry: Registry) -> None:
-    make_tenant(registry)
+    make_fleet(registry, "ab")
     put(registry, when="drift", metric="accuracy", change=0.25)
     now = NOW
 
-    def evaluated(value: float) -> list[Start]:
+    def evaluated(value: float, task: str = "tumors", outcome: str = "committed") -> list[Start]:
+        """What is due after the clients evaluated the model of a task."""
         nonlocal now
         now += LOOK_SECONDS
-        registry.run(
-            lambda connection: triggering.evaluated(connection, TENANT, "tumors", "accuracy", value, now)
-        )
-        registry.run(
-            lambda connection: triggering.evaluated(connection, TENANT, "tumors", "loss", 99.0 + now, now)
-        )
-        registry.run(
-            lambda connection: triggering.evaluated(connection, TENANT, "bones", "accuracy", 99.0 + now, now)
-        )
+        round = f"{task}-{now:.0f}"
+        open_round(registry, "ab", round, task=task, kind="evaluate", update_bytes=None, seconds=10_000.0)
+        for client, examples in (("a", 24.0), ("b", 8.0)):
+            counts = {"examples": examples, "correct": examples * value, "loss_sum": now}
+            assignment = assignment_id(TENANT, round, client)
+            message = ReportMessage(assignment=assignment, counts=counts)
+            assert aggregation.report(registry, TENANT, client, message, now).outcome == "kept"
+        told = CloseRequest.model_validate({"outcome": outcome})
+        aggregation.close(registry, TENANT, round, told, now)
         return triggering.due(registry, now)
 
     assert triggering.due(registry, now + 1.0) == []
     assert evaluated(0.75) == []  # the first value is what is compared with
     assert evaluated(0.875) == []
+    assert evaluated(0.0, task="bones") == []
+    assert evaluated(0.0, outcome="failed") == []
     (start,) = evaluated(0.5)
     finish(registry, start, now)
     assert evaluated(0.625) == []
     assert len(evaluated(0.75)) == 1
+
+
+def test_starts_of_two_tenants_have_different_ids(registry: Registry) -> None:
+    request = TriggerRequest(when="hand", task=TASK)
+    for tenant in ("ours", "theirs"):
+        make_tenant(registry, tenant)
+        triggering.put(registry, tenant, "demand", request, "admin", NOW)
+        triggering.fire(registry, tenant, "demand", "admin", NOW)
+    starts = triggering.due(registry, NOW)
+    assert len({start.start for start in starts}) == 2
 
 
 def test_a_trigger_fires_by_hand_whatever_it_waits_for(registry: Registry) -> None:

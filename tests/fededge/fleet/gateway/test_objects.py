@@ -86,6 +86,15 @@ def test_what_nobody_goes_on_sending_is_swept(files: Files) -> None:
     assert (files.offset(grant("old")), files.offset(grant("new"))) == (0, 4)
 
 
+def test_an_object_is_removed_once(files: Files) -> None:
+    upload = Upload(files, grant(), 0)
+    assert upload.finish(DATA)
+    upload.close()
+    for _ in range(2):
+        files.remove("default", DIGEST, "site")
+    assert files.size("default", DIGEST, "site") is None
+
+
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "fleet").write_text("a file")
     files = Files(tmp_path, Keys(bytes(32)), "", 60.0)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, insert, select
 
 from fededge.errors import RegistryError
 from fededge.fleet.functions import aggregation, enrollment, model_update, operators, triggering
+from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.backup import MANIFEST, backup, restore
 from fededge.fleet.registry.database import Registry
@@ -31,7 +32,11 @@ def fill(registry: Registry) -> str:
     aggregation.close(registry, TENANT, "r1", told, NOW + 0.1)
     trigger = TriggerRequest(when="interval", every_seconds=60.0, task='{"name":"t"}')
     triggering.put(registry, TENANT, "often", trigger, "admin", NOW)
-    registry.run(lambda connection: triggering.evaluated(connection, TENANT, "t", "accuracy", 1 / 3, NOW))
+    open_round(registry, ["a"], "e", kind="evaluate", update_bytes=None)
+    counts = {"examples": 3.0, "loss_sum": 0.1, "correct": 1.0}
+    evaluation = ReportMessage(assignment=assignment_id(TENANT, "e", "a"), counts=counts)
+    aggregation.report(registry, TENANT, "a", evaluation, NOW)
+    aggregation.close(registry, TENANT, "e", CloseRequest(outcome="committed"), NOW)
     request = OperatorRequest(name="ci", scope="operator")
     return operators.make(registry, TENANT, request, "admin", NOW).token
 

@@ -7,12 +7,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from fededge.fleet.functions import aggregation, enrollment, model_update
+from fededge.fleet.functions import aggregation, blobs, enrollment, model_update
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import ReportMessage
 from tests.postgres import LIMIT, Postgres, missing
-from tests.registries import GATEWAY, NOW, TENANT, UPDATE, connect, enroll, make_fleet, open_round
+from tests.registries import (
+    GATEWAY,
+    NOW,
+    TENANT,
+    UPDATE,
+    UPDATE_BYTES,
+    connect,
+    enroll,
+    make_fleet,
+    open_round,
+)
 
 pytestmark = pytest.mark.slow
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "wal_level": "replica"}
@@ -63,6 +73,7 @@ def test_nothing_acknowledged_is_lost_when_the_primary_is_killed_and_its_standby
             while not over.is_set():
                 client = f"client-{next(numbers)}"
                 enroll(registry, client)
+                blobs.stored(registry, TENANT, UPDATE, UPDATE_BYTES, NOW, client)
                 acknowledged.append(("enrolled", client))
                 connect(registry, client)
                 open_round(registry, [client], f"round-{client}")

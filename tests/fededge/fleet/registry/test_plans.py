@@ -18,6 +18,7 @@ from fededge.fleet.functions import (
     selection,
     triggering,
 )
+from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import (
@@ -70,6 +71,15 @@ def scans(registry: Registry, statements: list[tuple[str, Any]]) -> set[str]:
     return found
 
 
+def evaluate(registry: Registry) -> None:
+    open_round(registry, "a", "evaluation", kind="evaluate", update_bytes=None)
+    assignment = assignment_id(TENANT, "evaluation", "a")
+    counts = {"examples": 1.0, "loss_sum": 1.0, "correct": 1.0}
+    message = ReportMessage(assignment=assignment, counts=counts)
+    assert aggregation.report(registry, TENANT, "a", message, NOW).outcome == "kept"
+    aggregation.close(registry, TENANT, "evaluation", CloseRequest(outcome="committed"), NOW)
+
+
 def work_with(registry: Registry) -> None:
     """Call every function once at least."""
     sessions = make_fleet(registry, "abc")
@@ -118,7 +128,6 @@ def work_with(registry: Registry) -> None:
     operators.revoke(registry, TENANT, made.id, "admin", NOW)
     blobs.known(registry, TENANT, PLAN)
     blobs.unused(registry, TENANT, NOW + 1.0)
-    blobs.removed(registry, TENANT, PLAN)
     audit.listing(registry, TENANT)
     for name, said in {
         "often": {"when": "interval", "every_seconds": 1.0},
@@ -128,11 +137,12 @@ def work_with(registry: Registry) -> None:
     }.items():
         trigger = TriggerRequest.model_validate({"task": '{"name":"tumors"}', **said})
         triggering.put(registry, TENANT, name, trigger, "admin", NOW)
-    registry.run(lambda connection: triggering.evaluated(connection, TENANT, "tumors", "accuracy", 1.0, NOW))
+    evaluate(registry)
     for start in triggering.due(registry, NOW + 3600.0):
         triggering.started(registry, TENANT, start.name, start.start, "run", NOW)
         triggering.ended(registry, TENANT, start.name, start.start, "", NOW)
     triggering.listing(registry, TENANT)
+    blobs.removed(registry, TENANT, PLAN)
     triggering.fire(registry, TENANT, "often", "admin", NOW)
     triggering.delete(registry, TENANT, "often", "admin", NOW)
 

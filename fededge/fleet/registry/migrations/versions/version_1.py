@@ -49,10 +49,11 @@ def upgrade() -> None:
         "blobs",
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("stored", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["tenant"], ["tenants.name"], name=op.f("blobs_of_tenants")),
-        sa.PrimaryKeyConstraint("tenant", "digest", name=op.f("blobs_key")),
+        sa.PrimaryKeyConstraint("tenant", "digest", "owner", name=op.f("blobs_key")),
     )
     op.create_index("blobs_stored", "blobs", ["tenant", "stored"], unique=False)
     op.create_table(
