@@ -62,10 +62,10 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
     app = Starlette(
         routes=[
             WebSocketRoute("/v1/connect", Connect(service)),
-            *(route(path, [*methods], _api(methods)) for path, methods in _by_path().items()),
             route("/v1/objects/{grant}", ["GET"], transfers.fetch),
             route("/v1/uploads/{grant}", ["PUT"], transfers.receive),
             route("/v1/uploads/{grant}", ["HEAD"], transfers.look),
+            *(route(path, [*methods], _api(methods)) for path, methods in _by_path().items()),
             route("/health", ["GET"], _health),
             route("/ready", ["GET"], _ready),
             route("/metrics", ["GET"], _metrics),

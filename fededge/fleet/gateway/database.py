@@ -109,36 +109,32 @@ class Database:
         while self._writes:
             taken = [self._writes.popleft() for _ in range(min(len(self._writes), MOST_TOGETHER))]
             self._metrics.batch.observe(len(taken))
-            if len(taken) == 1 or not await self._commit(taken):
+            # Most are not refused: so the first try undoes all where one is, and the next each by itself.
+            if not await self._commit(taken, _Write.whole) and not await self._commit(taken, _Write.part):
                 for write in taken:
-                    await self._alone(write)
+                    await self._commit([write], _Write.whole, last=True)
         self._writer = None
 
-    async def _commit(self, writes: list[_Write]) -> bool:
-        """Carry out `writes` in one transaction; False where one of them broke it for all."""
+    async def _commit(
+        self, writes: list[_Write], carry_out: Callable[[_Write, Connection], Any], last: bool = False
+    ) -> bool:
+        """Carry out `writes` in one transaction; False where one of them broke it, unless this is the last try."""
 
         def work(connection: Connection) -> list[Any]:
-            return [write.part(connection) for write in writes]
+            return [carry_out(write, connection) for write in writes]
 
-        loop = asyncio.get_running_loop()
-        ended = loop.run_in_executor(self._threads, self._registry.run, work)
+        ended = asyncio.get_running_loop().run_in_executor(self._threads, self._registry.run, work)
         await asyncio.wait([ended])
         error = ended.exception()
         if error is None:
             for write, result in zip(writes, ended.result(), strict=True):
                 _answer(write.done, result)
-        elif isinstance(error, RegistryError):
+        elif last or isinstance(error, RegistryError):
             for write in writes:
                 _answer(write.done, error)
         else:
             return False
         return True
-
-    async def _alone(self, write: _Write) -> None:
-        loop = asyncio.get_running_loop()
-        ended = loop.run_in_executor(self._threads, self._registry.run, write.whole)
-        await asyncio.wait([ended])
-        _answer(write.done, ended.exception() or ended.result())
 
     def _counted(self, function: Callable[..., Any]) -> "_Counted":
         return _Counted(self._load, self._metrics, function.__name__)

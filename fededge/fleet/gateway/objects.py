@@ -1,8 +1,8 @@
 """Where plans, weights and updates lie, and the URLs under which they are fetched and sent.
 
-    FOLDER/TENANT/objects/AB/ABCD...         plans and weights, named by the SHA-256 of their bytes
-    FOLDER/TENANT/clients/CLIENT/ABCD...     a client's updates, so that none is another's
-    FOLDER/TENANT/partial/ABCD....CLIENT     what is being sent, in files
+    FOLDER/TENANT/objects/AB/ABCD...             plans and weights, named by the SHA-256 of their bytes
+    FOLDER/TENANT/objects/AB/ABCD....CLIENT      a client's update, so that none is another's
+    FOLDER/TENANT/partial/ABCD....CLIENT         what is being sent, in files
 
 In files, an object appears only after its digest was proven. S3 takes whatever its presigned URL allows: there, whoever
 fetches an object checks the digest.
@@ -215,7 +215,7 @@ def opened(root: str, keys: Keys, base: str, seconds: float) -> Objects:
 
 def _place_of(digest: str, owner: str | None) -> tuple[str, ...]:
     name = digest.removeprefix("sha256:")
-    return ("clients", owner, name) if owner else ("objects", name[:2], name)
+    return ("objects", name[:2], f"{name}.{owner}" if owner else name)
 
 
 def _modified(file: Path) -> float:

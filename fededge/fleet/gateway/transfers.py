@@ -25,7 +25,7 @@ from fededge.fleet.gateway.uploads import Upload
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accepted
 
-PIECE = 1 << 18
+PIECE = 1 << 19
 """Bytes that are gathered before they are written."""
 RANGE = re.compile(r"bytes (\d{1,13})-(\d{1,13})/(\d{1,13})")
 
@@ -130,22 +130,25 @@ async def _take(service: Service, request: Request, upload: Upload, piece: range
         GatewayError: it brings more, stops in the middle, or something else than was announced.
     """
     loop = asyncio.get_running_loop()
-    gathered = bytearray()
+    blocks: list[bytes] = []
+    held, left = 0, len(piece)
     try:
         async for block in _blocks(request, service.settings.stall_seconds):
-            gathered += block
-            if upload.size + len(gathered) > piece.stop:
+            left -= len(block)
+            if left < 0:
                 raise GatewayError(
                     f"more than the {len(piece):,} bytes that were announced", "TOO_LARGE", 413
                 )
-            if len(gathered) >= PIECE:
-                await loop.run_in_executor(service.files, upload.write, bytes(gathered))
-                gathered.clear()
-        return await loop.run_in_executor(service.files, upload.finish, bytes(gathered))
+            blocks.append(block)
+            held += len(block)
+            if held >= PIECE and left:
+                await loop.run_in_executor(service.files, upload.write, blocks)
+                blocks, held = [], 0
+        return await loop.run_in_executor(service.files, upload.finish, blocks)
     except (TimeoutError, ClientDisconnect) as error:
-        await loop.run_in_executor(service.files, upload.write, bytes(gathered))
+        await loop.run_in_executor(service.files, upload.write, blocks)
         raise GatewayError(
-            f"cut off after {upload.size - piece.start:,} of {len(piece):,} bytes: go on from there",
+            f"cut off after {len(piece) - left:,} of {len(piece):,} bytes: go on from there",
             "CUT_OFF",
             408,
         ) from error

@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fededge import storage
@@ -63,14 +63,15 @@ class Upload:
             left -= len(block)
         return offset
 
-    def write(self, data: bytes) -> None:
-        """Append `data`.
+    def write(self, blocks: Sequence[bytes]) -> None:
+        """Append what is in `blocks`.
 
         Raises:
             GatewayError: that is more than was announced (413); nothing of it is kept.
             StorageError: it cannot be written.
         """
-        if self.size + len(data) > self._grant.bytes:
+        size = self.size + sum(map(len, blocks))
+        if size > self._grant.bytes:
             self._forget()
             raise GatewayError(
                 f"more than the {self._grant.bytes:,} bytes that were announced: send the object of "
@@ -79,14 +80,15 @@ class Upload:
                 413,
             )
         with _failures(self._path):
-            self._hasher.update(data)
-            self.size += len(data)
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
+            for block in blocks:
+                self._hasher.update(block)
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(self._file, view) :]
+        self.size = size
 
-    def finish(self, data: bytes) -> bool:
-        """Append the last `data`, and make it an object if all of it is there: a power cut takes nothing back then.
+    def finish(self, blocks: Sequence[bytes]) -> bool:
+        """Append the last `blocks`, and make it an object if all of it is there: a power cut takes nothing back then.
 
         Returns:
             whether it is whole now.
@@ -96,7 +98,7 @@ class Upload:
             GatewayError: its digest is another one (422); nothing of it is kept.
             StorageError: it cannot be written.
         """
-        self.write(data)
+        self.write(blocks)
         if self.size < self._grant.bytes:
             return False
         found = f"sha256:{self._hasher.hexdigest()}"

@@ -25,10 +25,10 @@ def grant(owner: str | None = "site", digest: str = DIGEST) -> Grant:
 
 def test_an_object_is_there_once_it_is_whole_and_synced(files: Files) -> None:
     upload = Upload(files, grant(), 0)
-    upload.write(DATA[:4])
+    upload.write([DATA[:4]])
     assert files.size("default", DIGEST, "site") is None
-    assert not upload.finish(b"")
-    assert upload.finish(DATA[4:])
+    assert not upload.finish([b""])
+    assert upload.finish([DATA[4:]])
     upload.close()
     assert files.size("default", DIGEST, "site") == len(DATA)
     assert files.path("default", DIGEST, "site").read_bytes() == DATA
@@ -39,22 +39,22 @@ def test_an_object_is_there_once_it_is_whole_and_synced(files: Files) -> None:
 
 def test_an_upload_goes_on_with_the_digest_of_what_is_there(files: Files) -> None:
     upload = Upload(files, grant(), 0)
-    upload.write(DATA[:6])
+    upload.write([DATA[:6]])
     upload.close()
     assert files.offset(grant()) == 6
     upload = Upload(files, grant(), 6)
-    assert upload.finish(DATA[6:])
+    assert upload.finish([DATA[6:]])
     upload.close()
 
 
 def test_a_process_that_was_killed_leaves_no_lock(files: Files) -> None:
     child = os.fork()
     if not child:
-        Upload(files, grant(), 0).write(DATA[:6])
+        Upload(files, grant(), 0).write([DATA[:6]])
         os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
     upload = Upload(files, grant(), 6)
-    assert upload.finish(DATA[6:])
+    assert upload.finish([DATA[6:]])
     upload.close()
 
 
@@ -70,7 +70,7 @@ def test_two_uploads_of_one_object_are_refused(files: Files) -> None:
 def test_wrong_bytes_are_forgotten(files: Files) -> None:
     upload = Upload(files, grant(), 0)
     with pytest.raises(GatewayError, match="these bytes have digest"):
-        upload.finish(b"123456789")
+        upload.finish([b"123456789"])
     upload.close()
     assert files.offset(grant()) == 0
     assert files.size("default", DIGEST, "site") is None
@@ -79,7 +79,7 @@ def test_wrong_bytes_are_forgotten(files: Files) -> None:
 def test_what_nobody_goes_on_sending_is_swept(files: Files) -> None:
     for name, at in (("old", 1000.0), ("new", 3000.0)):
         upload = Upload(files, grant(name), 0)
-        upload.write(DATA[:4])
+        upload.write([DATA[:4]])
         upload.close()
         os.utime(files.partial(grant(name)), (at, at))
     assert files.sweep(2000.0) == 1

@@ -88,9 +88,10 @@ def test_a_round_whose_objects_lie_in_a_bucket(store: str, tmp_path: Path) -> No
         assert (
             len({item["url"].partition("?")[0] for item in items}) == 2
         )  # each lies under its client's name
+        name = update.removeprefix("sha256:")
         kept = {each["Key"] for each in boto3.client("s3").list_objects(Bucket="fededge")["Contents"]}
-        assert {key.rpartition("/")[0] for key in kept if "clients" in key} == {
-            f"files/fleet/default/clients/site-{number}" for number in range(2)
+        assert {key for key in kept if name in key} == {
+            f"files/fleet/default/objects/{name[:2]}/{name}.site-{number}" for number in range(2)
         }
         assert admin.refused("GET", "/v1/objects/x") == (403, "FORBIDDEN")
         admin.close()
