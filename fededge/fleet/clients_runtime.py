@@ -7,7 +7,7 @@ came of a round of training is told the gateway after the checkpoint was saved, 
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -38,6 +38,8 @@ from fededge.weights import Weights, to_bytes
 
 WAIT = 20.0
 """Seconds for which the gateway is asked to hold an answer back while there is no report."""
+LOOK = 2.0
+"""Seconds between two looks whether enough clients are there."""
 PAUSE = 1.0
 """Seconds between two questions whether there are reports, at least."""
 EVALUATORS = 1000
@@ -58,6 +60,7 @@ class GatewayClients:
         plan: folder of the exported plan.
         key: signs the orders that clients obey.
         update_bytes: the one size that an update of the model has.
+        say: told in one line what is waited for.
 
     Raises:
         TaskError: the clients of the task are not a fleet's.
@@ -71,6 +74,7 @@ class GatewayClients:
         plan: Path,
         key: SigningKey,
         update_bytes: int,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         if not isinstance(task.data, FleetData):
             raise TaskError(f"the clients of task {task.name} are simulated: no gateway reaches them")
@@ -82,6 +86,7 @@ class GatewayClients:
         self._document = Plan.read(plan / "plan.json")
         self._key = key
         self._update_bytes = update_bytes
+        self._say = say
         self._plan_digest: str | None = None
         self._tenant: str | None = None
         self._known: dict[str, ClientInfo] = {}
@@ -89,7 +94,14 @@ class GatewayClients:
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
     @classmethod
-    def of(cls, task: FederatedTask, run: str, plan: Path, update_bytes: int) -> Self:
+    def of(
+        cls,
+        task: FederatedTask,
+        run: str,
+        plan: Path,
+        update_bytes: int,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Self:
         """The clients of the gateway that the environment names, whose orders the release key signs.
 
         Raises:
@@ -97,7 +109,7 @@ class GatewayClients:
             StorageError: there is no release key.
         """
         gateway = GatewayClient.from_settings(task.operation.retry_seconds)
-        return cls(gateway, task, run, plan, SigningKey.for_releases(), update_bytes)
+        return cls(gateway, task, run, plan, SigningKey.for_releases(), update_bytes, say)
 
     def __enter__(self) -> Self:
         """See ClientRuntime."""
@@ -123,13 +135,19 @@ class GatewayClients:
             self._gateway.__exit__(kind, error, trace)
 
     def select(self, round_number: int, history: Sequence[RoundRecord]) -> list[ClientCounts]:
-        """See Selector: the cohort of a round that is open already, else whom the gateway selects."""
-        cohort = self._task.learning.cohort
-        return self._chosen("train", round_number, cohort.asked, cohort.policy, cohort.weights)
+        """See Selector: the cohort of a round that is open already, else whom the gateway selects.
+
+        While fewer are there than the quorum, it waits for more, for as long as a round may take.
+        """
+        cohort, operation = self._task.learning.cohort, self._task.operation
+        fewest, most = operation.quorum or cohort.size, operation.round_deadline_seconds
+        request = self._selection(round_number, cohort.asked, cohort.policy, cohort.weights)
+        return self._chosen("train", request, fewest, most)
 
     def evaluators(self, round_number: int, most: int | None) -> list[ClientCounts]:
         """At most `most` clients, drawn at random, that evaluate the weights after `round_number`; None: EVALUATORS."""
-        return self._chosen("evaluate", round_number, most or EVALUATORS, "uniform", {})
+        request = self._selection(round_number, most or EVALUATORS, "uniform", {})
+        return self._chosen("evaluate", request, 1, self._task.operation.evaluation_deadline_seconds)
 
     def train(
         self, weights: Weights, seed: int, round_number: int, cohort: Sequence[str], deadline_seconds: float
@@ -180,25 +198,37 @@ class GatewayClients:
             found = None if isinstance(report, str) else report.ranges
             yield RangesReport(client, found, None if found else _failure(report, "ranges"))
 
+    def _selection(self, number: int, size: int, policy: str, weights: dict[str, float]) -> SelectionRequest:
+        return SelectionRequest(
+            task=self._task.name,
+            dataset=self._data.dataset,
+            framework=self._document.framework,
+            schema_digest=self._document.example.form_digest,
+            policy=policy,
+            weights=weights,
+            size=size,
+            seed=self._task.seed,
+            number=number,
+        )
+
     def _chosen(
-        self, kind: Kind, number: int, size: int, policy: str, weights: dict[str, float]
+        self, kind: Kind, request: SelectionRequest, fewest: int, seconds: float
     ) -> list[ClientCounts]:
-        """The clients of a round, with what the registry says that they hold now."""
-        _, status = self._standing(kind, number)
-        if status is not None:
-            cohort = status.cohort
-        else:
-            request = SelectionRequest(
-                task=self._task.name,
-                dataset=self._data.dataset,
-                framework=self._document.framework,
-                schema_digest=self._document.example.form_digest,
-                policy=policy,
-                weights=weights,
-                size=size,
-                seed=self._task.seed,
-                number=number,
-            )
+        """The clients of a round, with what the registry says that they hold now.
+
+        Args:
+            kind: of the round.
+            request: selects them, where the round is not open yet.
+            fewest: clients that are waited for.
+            seconds: for which they are.
+        """
+        _, status = self._standing(kind, request.number)
+        end = time.monotonic() + seconds
+        cohort = status.cohort if status else self._gateway.select(request).cohort
+        if status is None and len(cohort) < fewest:
+            self._say(f"{len(cohort)} of {fewest} clients are there: waiting for more")
+        while status is None and len(cohort) < fewest and time.monotonic() < end:
+            time.sleep(LOOK)
             cohort = self._gateway.select(request).cohort
         with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
             self._known = dict(zip(cohort, threads.map(self._gateway.client, cohort), strict=True))

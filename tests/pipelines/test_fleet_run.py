@@ -135,13 +135,14 @@ def version_of(run: runs.Run) -> dict[str, Any]:
 
 
 def test_a_run_that_is_killed_in_a_round_goes_on_with_it_to_the_same_model(fleet: Fleet) -> None:
-    held_out = {"source": "npy"} | {name: str(fleet.folder / f"spread/held-out/{name}.npy") for name in "xy"}
+    held_out = {"source": "folders", "path": str(fleet.folder / "spread" / "held-out")}
     data = {"source": "fleet", "dataset": "numerals", "held_out": held_out}
     prices = {"gigabyte": 1.0, "client_second": 0.01}
     content = COMMON | {"data": data, "operation": {"prices": prices, "round_deadline_seconds": 300.0}}
     slow = fleet.sites["site-1"]
-    slow.send_signal(signal.SIGSTOP)
     first = fleet.run(content)
+    fleet.wait(lambda: bool(fleet.rounds()))
+    slow.send_signal(signal.SIGSTOP)  # while its first work starts
     fleet.wait(lambda: any(each.reported == 2 for each in fleet.rounds().values()))
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()

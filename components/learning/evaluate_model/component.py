@@ -54,6 +54,9 @@ def evaluate_model(
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
+    def say(line: str) -> None:
+        print(f"fededge: {line}", flush=True)
+
     spec = FederatedTask.from_json(task)
     current = states.load(state.path, spec.identity)
     with TrackedRun.join(run, spec).step(f"evaluate_model-{current.round:04d}") as step:
@@ -74,10 +77,10 @@ def evaluate_model(
                 program,
                 Path(data.path),
                 data.metadata["digest"],
-                lambda line: print(f"fededge: {line}", flush=True),
+                say,
             )
         else:
-            fleet = GatewayClients.of(spec, run, program, UpdateFormat.of(document).size)
+            fleet = GatewayClients.of(spec, run, program, UpdateFormat.of(document).size, say)
         reached = fleet or workers or open_runtime(spec.learning.engine, program, Path(data.path))
         with reached as runtime:
             if fleet is not None:
@@ -104,7 +107,5 @@ def evaluate_model(
         step.evaluation(result)
         step.record(f"evaluation-{current.round:04d}", result.model_copy(update={"errors": None}))
         for client, reason in result.failed.items():
-            print(f"fededge: {client} did not evaluate the model: {reason}")
-        print(
-            f"fededge: after round {current.round}: {result.metric} {result.score:.4f}, loss {result.loss:.4f}"
-        )
+            say(f"{client} did not evaluate the model: {reason}")
+        say(f"after round {current.round}: {result.metric} {result.score:.4f}, loss {result.loss:.4f}")

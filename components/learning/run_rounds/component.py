@@ -65,16 +65,19 @@ def run_rounds(
         metric = METRIC[schema.label.kind]
         done: list[RoundRecord] = []
 
+        def say(line: str) -> None:
+            print(f"fededge: {line}", flush=True)
+
         def report(record: RoundRecord) -> None:
             if fleet is not None:
                 fleet.committed(record)
             done.append(record)
             step.round(record, metric)
-            print(f"fededge: {rounds.line(record, spec.learning.rounds, metric)}", flush=True)
+            say(rounds.line(record, spec.learning.rounds, metric))
 
         def arrived(client: str, failure: str | None) -> None:
             if failure is not None:
-                print(f"fededge: {client} has no usable report: {failure}", flush=True)
+                say(f"{client} has no usable report: {failure}")
 
         x, y = examples.read(test.path, schema)
         folder = storage.join(settings.storage(), "checkpoints", run)
@@ -92,11 +95,11 @@ def run_rounds(
                 program,
                 clients,
                 data.metadata["digest"],
-                lambda line: print(f"fededge: {line}", flush=True),
+                say,
             )
         else:
             size = UpdateFormat.of(Plan.read(program / "plan.json")).size
-            fleet = GatewayClients.of(spec, run, program, size)
+            fleet = GatewayClients.of(spec, run, program, size, say)
         with open_engine(
             spec.model,
             spec.learning,
@@ -116,7 +119,7 @@ def run_rounds(
                 score=evaluation.scorer(model_spec(spec.model, schema, spec.seed), schema, x, y),
                 prices=spec.operation.prices,
                 on_round=report,
-                on_passed_over=lambda line: print(f"fededge: {line}", flush=True),
+                on_passed_over=say,
             )
         end.save(next_state.path)
         parents = [state, population, data, test, plan, selection]

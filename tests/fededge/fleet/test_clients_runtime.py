@@ -15,12 +15,12 @@ from fededge import archives
 from fededge.client_reports import TrainingReport, Usage
 from fededge.documents import Elsewhere, Feature, HeldOut, Label, Plan, RoundRecord, Schema
 from fededge.errors import DataError, QuorumError, TaskError
-from fededge.fleet import census
+from fededge.fleet import census, clients_runtime
 from fededge.fleet.clients_runtime import GatewayClients
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.protocol import Dataset, Order, RoundRequest
 from fededge.signing import SigningKey
-from fededge.task import FederatedTask, parse
+from fededge.task import FederatedTask, Operation, parse
 from fededge.weights import from_bytes
 from tests.fededge.fleet.stand_in import Said, StandIn, client_of, running
 
@@ -245,6 +245,35 @@ def test_clients_that_did_not_report_are_named_with_what_the_gateway_knows(
         rest = {report.client: report.failure for report in reports}
     assert first == TrainingReport("a", first.update)
     assert rest == {"asleep-1": "asleep", "c": "no report within 60 s"}
+
+
+def test_a_round_waits_until_as_many_clients_are_there_as_its_quorum(
+    gateway: StandIn, plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients_runtime, "LOOK", 0.01)
+    for name in ("b", "c"):
+        gateway.clients[name] = gateway.clients[name].model_copy(update={"connected": False})
+    said: list[str] = []
+
+    def told(line: str) -> None:
+        said.append(line)
+        gateway.enroll("b", held())
+
+    key = SigningKey.create(tmp_path / "own.pem")
+    with GatewayClients(client_of(gateway, tmp_path), task(), "run-1", plan, key, 30, told) as fleet:
+        assert [client.id for client in fleet.select(1, [])] == ["a", "b"]
+    assert said == ["1 of 2 clients are there: waiting for more"]
+
+
+def test_clients_that_do_not_come_are_waited_for_as_long_as_a_round_may_take(
+    gateway: StandIn, clients: Callable[..., GatewayClients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients_runtime, "LOOK", 0.01)
+    for name in NAMES:
+        gateway.clients[name] = gateway.clients[name].model_copy(update={"connected": False})
+    brief = task().model_copy(update={"operation": Operation(quorum=2, round_deadline_seconds=0.05)})
+    with clients(brief) as fleet:
+        assert fleet.select(1, []) == []
 
 
 def test_slow_clients_are_given_a_share_of_their_examples(
