@@ -23,7 +23,8 @@ SUITES = (
 )
 SLOW_SUITES = (
     ("platform", ["tests/e2e", "tests/examples"]),
-    ("worker", ["tests/fededge"]),
+    ("worker", ["tests/fededge", "tests/components"]),
+    ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
 )
 FLEET_JOB = ("fleet", "examples/digits/task.yaml", "--slow", "1", "--die-after", "3")
