@@ -88,7 +88,7 @@ def test_what_nobody_goes_on_sending_is_swept(files: Files) -> None:
 
 def test_an_object_is_removed_once(files: Files) -> None:
     upload = Upload(files, grant(), 0)
-    assert upload.finish(DATA)
+    assert upload.finish([DATA])
     upload.close()
     for _ in range(2):
         files.remove("default", DIGEST, "site")
