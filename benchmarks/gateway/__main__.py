@@ -4,16 +4,17 @@
 
 Clients in processes of their own keep WebSockets to one gateway on SQLite. `kB a connection` is the growth of the
 server's resident memory; the baseline echoes messages and knows nobody. Heartbeats come every 30 seconds from each
-client; seconds are those that a client waits for the answer. `configuration` is from the request that opens a round
+client; seconds are those that a client waits for the answer. `an assignment` is from the request that opens a round
 until the last client of its cohort has its assignment. `reports` are updates of 1.27 MB, uploaded, reported and answered
-as kept; the baseline streams the same bodies to synced files with a digest. Prints a table and writes
-benchmarks/results/gateway.json.
+as kept, with the cohort alone connected; the baseline streams the same bodies to synced files with a digest, in turn, and
+medians of three are told. Prints a table and writes benchmarks/results/gateway.json.
 """
 
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from fededge.protocol import random_key
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 2
 UPDATE_BYTES = 1_270_000
+TURNS = 3
 SETTLE = 3.0
 
 
@@ -151,14 +153,15 @@ def enrolled(folder: Path, count: int) -> str:
     return made.token
 
 
-def opened(http: httpx.Client, cohort: list[str]) -> float:
+def opened(http: httpx.Client, name: str, cohort: list[str]) -> float:
     """Open a round; when its request was sent, on the clock of time.monotonic."""
     digests = []
     for data in (b"a plan", b"weights"):
         digests.append(storage.digest(data))
         offer = {"digest": digests[-1], "bytes": len(data)}
         place = http.post("/v1/blobs", json=offer).raise_for_status().json()
-        http.put(place["url"], content=data).raise_for_status()
+        if "url" in place:
+            http.put(place["url"], content=data).raise_for_status()
     request = {
         "task": "digits",
         "kind": "train",
@@ -172,53 +175,90 @@ def opened(http: httpx.Client, cohort: list[str]) -> float:
         "update_bytes": UPDATE_BYTES,
     }
     begun = time.monotonic()
-    http.put("/v1/rounds/round", json=request).raise_for_status()
+    http.put(f"/v1/rounds/{name}", json=request).raise_for_status()
     return begun
 
 
-def measure(count: int, cohort: int, folder: Path) -> list[dict[str, Any]]:
-    """The rows of the table."""
-    bare_folder, own = folder / "bare", folder / "gateway"
-    bare_folder.mkdir()
-    own.mkdir()
-    rows: list[dict[str, Any]] = []
+class Rows:
+    """The table, each row printed as it comes."""
 
-    def add(what: str, value: float, bare: float | None = None) -> None:
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, what: str, value: float, bare: float | None = None) -> None:
+        """A row; `bare`: what the baseline has."""
         ratio = "" if bare is None else round(value / bare, 2)
-        shown = "" if bare is None else round(bare, 2)
-        rows.append({"what": what, "gateway": round(value, 4), "bare": shown, "ratio": ratio})
-        print(rows[-1], flush=True)
+        shown = "" if bare is None else round(bare, 4)
+        self.rows.append({"what": what, "gateway": round(value, 4), "bare": shown, "ratio": ratio})
+        print(self.rows[-1], flush=True)
 
-    half = cohort // PROCESSES
-    with server("bare", bare_folder) as (url, pid), workers() as group:
+
+def connections(rows: Rows, count: int, cohort: int, folder: Path) -> None:
+    """Many clients that are connected, and an assignment to some of them."""
+    with server("bare", new(folder, "echo")) as (url, pid), workers() as group:
         bare_kb, bare_connect = connected(group, url, pid, count, bare=True)
-        commands = [
-            {"do": "put", "url": url, "numbers": [first, first + half], "size": UPDATE_BYTES}
-            for first, _ in shares(count)
-        ]
-        bare_seconds = span(group.do(commands))
+    own = new(folder, "many")
     token = enrolled(own, count)
     with server("gateway", own) as (url, pid), workers() as group:
         kb, connect = connected(group, url, pid, count, bare=False)
-        add("kB a connection", kb, bare_kb)
-        add(f"seconds for {count:,} to connect", connect, bare_connect)
+        rows.add("kB a connection", kb, bare_kb)
+        rows.add(f"seconds for {count:,} to connect", connect, bare_connect)
         times = np.array([seconds for part in group.all(do="beats", seconds=60.0) for seconds in part])
-        add("heartbeat p50, ms", 1000 * float(np.quantile(times, 0.5)))
-        add("heartbeat p99, ms", 1000 * float(np.quantile(times, 0.99)))
-        add("heartbeat, longest, ms", 1000 * float(times.max()))
-        asked = [name_of(first + number) for first, _ in shares(count) for number in range(half)]
-        headers = {"authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as http:
-            begun = opened(http, asked)
-            last = max(max(part) for part in group.all(do="assigned", count=half))
-            add(f"configuration of {cohort:,}, seconds", last - begun)
-            seconds = span(group.all(do="report", size=UPDATE_BYTES))
-            kept = http.get("/v1/rounds/round").raise_for_status().json()["reported"]
+        rows.add("heartbeat p50, ms", 1000 * float(np.quantile(times, 0.5)))
+        rows.add("heartbeat p99, ms", 1000 * float(np.quantile(times, 0.99)))
+        with operator(url, token) as http:
+            begun = opened(http, "round", asked(count, cohort))
+            last = max(max(part) for part in group.all(do="assigned", count=cohort // PROCESSES))
+        rows.add(f"an assignment at {cohort:,}, seconds", last - begun)
+        rows.add("MB of the gateway", resident(pid) / 1000)
+
+
+def reports(rows: Rows, cohort: int, folder: Path) -> None:
+    """Rounds in which each client uploads and reports, in turn with uploads to the bare server."""
+    own = new(folder, "few")
+    token = enrolled(own, cohort)
+    own_times, bare_times = [], []
+    with (
+        server("bare", new(folder, "files")) as (bare, _),
+        server("gateway", own) as (url, pid),
+        workers() as group,
+        operator(url, token) as http,
+    ):
+        connected(group, url, pid, cohort, bare=False)
+        for turn in range(TURNS):
+            bodies = {"turn": turn, "size": UPDATE_BYTES}
+            commands = [
+                {"do": "put", "url": bare, "numbers": numbers, **bodies} for numbers in shares(cohort)
+            ]
+            bare_times.append(span(group.do(commands)))
+            opened(http, f"round-{turn}", asked(cohort, cohort))
+            group.all(do="assigned", count=cohort // PROCESSES)
+            own_times.append(span(group.all(do="report", **bodies)))
+            kept = http.get(f"/v1/rounds/round-{turn}").raise_for_status().json()["reported"]
             assert kept == cohort, kept
-        add(f"{cohort:,} reports, seconds", seconds, bare_seconds)
-        add("reports a second", cohort / seconds, cohort / bare_seconds)
-        add("peak MB of the gateway", resident(pid) / 1000)
-    return rows
+    seconds, bare_seconds = statistics.median(own_times), statistics.median(bare_times)
+    rows.add(f"{cohort:,} reports, seconds", seconds, bare_seconds)
+    rows.add("reports a second", cohort / seconds, cohort / bare_seconds)
+
+
+def new(folder: Path, name: str) -> Path:
+    """An empty folder."""
+    made = folder / name
+    made.mkdir()
+    return made
+
+
+def asked(count: int, cohort: int) -> list[str]:
+    """A cohort, half of it of each process."""
+    return [name_of(first + number) for first, _ in shares(count) for number in range(cohort // PROCESSES)]
+
+
+@contextmanager
+def operator(url: str, token: str) -> Iterator[httpx.Client]:
+    """An operator's client."""
+    headers = {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as http:
+        yield http
 
 
 def span(parts: list[list[float]]) -> float:
@@ -235,10 +275,12 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory(prefix="fededge-benchmark-") as name:
-        rows = measure(options.clients, options.cohort, Path(name))
+        found = Rows()
+        connections(found, options.clients, options.cohort, Path(name))
+        reports(found, options.cohort, Path(name))
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    print(table(rows))
-    print(save("gateway", rows))
+    print(table(found.rows))
+    print(save("gateway", found.rows))
 
 
 if __name__ == "__main__":

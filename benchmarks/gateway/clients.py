@@ -47,9 +47,9 @@ def key_of(number: int) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name_of(number).encode()).digest())
 
 
-def update_of(number: int, size: int) -> bytes:
+def update_of(number: int, turn: int, size: int) -> bytes:
     """An update of its own."""
-    return hashlib.sha256(name_of(number).encode()).digest() + bytes(size - 32)
+    return hashlib.sha256(f"{name_of(number)} {turn}".encode()).digest() + bytes(size - 32)
 
 
 class Client:
@@ -202,10 +202,10 @@ class Clients:
             await asyncio.sleep(0.02)
         return found
 
-    async def report(self, size: int) -> list[float]:
+    async def report(self, turn: int, size: int) -> list[float]:
         """Clients with an assignment upload and report; begin and end on the clock of time.monotonic."""
         working = [client for client in self._clients if client.assignment]
-        updates = [(client, update_of(client.number, size)) for client in working]
+        updates = [(client, update_of(client.number, turn, size)) for client in working]
         digests = {client.number: storage.digest(update) for client, update in updates}
         begun = time.monotonic()
 
@@ -221,31 +221,32 @@ class Clients:
             while (received := await client.answer("received")).of != "report":
                 pass
             assert received.outcome == "kept", received
+            client.assignment = None
 
-        await self._send(updates, one)
+        await self._send(self._url, updates, one)
         return [begun, time.monotonic()]
 
-    async def put(self, url: str, numbers: list[int], size: int) -> list[float]:
+    async def put(self, url: str, numbers: list[int], turn: int, size: int) -> list[float]:
         """The same bodies to a bare server; begin and end."""
-        self._url = url
-        updates = [(Client(number), update_of(number, size)) for number in range(*numbers)]
+        updates = [(Client(number), update_of(number, turn, size)) for number in range(*numbers)]
         begun = time.monotonic()
 
         async def one(sender: Sender, client: Client, update: bytes) -> None:
             await sender.put(f"/put/{name_of(client.number)}", update)
 
-        await self._send(updates, one)
+        await self._send(url, updates, one)
         return [begun, time.monotonic()]
 
     async def _send(
         self,
+        url: str,
         updates: list[tuple[Client, bytes]],
         one: Callable[[Sender, Client, bytes], Awaitable[None]],
     ) -> None:
         left = iter(updates)
 
         async def sender() -> None:
-            connection = Sender(self._url)
+            connection = Sender(url)
             for client, update in left:
                 await one(connection, client, update)
 

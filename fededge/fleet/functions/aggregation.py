@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions import evaluation
@@ -38,6 +38,22 @@ from fededge.protocol import (
 ASKED = {"train": "update", "evaluate": "counts", "ranges": "ranges"}
 """What a client reports, by the kind of a round."""
 
+# Every update passes through these, so they are made once.
+_ROUND = select(tables.rounds).where(
+    tables.rounds.c.tenant == bindparam("tenant"), tables.rounds.c.round == bindparam("round")
+)
+_ROUND_OF = select(work.c.round).where(
+    work.c.tenant == bindparam("tenant"), work.c.assignment == bindparam("assignment")
+)
+_MOVED = (
+    update(tables.rounds)
+    .where(tables.rounds.c.tenant == bindparam("of_tenant"), tables.rounds.c.round == bindparam("of_round"))
+    .values(
+        bytes_up=tables.rounds.c.bytes_up + bindparam("up"),
+        bytes_down=tables.rounds.c.bytes_down + bindparam("down"),
+    )
+)
+
 
 def expected(registry: Registry, tenant: str, client: str, request: UploadRequest, now: float) -> None:
     """That a client may upload an update of these bytes.
@@ -52,8 +68,7 @@ def expected(registry: Registry, tenant: str, client: str, request: UploadReques
             raise GatewayError(
                 f"no assignment {shown(request.assignment)} of this client", "NO_ASSIGNMENT", 404
             )
-        key = (tables.rounds.c.tenant == tenant, tables.rounds.c.round == held.round)
-        round = connection.execute(select(tables.rounds).where(*key)).one()
+        round = connection.execute(_ROUND, {"tenant": tenant, "round": held.round}).one()
         if held.state not in OPEN or round.deadline <= now:
             raise GatewayError("nobody waits for this update any more", "LATE", 409)
         if round.update_bytes is None:
@@ -234,14 +249,9 @@ def moved(registry: Registry, tenant: str, of: str, up: int = 0, down: int = 0) 
     """
 
     def counted(connection: Connection) -> None:
-        found = connection.execute(
-            select(work.c.round).where(work.c.tenant == tenant, work.c.assignment == of)
-        ).scalar_one_or_none()
-        connection.execute(
-            update(tables.rounds)
-            .where(tables.rounds.c.tenant == tenant, tables.rounds.c.round == (found or of))
-            .values(bytes_up=tables.rounds.c.bytes_up + up, bytes_down=tables.rounds.c.bytes_down + down)
-        )
+        found = connection.execute(_ROUND_OF, {"tenant": tenant, "assignment": of}).scalar_one_or_none()
+        moved = {"of_tenant": tenant, "of_round": found or of, "up": up, "down": down}
+        connection.execute(_MOVED, moved)
 
     registry.run(counted)
 

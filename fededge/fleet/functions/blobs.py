@@ -1,10 +1,18 @@
 """Which bytes a tenant has stored: plans, weights and updates, by digest. The bytes themselves lie in the blob store."""
 
-from sqlalchemy import ColumnElement, Connection, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select, update
 
 from fededge.fleet.functions.quotas import check_bytes, tenant_of
 from fededge.fleet.registry.database import Registry, add
 from fededge.fleet.registry.tables import blobs, rounds, tenants, work
+
+# Every update passes through these, so they are made once.
+_WANTED = update(blobs).where(
+    blobs.c.tenant == bindparam("of_tenant"),
+    blobs.c.digest == bindparam("of_digest"),
+    blobs.c.owner == bindparam("of_owner"),
+)
+_COUNT = update(tenants).where(tenants.c.name == bindparam("of_tenant"))
 
 
 def known(registry: Registry, tenant: str, digest: str, owner: str | None = None) -> int | None:
@@ -35,8 +43,8 @@ def stored(
 
     def noted(connection: Connection) -> None:
         held = tenant_of(connection, tenant)
-        mine = _key(tenant, digest, owner)
-        if connection.execute(update(blobs).where(*mine).values(stored=now)).rowcount:
+        wanted = {"of_tenant": tenant, "of_digest": digest, "of_owner": owner or "", "stored": now}
+        if connection.execute(_WANTED, wanted).rowcount:
             return
         check_bytes(held, bytes)
         row = {"tenant": tenant, "digest": digest, "owner": owner or "", "bytes": bytes, "stored": now}
@@ -93,4 +101,4 @@ def _key(tenant: str, digest: str, owner: str | None) -> tuple[ColumnElement[boo
 
 
 def _count(connection: Connection, tenant: str, total: int) -> None:
-    connection.execute(update(tenants).where(tenants.c.name == tenant).values(stored_bytes=total))
+    connection.execute(_COUNT, {"of_tenant": tenant, "stored_bytes": total})

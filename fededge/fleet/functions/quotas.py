@@ -5,11 +5,13 @@ Each is counted with the tenant's row locked, so that many at once do not exceed
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.registry.database import locked
 from fededge.fleet.registry.tables import rounds, tenants
+
+_TENANT = locked(select(tenants).where(tenants.c.name == bindparam("tenant")))
 
 
 def tenant_of(connection: Connection, tenant: str) -> Row[Any]:
@@ -18,7 +20,7 @@ def tenant_of(connection: Connection, tenant: str) -> Row[Any]:
     Raises:
         GatewayError: there is no such tenant.
     """
-    row = connection.execute(locked(select(tenants).where(tenants.c.name == tenant))).one_or_none()
+    row = connection.execute(_TENANT, {"tenant": tenant}).one_or_none()
     if row is None:
         raise GatewayError(f"no tenant {shown(tenant)}: make it first", "NO_TENANT", 404)
     return row

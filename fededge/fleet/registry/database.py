@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Engine,
+    Insert,
     Select,
     Table,
     bindparam,
@@ -174,9 +176,13 @@ def add(
     connection: Connection, table: Table, rows: Mapping[str, object] | Sequence[Mapping[str, object]]
 ) -> int:
     """Insert rows, and pass over those whose key is there; how many were not."""
-    make = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = make(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    return connection.execute(statement, rows).rowcount
+    return connection.execute(_insert(connection.dialect.name, table), rows).rowcount
+
+
+@cache
+def _insert(dialect: str, table: Table) -> Insert:
+    make = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    return make(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 def update_each(
