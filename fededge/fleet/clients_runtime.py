@@ -87,7 +87,7 @@ class GatewayClients:
         self._key = key
         self._update_bytes = update_bytes
         self._say = say
-        self._plan_digest: str | None = None
+        self._packed = b""
         self._tenant: str | None = None
         self._known: dict[str, ClientInfo] = {}
         self._unsettled: dict[str, Kind] = {}
@@ -287,8 +287,9 @@ class GatewayClients:
         deadline_seconds: float,
     ) -> RoundRequest:
         """A round with its signed order, once plan and weights lie at the gateway."""
-        if self._plan_digest is None:
-            self._plan_digest = self._gateway.store(archives.packed(self._plan))
+        # Told of in each round, since a gateway keeps what is wanted and deletes the rest.
+        self._packed = self._packed or archives.packed(self._plan)
+        plan_digest = self._gateway.store(self._packed)
         if self._tenant is None:
             self._tenant = self._gateway.caller().tenant
         weights_digest = self._gateway.store(to_bytes(weights))
@@ -312,7 +313,7 @@ class GatewayClients:
             min_clients=fewest[kind],
             framework=self._document.framework,
             code=any(self._plan.glob("*.zip")),
-            plan=self._plan_digest,
+            plan=plan_digest,
             weights=weights_digest,
             issued=time.time(),
         )
@@ -326,7 +327,7 @@ class GatewayClients:
             number=number,
             dataset=self._data.dataset,
             order=order.signed(self._key),
-            plan=self._plan_digest,
+            plan=plan_digest,
             weights=weights_digest,
             cohort=sorted(clients),
             shares=allocated,
@@ -335,17 +336,26 @@ class GatewayClients:
         )
 
     def _fetched(self, report: Report, number: int) -> bytes:
-        """The bytes of an update; where its URL is too old, by a new one."""
+        """The bytes of an update; where its URL is too old, by a new one.
+
+        Raises:
+            IntegrityError: they are other bytes than were reported, or not kept any more.
+            GatewayError: the gateway cannot be asked.
+        """
         assert report.update
-        assert report.url
-        try:
-            return self._gateway.fetch(report.url, report.update, self._update_bytes)
-        except GatewayError as error:
-            if not 400 <= error.status < 500:
-                raise
-        round_id, _ = self._standing("train", number)
-        (again, *_) = self._gateway.reports(round_id, report.ordinal - 1, 0.0).items
-        return self._gateway.fetch(again.url or "", report.update, self._update_bytes)
+        url = report.url or ""
+        for last in (False, True):
+            try:
+                return self._gateway.fetch(url, report.update, self._update_bytes)
+            except GatewayError as error:
+                if not 400 <= error.status < 500:
+                    raise
+                if last:
+                    raise IntegrityError(str(error)) from error
+            round_id, _ = self._standing("train", number)
+            (again, *_) = self._gateway.reports(round_id, report.ordinal - 1, 0.0).items
+            url = again.url or ""
+        raise AssertionError("the last try returns or raises")
 
     def _settle(self, request: CloseRequest, round_ids: set[str]) -> None:
         for round_id in sorted(round_ids):

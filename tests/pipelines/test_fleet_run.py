@@ -26,7 +26,7 @@ from pipelines import runs
 from pipelines.spreading import spread
 from tests.gateway_process import Gateway, token
 
-pytestmark = [pytest.mark.environment("platform"), pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.environment("platform"), pytest.mark.slow, pytest.mark.timeout(900)]
 
 WORKER = VENVS / "worker" / "bin" / "python3"
 SITES = ["site-0", "site-1", "site-2"]
@@ -152,7 +152,7 @@ def test_a_run_that_is_killed_in_a_round_goes_on_with_it_to_the_same_model(fleet
     fleet.wait(lambda: all(each.state == "closed" for each in fleet.rounds().values()))
 
     again = fleet.run(content)
-    said, _ = again.communicate(timeout=400)
+    said, _ = again.communicate(timeout=700)
     assert again.returncode == 0, said
     told = {name: (each.outcome, each.reported) for name, each in fleet.rounds().items()}
     assert told == {

@@ -58,8 +58,8 @@ class StandIn:
         self.rounds: dict[str, Round] = {}
         self.selections: list[SelectionRequest] = []
         self.requests: list[tuple[str, str]] = []
-        self.stale = False
-        """Whether the next object that is fetched has too old a URL."""
+        self.stale = 0
+        """How many URLs of objects that are fetched next are too old."""
         self.lock = threading.RLock()
         self.url = ""
 
@@ -142,7 +142,7 @@ class StandIn:
                 return Page[Caller](items=[])
             case "GET", ["objects", digest]:
                 if self.stale:
-                    self.stale = False
+                    self.stale -= 1
                     raise GatewayError("this URL is too old: ask for another", "EXPIRED", 403)
                 return self.blobs[digest]
             case "PUT", ["v1", "rounds", name]:

@@ -227,9 +227,20 @@ def test_an_update_that_is_not_what_was_promised_is_that_clients_failure(
 def test_an_update_whose_url_is_too_old_is_fetched_by_a_new_one(
     gateway: StandIn, clients: Callable[..., GatewayClients]
 ) -> None:
-    gateway.stale = True
+    gateway.stale = 1
     with clients() as fleet:
         assert train(fleet) == [(name, UPDATE, None) for name in NAMES]
+
+
+def test_an_update_that_is_not_kept_any_more_is_that_clients_failure(
+    gateway: StandIn, clients: Callable[..., GatewayClients]
+) -> None:
+    gateway.stale = 2
+    with clients() as fleet:
+        (_, update, failure), *others = train(fleet)
+    assert update is None
+    assert "its update is refused: this URL is too old" in str(failure)
+    assert others == [(name, UPDATE, None) for name in NAMES[1:]]
 
 
 def test_clients_that_did_not_report_are_named_with_what_the_gateway_knows(
