@@ -189,7 +189,7 @@ def test_an_endpoint_that_answers_otherwise_fails_its_check_at_once(
         def predict(self, x: np.ndarray) -> np.ndarray:
             return load_model(TINY.read_bytes()).predict(x) + np.float32(0.01)
 
-    monkeypatch.setattr(endpoint_check, "load_model", lambda data: Other())
+    monkeypatch.setattr(endpoint_check, "load_model", lambda data, kind: Other())
     with pytest.raises(EndpointError, match=r"differs from its model by 0\.01"):
         endpoint_check.check(served, FIRST, champion(FIRST), X)
 
