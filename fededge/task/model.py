@@ -1,9 +1,11 @@
 """The section `model`: what is trained."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from fededge.errors import shown
 from fededge.task.base import Part
 
 IMPORT = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
@@ -49,6 +51,12 @@ class Model(Part):
             raise ValueError("model names both name and factory: keep one of them")
         if self.code and not self.factory:
             raise ValueError("model.code is the folder of model.factory: name the function, too")
+        try:
+            json.dumps(self.arguments, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"model.arguments holds what JSON cannot: {shown(str(error))}. Give finite numbers, text, lists and maps"
+            ) from error
         return self
 
     @property

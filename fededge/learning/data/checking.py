@@ -68,6 +68,7 @@ def check(task: FederatedTask) -> Report:
         return Report(findings=[Finding(checked=source, found=downloaded)])
     opened = open_source(data, task.seed, task.partition.column)
     found = survey(opened)
+    division = None
     if task.simulated:
         division = splits.divide(found, data, task.partition, task.seed)
         findings = _simulated(task, source, opened.schema, division)
@@ -84,6 +85,8 @@ def check(task: FederatedTask) -> Report:
     ):  # one's own is made in the second step: TensorFlow takes longer to import
         shape = shipped.check(task.model.name or shipped.DEFAULT, opened.schema)
         findings.append((f"model {task.model.shown}", f"takes examples of shape {list(shape)}"))
+    if division is not None and any(variant.kind == "int8" for variant in task.variants):
+        findings.append(("variant int8", _calibration(task, division)))
     told = [Finding(checked=checked, found=found) for checked, found in findings]
     return Report(findings=told, form=opened.schema.form_digest)
 
@@ -92,7 +95,7 @@ def _simulated(task: FederatedTask, source: str, schema: Schema, division: Divis
     """What was found of a population that is played apart."""
     sizes = division.sizes
     held = sum(division.count(*place) for place in (splits.TEST, splits.VALIDATION))
-    findings = [
+    return [
         (source, f"{sum(sizes):,} training and {held:,} test examples"),
         ("features", _features(schema)),
         ("labels", _label(schema.label)),
@@ -103,9 +106,6 @@ def _simulated(task: FederatedTask, source: str, schema: Schema, division: Divis
         ),
         (f"learning.cohort.size {task.learning.cohort.size}", _cohort(task, len(sizes))),
     ]
-    if any(variant.kind == "int8" for variant in task.variants):
-        findings.append(("variant int8", _calibration(task, division)))
-    return findings
 
 
 def _features(schema: Schema) -> str:
