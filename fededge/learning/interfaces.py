@@ -14,8 +14,8 @@ import numpy as np
 
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.documents import ClientCounts, RoundRecord
-from fededge.learning.update import Update
 from fededge.task import ClientOptimizer
+from fededge.update import Update
 from fededge.weights import Weights
 
 ServerState = list[np.ndarray]

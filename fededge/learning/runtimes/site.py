@@ -22,9 +22,9 @@ from fededge.errors import FedEdgeError
 from fededge.learning.frameworks import installed, open_client
 from fededge.learning.interfaces import Client
 from fededge.learning.runtimes.subset import subset
-from fededge.learning.seeds import seed_for
-from fededge.learning.update import UpdateFormat
 from fededge.processes import ended_by_exception
+from fededge.seeds import seed_for
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, from_bytes
 
 ONE_THREAD = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")

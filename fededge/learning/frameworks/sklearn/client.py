@@ -15,7 +15,7 @@ from fededge.learning.frameworks.sklearn.work import Work
 from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks
 from fededge.learning.tally import Tally
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 

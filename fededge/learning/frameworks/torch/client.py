@@ -16,7 +16,7 @@ from fededge.learning.frameworks.torch.work import Work
 from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks, training_blocks
 from fededge.learning.tally import Tally
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm

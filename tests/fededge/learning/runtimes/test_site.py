@@ -18,8 +18,8 @@ from fededge.client_reports import TrainingReport
 from fededge.documents import Plan
 from fededge.learning.runtimes.local import LocalSites
 from fededge.learning.runtimes.site import Site
-from fededge.learning.update import UpdateFormat
 from fededge.task import FederatedTask
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 
 pytestmark = pytest.mark.environment("worker")
