@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fededge import examples
+from fededge.clients import Ranges
 from fededge.documents import Plan, Schema
 from fededge.encoding import answers
 from fededge.errors import DataError, DivergedError, TaskError, VariantError, shown
@@ -13,7 +14,6 @@ from fededge.learning import bundles
 from fededge.learning.frameworks.torch.losses import loss_of
 from fededge.learning.frameworks.torch.network import Network
 from fededge.learning.frameworks.torch.work import Work
-from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks, training_blocks
 from fededge.learning.tally import Tally
 from fededge.update import Update
