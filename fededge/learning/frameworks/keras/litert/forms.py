@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from fededge.learning.frameworks.keras.litert import operations
+from fededge.learning.frameworks.keras.litert.convolution import conv2d
+from fededge.learning.frameworks.keras.litert.products import einsum, matmul
 from fededge.learning.frameworks.keras.litert.windows import Windows, axis
 
 SCALE, ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -69,9 +71,9 @@ def _conv2d(context: Context, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     learned = isinstance(x, tf.Tensor) and x.ref() in context.learned
     windows, groups = context.windows(x, tuple(kernel.shape[:2])), x.shape[3] // kernel.shape[2]
     if groups == 1:
-        return operations.conv2d(x, kernel, windows, learned)
+        return conv2d(x, kernel, windows, learned)
     parts = zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)
-    return tf.concat([operations.conv2d(part, its, windows, learned) for part, its in parts], -1)
+    return tf.concat([conv2d(part, its, windows, learned) for part, its in parts], -1)
 
 
 def _depthwise(context: Context, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -89,13 +91,13 @@ def _average_pool(context: Context, x: tf.Tensor) -> tf.Tensor:
 def _matmul(context: Context, a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     a = tf.transpose(a) if context.attribute("transpose_a") else a
     b = tf.transpose(b) if context.attribute("transpose_b") else b
-    return operations.matmul(a, b)
+    return matmul(a, b)
 
 
 def _einsum(context: Context, *inputs: tf.Tensor) -> tf.Tensor:
     equation = context.attribute("equation")
     try:
-        return operations.einsum(equation, *inputs)
+        return einsum(equation, *inputs)
     except (TypeError, ValueError) as error:
         raise context.refusal(f"the product {equation}") from error
 

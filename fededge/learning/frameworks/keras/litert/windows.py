@@ -6,6 +6,7 @@ Pixels of an image [h, w] are counted by rows; the number h * w stands for one o
 from dataclasses import dataclass
 
 import numpy as np
+import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,8 @@ def inverse(table: np.ndarray, count: int) -> np.ndarray:
     made = np.full((count, max(1, np.bincount(numbers, minlength=count).max())), len(table), np.int32)
     made[numbers, np.arange(len(numbers)) - first[numbers]] = order
     return made
+
+
+def with_zero(x: tf.Tensor, table: np.ndarray) -> tf.Tensor:
+    """x [b, n, c] with zeros behind it where `table` asks for the number n."""
+    return tf.pad(x, [[0, 0], [0, 1], [0, 0]]) if (table == x.shape[1]).any() else x
