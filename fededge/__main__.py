@@ -9,9 +9,6 @@ import sys
 
 from fededge import settings
 
-RUNNER = [sys.executable, "-m", "fededge.learning.runtimes.site"]
-"""What executes plans at a site."""
-
 
 def main() -> int:
     """Run the command line; the exit status."""
@@ -21,7 +18,7 @@ def main() -> int:
     if sys.argv[1:2] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
         from fededge.device import site
 
-        return site.main(sys.argv[2:], RUNNER)
+        return site.main(sys.argv[2:], _runner())
     if has_typer:
         from fededge import cli
 
@@ -36,6 +33,13 @@ def main() -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _runner() -> list[str]:
+    """The command that executes plans at a site: on LiteRT where nothing else is installed for it."""
+    frameworks = any(importlib.util.find_spec(name) for name in ("sklearn", "tensorflow", "torch"))
+    module = "fededge.learning.runtimes.site" if frameworks else "fededge.device.litert_runner"
+    return [sys.executable, "-m", module]
 
 
 def _speak_utf8() -> None:

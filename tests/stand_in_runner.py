@@ -1,4 +1,4 @@
-"""A runner for the tests of clients: speaks as fededge.learning.runtimes.site, and does what its plan's folder says.
+"""A runner for the tests of clients: speaks as fededge.plan_runner, and does what its plan's folder says.
 
 The file `do` in the plan says what: nothing (an update of the weights and the request), or one word of ACTIONS. It
 leaves `began` in its own folder when it begins, with how often it began.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fededge.learning.runtimes.site import ONE_THREAD
+from fededge.plan_runner import ONE_THREAD
 
 os.environ.update(ONE_THREAD)
 

@@ -10,7 +10,7 @@ from fededge.weights import from_bytes, to_bytes
 
 
 def main() -> None:
-    """Answer as fededge.learning.runtimes.site does."""
+    """Answer as fededge.plan_runner does."""
     if "--frameworks" in sys.argv:
         print(json.dumps(["sklearn"]))
         return

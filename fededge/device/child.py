@@ -1,6 +1,6 @@
 """The runner: a child process that executes plans, bound to one plan and one client's data, within limits.
 
-It speaks as fededge.learning.runtimes.site does: one JSON request a line on its standard input, one JSON answer a line.
+It speaks as fededge.plan_runner does: one JSON request a line on its standard input, one JSON answer a line.
 It stays a while for the next request with the same setting. It sees copies of what it needs in a folder of its own,
 and what it leaves there is untrusted. It ends with its owner, however that ends.
 """

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
 
     Args:
         arguments: of the command, without `fededge site`.
-        runner: command that executes plans, as fededge.learning.runtimes.site does.
+        runner: command that executes plans, as fededge.plan_runner does.
 
     Returns:
         0 when it ended as told; 2 for a mistake that the message on standard error names.

@@ -8,7 +8,7 @@ later than the last, and a device refuses one that is earlier than what it runs.
 be played back, while going back to an older model version is simply a new release.
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -16,7 +16,9 @@ from fededge import storage
 from fededge.documents.base import ACCURACY, Digest, Document, NotNegative, renamed
 from fededge.documents.delivery import VariantFile
 from fededge.errors import DocumentError, IntegrityError, ReleaseError, StorageError
-from fededge.signing import TrustedKey
+
+if TYPE_CHECKING:
+    from fededge.signing import TrustedKey
 
 ERROR_LIMIT = 500
 DEVICE_ID = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -71,7 +73,7 @@ class Release(Document):
         return {named.get(name, name): value for name, value in content.items()}
 
     @classmethod
-    def opened(cls, envelope: bytes, trusted: TrustedKey, task: str) -> Self:
+    def opened(cls, envelope: bytes, trusted: "TrustedKey", task: str) -> Self:
         """The release in `envelope`, once it is proven to be signed by `trusted` and for `task`.
 
         Raises:

@@ -21,6 +21,33 @@ class Variable(Part):
     statistic: bool = False
 
 
+class Dropout(Part):
+    """Which units a layer leaves out: each that a uniform number from the `salt`ed seed of a step finds below `rate`."""
+
+    salt: Count
+    rate: Share
+
+
+class LiteRTProgram(Part):
+    """A client's work as a LiteRT file, for devices without TensorFlow; fededge.litert_program names its tensors.
+
+    Attributes:
+        format: of the file, and of what is said about it here.
+        digest: of the file.
+        batch_size: examples of a step, all of which the file always takes.
+        epochs: passes over a client's examples in a round.
+        buffer: examples ahead among which the next one is drawn.
+        dropout: of each input that says which units are kept, in their order.
+    """
+
+    format: Literal["fededge-litert-program-1"] = "fededge-litert-program-1"
+    digest: Digest
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    buffer: int = Field(ge=1)
+    dropout: list[Dropout]
+
+
 class Plan(Document):
     """What lies in a plan's folder beside the program that clients execute.
 
@@ -30,10 +57,12 @@ class Plan(Document):
         example: what an example looks like.
         variables: that travel, in the order in which the program takes and gives them.
         activations: names of the tensors whose ranges it measures: the input first, then each layer's output.
+        litert: the same work for LiteRT alone, where the plan has it.
+        litert_refused: why the model has no such form, where that was found.
     """
 
     KIND: ClassVar = "plan"
-    VERSION: ClassVar = 2
+    VERSION: ClassVar = 3
     REMEDY: ClassVar = "Run initialize_model again (`fededge run --fresh`)"
 
     framework: str
@@ -41,6 +70,8 @@ class Plan(Document):
     example: Schema
     variables: list[Variable]
     activations: list[str]
+    litert: LiteRTProgram | None = None
+    litert_refused: str | None = None
 
 
 class Score(Part):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from fededge.client_reports import RangesReport
+from fededge.clients import Ranges
 from fededge.documents import CalibrationRanges, ClientCounts, TensorRange
 from fededge.errors import DataError
-from fededge.learning.interfaces import Ranges
 from fededge.task import Privacy
 
 LARGEST = 1e30

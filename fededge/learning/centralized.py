@@ -16,8 +16,8 @@ from fededge.errors import DataError
 from fededge.learning.evaluation import evaluate, scorer
 from fededge.learning.frameworks import open_client
 from fededge.learning.interfaces import ModelSpec
-from fededge.learning.seeds import seed_for
 from fededge.metrics import METRIC
+from fededge.seeds import seed_for
 from fededge.storage import digest
 from fededge.task import Learning
 from fededge.weights import Weights

@@ -14,8 +14,8 @@ from fededge.errors import QuorumError, StorageError, UpdateError
 from fededge.learning.interfaces import ClientRuntime, RoundResult, ServerState
 from fededge.learning.tff.aggregation import MeanAggregator
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import Update, UpdateFormat
 from fededge.task import Learning, Operation
+from fededge.update import Update, UpdateFormat
 from fededge.weights import Weights
 
 

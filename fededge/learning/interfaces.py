@@ -1,10 +1,10 @@
 """The nouns of learning as protocols: what is learned, who learns, who is asked, and how updates are combined.
 
-A framework (Keras, PyTorch, scikit-learn) brings a `ModelSpec` and a `Client`; a place where clients run
-brings a `ClientRuntime`; an `Engine` makes the next global weights of a round.
+A framework (Keras, PyTorch, scikit-learn) brings a `ModelSpec` and a `Client` (fededge.clients); a place where clients
+run brings a `ClientRuntime`; an `Engine` makes the next global weights of a round.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,6 @@ import numpy as np
 
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.documents import ClientCounts, RoundRecord
-from fededge.learning.update import Update
 from fededge.task import ClientOptimizer
 from fededge.weights import Weights
 
@@ -56,32 +55,6 @@ class ModelSpec(Protocol):
             task: identity of the task.
             folder: made where it is missing.
         """
-
-
-class Client(Protocol):
-    """A participant bound to its own examples."""
-
-    def train(self, weights: Weights, seed: int) -> Update:
-        """One round's work from the global `weights`, every random choice drawn from `seed`.
-
-        Raises:
-            DivergedError: training produced NaN or infinity.
-        """
-
-    def evaluate(self, weights: Weights) -> Mapping[str, float]:
-        """Counts of `weights` on the client's test examples: examples, loss_sum and the sums of `fededge.metrics`."""
-
-    def ranges(self, weights: Weights) -> "Ranges":
-        """Between which values the model's input and activations lie on the client's training examples."""
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """A low and a high quantile, over `examples` examples, of each tensor that the plan's document names."""
-
-    examples: int
-    low: list[float]
-    high: list[float]
 
 
 class ClientRuntime(Protocol):

@@ -4,8 +4,8 @@ import numpy as np
 
 from fededge.counting import losses, sums
 from fededge.documents import Schema
-from fededge.learning.update import Update
 from fededge.metrics import SUMS
+from fededge.update import Update
 from fededge.weights import Weights
 
 

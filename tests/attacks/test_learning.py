@@ -14,7 +14,7 @@ from fededge.documents import RoundRecord
 from fededge.errors import IntegrityError, UpdateError
 from fededge.learning.checkpoints import Checkpoints
 from fededge.learning.state import State
-from fededge.learning.update import Update, UpdateFormat
+from fededge.update import Update, UpdateFormat
 from tests.attacks.hostile import PIECES, cases, changed, mutants, read_or_refused
 
 RECORD = RoundRecord(

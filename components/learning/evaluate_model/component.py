@@ -50,9 +50,9 @@ def evaluate_model(
     from fededge.learning.engines import open_runtime
     from fededge.learning.frameworks import model_spec
     from fededge.learning.runtimes.workers import open_workers
-    from fededge.learning.update import UpdateFormat
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
+    from fededge.update import UpdateFormat
 
     def say(line: str) -> None:
         print(f"fededge: {line}", flush=True)

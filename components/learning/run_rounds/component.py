@@ -51,10 +51,10 @@ def run_rounds(
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
     from fededge.learning.runtimes.workers import open_workers
-    from fededge.learning.update import UpdateFormat
     from fededge.metrics import METRIC
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
+    from fededge.update import UpdateFormat
 
     spec = FederatedTask.from_json(task)
     begin = states.load(state.path, spec.identity)

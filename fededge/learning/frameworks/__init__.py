@@ -3,9 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+from fededge.clients import Client
 from fededge.documents import Plan, Schema
 from fededge.errors import DataError, TaskError
-from fededge.learning.interfaces import Client, ModelSpec
+from fededge.learning.interfaces import ModelSpec
 from fededge.task import Model
 
 INSTALL = "pip install torch==2.13.0 'mpmath<1.4'"

@@ -13,8 +13,8 @@ from fededge.client_reports import EvaluationReport, RangesReport, TrainingRepor
 from fededge.documents import Plan
 from fededge.errors import FedEdgeError
 from fededge.learning.frameworks import open_client
-from fededge.learning.seeds import seed_for
-from fededge.learning.update import UpdateFormat
+from fededge.seeds import seed_for
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 
 Answer = TypeVar("Answer")

@@ -20,7 +20,7 @@ from fededge.documents import Plan, ReplicaOrder, ReplicaReport, Shards
 from fededge.errors import DocumentError, KubeflowError, StorageError
 from fededge.learning.data.folders import client_names
 from fededge.learning.runtimes.exchange import Exchange
-from fededge.learning.update import UpdateFormat
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0

@@ -22,7 +22,7 @@ from fededge.documents import ReplicaOrder, ReplicaReport, Shards
 from fededge.errors import IntegrityError
 from fededge.learning.runtimes.exchange import Exchange
 from fededge.learning.runtimes.in_process import InProcessClients
-from fededge.learning.runtimes.site import ONE_THREAD
+from fededge.plan_runner import ONE_THREAD
 from fededge.processes import ended_by_exception
 from fededge.weights import Weights, from_bytes
 

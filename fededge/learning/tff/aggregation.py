@@ -14,8 +14,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import Update, UpdateFormat
 from fededge.task import ServerOptimizer
+from fededge.update import Update, UpdateFormat
 from fededge.weights import Weights
 
 Arrays = list[np.ndarray]

@@ -12,9 +12,11 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from tensorflow_federated.python.learning.templates import model_delta_client_work
 
-from fededge import metrics
+from fededge import litert_program, metrics, storage
 from fededge.documents import Plan, Schema
 from fededge.learning.frameworks.keras import batches, losses
+from fededge.learning.frameworks.keras.litert import export as litert
+from fededge.learning.frameworks.keras.litert.forms import Refused
 from fededge.learning.frameworks.keras.network import Network
 from fededge.task import ClientOptimizer, Model
 
@@ -169,3 +171,28 @@ def export(model: Model, schema: Schema, seed: int, work: ClientOptimizer, task:
         activations=list(module.activations),
     )
     document.write(folder / "plan.json")
+
+
+def add_litert(model: Model, schema: Schema, seed: int, work: ClientOptimizer, folder: Path) -> None:
+    """Add to the plan in `folder` what clients on LiteRT execute, or why the model does not allow it.
+
+    Args:
+        model: what is trained.
+        schema: of the examples.
+        seed: of the task.
+        work: a client's work in one round.
+        folder: that `export` wrote into.
+    """
+    document = Plan.read(folder / "plan.json")
+    try:
+        data, program = litert.build(model, schema, seed, work, client_optimizer(work))
+    except Refused as error:
+        document.model_copy(update={"litert_refused": str(error)}).write(folder / "plan.json")
+        return
+    storage.write(str(folder / litert_program.FILE), data)
+    document.model_copy(update={"litert": program}).write(folder / "plan.json")
+
+
+def litert_refusal(model: Model, schema: Schema, seed: int, work: ClientOptimizer) -> str | None:
+    """Why clients on LiteRT cannot train the model, as far as its operations tell; arguments as for `add_litert`."""
+    return litert.refusal(model, schema, seed, work, client_optimizer(work))

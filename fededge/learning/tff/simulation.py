@@ -11,12 +11,12 @@ from fededge import metrics
 from fededge.documents import ClientCounts, Plan
 from fededge.errors import DivergedError
 from fededge.learning.interfaces import RoundResult, ServerState
-from fededge.learning.seeds import seed_for
 from fededge.learning.tff.aggregation import LocalWork, MeanAggregator
 from fededge.learning.tff.plan import LocalTraining
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import UpdateFormat
+from fededge.seeds import seed_for
 from fededge.task import Learning, Model, Operation
+from fededge.update import UpdateFormat
 from fededge.weights import Weights
 
 

@@ -22,13 +22,13 @@ from fededge.learning.data.folders import client_names
 from fededge.learning.engines import open_engine
 from fededge.learning.frameworks import open_client
 from fededge.learning.rounds import run_rounds
-from fededge.learning.seeds import seed_for
-from fededge.learning.update import UpdateFormat
 from fededge.protocol import Dataset as Held
 from fededge.protocol import RoundRequest
+from fededge.seeds import seed_for
 from fededge.signing import SigningKey
 from fededge.task import FederatedTask, parse
 from fededge.tracking.run import TrackedRun
+from fededge.update import UpdateFormat
 from fededge.weights import from_bytes
 from tests.fededge.fleet.stand_in import TOKEN, Said, StandIn, running
 

@@ -21,8 +21,8 @@ from fededge.learning.engines import open_engine
 from fededge.learning.federated import FederatedEngine
 from fededge.learning.rounds import run_rounds
 from fededge.learning.state import State
-from fededge.learning.update import Update, UpdateFormat
 from fededge.task import FederatedTask
+from fededge.update import Update, UpdateFormat
 from fededge.weights import Weights
 
 pytestmark = pytest.mark.environment("worker")

@@ -31,6 +31,11 @@ def spec(schema: Schema) -> collections.OrderedDict:
     )
 
 
+def shuffle_buffer(schema: Schema) -> int:
+    """Examples ahead among which the next one is drawn."""
+    return min(SHUFFLE_BUFFER, max(1, SHUFFLE_BYTES // _record_bytes(schema)))
+
+
 def training_batches(
     schema: Schema, folder: tf.Tensor, seed: tf.Tensor, batch_size: int, epochs: int
 ) -> tf.data.Dataset:
@@ -38,7 +43,7 @@ def training_batches(
 
     A batch may span two epochs; only the last one may be smaller than `batch_size`.
     """
-    buffer = min(SHUFFLE_BUFFER, max(1, SHUFFLE_BYTES // _record_bytes(schema)))
+    buffer = shuffle_buffer(schema)
     shuffled = tf.data.Dataset.range(epochs).flat_map(
         lambda epoch: _records(schema, folder).shuffle(
             buffer, seed=seed + epoch, reshuffle_each_iteration=False
@@ -50,6 +55,17 @@ def training_batches(
 def evaluation_batches(schema: Schema, folder: tf.Tensor, batch_size: int = 512) -> tf.data.Dataset:
     """Batches of the examples under `folder` in file order."""
     return _batches(schema, _records(schema, folder), tf.constant(0, tf.int64), batch_size)
+
+
+def targets(schema: Schema, encode: Encode, x: tf.Tensor, stored: tf.Tensor) -> tf.Tensor:
+    """What a model is to give for examples x [b, *schema.shape] with `stored` labels; see fededge.encoding.targets."""
+    size = tf.shape(x)[0]
+    if schema.label.kind == "none":
+        return tf.reshape(encode(x), [size, schema.outputs])
+    y = tf.reshape(stored, [size, *_target_shape(schema)])
+    if schema.label.mean:
+        y = (y - np.array(schema.label.mean, np.float32)) / np.array(schema.label.std, np.float32)
+    return y
 
 
 def _record_bytes(schema: Schema) -> int:
@@ -87,12 +103,8 @@ def _batches(schema: Schema, records: tf.data.Dataset, seed: tf.Tensor, batch_si
         x = tf.reshape(tf.cast(x, tf.float32), [size, *schema.shape])
         if schema.dtype == "uint8":
             x = x / 255.0
-        if label.kind == "none":
-            y = tf.reshape(encode(x), [size, schema.outputs])
-        else:
-            y = tf.reshape(tf.io.decode_raw(batch[1], _target_dtype(schema)), [size, *_target_shape(schema)])
-        if label.mean:
-            y = (y - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
+        stored = batch[1] if label.kind == "none" else tf.io.decode_raw(batch[1], _target_dtype(schema))
+        y = targets(schema, encode, x, stored)
         return collections.OrderedDict(
             x=collections.OrderedDict(
                 examples=x, seed=tf.tile(tf.stack([seed, step])[tf.newaxis], [size, 1])

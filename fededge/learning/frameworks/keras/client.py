@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from fededge import examples, metrics
+from fededge.clients import Ranges
 from fededge.documents import Plan
 from fededge.errors import DivergedError, VariantError
 from fededge.learning.calibration import measured
-from fededge.learning.interfaces import Ranges
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 

@@ -54,14 +54,19 @@ class Sums(tf.keras.metrics.Metric):
 
 def sums(kind: str, wanted: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
     """The sums over a batch, float32 [len(SUMS[kind])]."""
+    return tf.reduce_sum(by_example(kind, wanted, raw), 0)
+
+
+def by_example(kind: str, wanted: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
+    """What each example adds to the sums, float32 [b, len(SUMS[kind])]."""
     if metrics.METRIC[kind] == "accuracy":
         if kind == "multi-label":
             hits = tf.equal(raw > 0, wanted > 0.5)
         else:
             hits = tf.equal(tf.argmax(raw, -1), wanted)
-        return tf.reduce_sum(_by_example(tf.cast(hits, tf.float32)))[tf.newaxis]
+        return _by_example(tf.cast(hits, tf.float32))[:, tf.newaxis]
     parts = (tf.math.squared_difference(_flat(raw), _flat(wanted)), _flat(wanted), tf.square(_flat(wanted)))
-    return tf.stack([tf.reduce_sum(_by_example(part)) for part in parts])
+    return tf.stack([_by_example(part) for part in parts], 1)
 
 
 def loss_of(model: Model, schema: Schema) -> Loss:

@@ -8,7 +8,7 @@ ones from the task's seed.
 import contextlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["WRAPT_DISABLE_EXTENSIONS"] = "true"
@@ -34,6 +34,7 @@ class Network:
         model: the task's section.
         schema: of the examples.
         seed: of the task, from which initial weights are drawn.
+        generator: what random layers draw from, of the gate in front of the model and a number of the layer.
 
     Raises:
         TaskError: there is no such model, it cannot be made, or it does not take and give what the schema says.
@@ -43,14 +44,20 @@ class Network:
         training: {"examples": float32 [b, *shape], "seed": int64 [b, 2]} to raw outputs.
     """
 
-    def __init__(self, model: Model, schema: Schema, seed: int = 0) -> None:
+    def __init__(
+        self,
+        model: Model,
+        schema: Schema,
+        seed: int = 0,
+        generator: Callable[[SeedGate, int], SeededGenerator] = SeededGenerator,
+    ) -> None:
         self._schema = schema
         with _deterministic(seed):
             self.body = _body(model, schema)
         gate = SeedGate()
         for salt, layer in enumerate(self._layers(), 1):
             if hasattr(layer, "_random_generator"):
-                layer._random_generator = SeededGenerator(gate, salt)
+                layer._random_generator = generator(gate, salt)
         examples = tf.keras.Input(schema.shape, name="examples")
         seeds = tf.keras.Input((SEED_SIZE,), dtype=tf.int64, name="seed")
         inputs = {"examples": examples, "seed": seeds}
@@ -83,6 +90,11 @@ class Network:
         Empty where the body is no graph of layers, each used once.
         """
         return activations(self.body)
+
+    @property
+    def layer_names(self) -> frozenset[str]:
+        """The names of the body's layers, those inside of others too."""
+        return frozenset(layer.name for layer in self._layers())
 
     def weights(self) -> Weights:
         """A copy of what the variables hold."""

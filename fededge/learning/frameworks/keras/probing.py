@@ -3,10 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from fededge.clients import Ranges
 from fededge.documents import Schema
 from fededge.learning.calibration import measured
 from fededge.learning.frameworks.keras.network import activations
-from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks
 
 

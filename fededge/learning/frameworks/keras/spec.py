@@ -64,6 +64,18 @@ class KerasModel:
 
         plan.export(self._model, self._schema, self._seed, work, task, folder)
 
+    def add_litert(self, work: ClientOptimizer, folder: Path) -> None:
+        """Add to the plan in `folder` what clients on LiteRT execute, or why the model does not allow it."""
+        from fededge.learning.tff import plan
+
+        plan.add_litert(self._model, self._schema, self._seed, work, folder)
+
+    def litert_refusal(self, work: ClientOptimizer) -> str | None:
+        """Why clients on LiteRT cannot train the model, as far as its operations tell."""
+        from fededge.learning.tff import plan
+
+        return plan.litert_refusal(self._model, self._schema, self._seed, work)
+
     @functools.cached_property
     def _network(self) -> tuple[Network, tf.keras.Model]:
         network = Network(self._model, self._schema, self._seed)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from fededge import examples
+from fededge.clients import Ranges
 from fededge.documents import Plan
 from fededge.encoding import answers
 from fededge.errors import DataError
@@ -12,10 +13,9 @@ from fededge.learning.calibration import measured
 from fededge.learning.frameworks.sklearn import training
 from fededge.learning.frameworks.sklearn.weights import layers, outputs, shapes
 from fededge.learning.frameworks.sklearn.work import Work
-from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks
 from fededge.learning.tally import Tally
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 

@@ -12,7 +12,7 @@ from fededge.learning.frameworks.sklearn.weights import layers, outputs, put, ta
 from fededge.learning.frameworks.sklearn.work import Work, primed, quiet, wanted
 from fededge.learning.streaming import blocks, training_blocks
 from fededge.learning.tally import Tally
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 

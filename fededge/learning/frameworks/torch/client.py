@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fededge import examples
+from fededge.clients import Ranges
 from fededge.documents import Plan, Schema
 from fededge.encoding import answers
 from fededge.errors import DataError, DivergedError, TaskError, VariantError, shown
@@ -13,10 +14,9 @@ from fededge.learning import bundles
 from fededge.learning.frameworks.torch.losses import loss_of
 from fededge.learning.frameworks.torch.network import Network
 from fededge.learning.frameworks.torch.work import Work
-from fededge.learning.interfaces import Ranges
 from fededge.learning.streaming import blocks, training_blocks
 from fededge.learning.tally import Tally
-from fededge.learning.update import Update
+from fededge.update import Update
 from fededge.weights import Weights
 
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm

@@ -14,8 +14,8 @@ from fededge.documents import Feature, Label, Plan, Schema
 from fededge.errors import DataError, DivergedError, VariantError
 from fededge.inference import load_model
 from fededge.learning.frameworks import model_spec, open_client
-from fededge.learning.update import UpdateFormat
 from fededge.task import ClientOptimizer, Model
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, from_bytes, to_bytes
 
 IDENTITY = "sha256:" + "0" * 64

@@ -14,9 +14,9 @@ from fededge.__main__ import RUNNER
 from fededge.documents import Plan
 from fededge.learning.frameworks import model_spec
 from fededge.learning.runtimes.local import LocalSites
-from fededge.learning.update import UpdateFormat
 from fededge.protocol import Hello, ReportMessage
 from fededge.task import FederatedTask, Model
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import CLIENT, StandInGateway

@@ -16,10 +16,11 @@ import pytest
 
 from fededge.client_reports import TrainingReport
 from fededge.documents import Plan
+from fededge.learning.frameworks import open_client
 from fededge.learning.runtimes.local import LocalSites
-from fededge.learning.runtimes.site import Site
-from fededge.learning.update import UpdateFormat
+from fededge.plan_runner import PlanRunner
 from fededge.task import FederatedTask
+from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 
 pytestmark = pytest.mark.environment("worker")
@@ -170,7 +171,7 @@ def test_a_share_of_the_examples_is_drawn_anew_for_each_round_and_client(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "weights").write_bytes(to_bytes(weights))
-    site = Site(prepared.plan(task), prepared.clients / "site-0")
+    site = PlanRunner(prepared.plan(task), prepared.clients / "site-0", open_client)
     form = UpdateFormat.of(Plan.read(prepared.plan(task) / "plan.json"))
     held = prepared.population.clients[0].train
 

@@ -9,8 +9,8 @@ import pytest
 from fededge.learning.tff import worker as engine_worker
 from fededge.learning.tff.aggregation import MeanAggregator, mean
 from fededge.learning.tff.worker import Worker
-from fededge.learning.update import Update, UpdateFormat
 from fededge.task import ServerOptimizer
+from fededge.update import Update, UpdateFormat
 
 pytestmark = pytest.mark.environment("worker")
 SHAPES = {"dense/bias": (3,), "dense/kernel": (4, 3)}

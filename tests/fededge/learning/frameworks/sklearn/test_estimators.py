@@ -146,12 +146,13 @@ def test_a_site_learns_without_tensorflow(tmp_path: Path) -> None:
     spec.export_plan(ClientOptimizer(), IDENTITY, tmp_path / "plan")
     code = (
         "import sys; from pathlib import Path\n"
-        "from fededge.learning.runtimes.site import Site\n"
+        "from fededge.learning.frameworks import open_client\n"
+        "from fededge.plan_runner import PlanRunner\n"
         "from fededge.weights import to_bytes; import numpy as np\n"
         "folder = Path(sys.argv[1])\n"
         "weights = {'coef': np.zeros((3, 5), np.float32), 'intercept': np.zeros(3, np.float32)}\n"
         "(folder / 'weights').write_bytes(to_bytes(weights))\n"
-        "site = Site(folder / 'plan', folder)\n"
+        "site = PlanRunner(folder / 'plan', folder, open_client)\n"
         "ask = {'weights': str(folder / 'weights'), 'update': str(folder / 'update'), 'seed': 1, 'round': 1}\n"
         "assert site.answer(ask | {'do': 'train'}) == {}\n"
         "assert site.answer(ask | {'do': 'evaluate'})['counts']['examples'] == 9\n"

@@ -126,10 +126,11 @@ def test_a_loss_that_raises_is_told(code: str, tmp_path: Path) -> None:
 
 SITE = """
 import sys; from pathlib import Path
-from fededge.learning.runtimes.site import Site
+from fededge.learning.frameworks import open_client
+from fededge.plan_runner import PlanRunner
 folder = Path(sys.argv[1])
 ask = {'weights': str(folder / 'weights'), 'update': str(folder / 'update'), 'seed': 1, 'round': 1}
-answer = Site(folder / 'plan', folder).answer(ask | {'do': 'train'})
+answer = PlanRunner(folder / 'plan', folder, open_client).answer(ask | {'do': 'train'})
 assert 'tensorflow' not in sys.modules
 print(answer.get('error', ''))
 """

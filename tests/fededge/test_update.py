@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fededge.errors import UpdateError
-from fededge.learning.update import Update, UpdateFormat
+from fededge.update import Update, UpdateFormat
 from fededge.weights import to_bytes
 
 pytestmark = pytest.mark.environment("worker")
