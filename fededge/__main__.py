@@ -18,7 +18,7 @@ def main() -> int:
     if sys.argv[1:2] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
         from fededge.device import site
 
-        return site.main(sys.argv[2:], _runner())
+        return site.main(sys.argv[2:], runner())
     if has_typer:
         from fededge import cli
 
@@ -35,7 +35,7 @@ def main() -> int:
     return 2
 
 
-def _runner() -> list[str]:
+def runner() -> list[str]:
     """The command that executes plans at a site: on LiteRT where nothing else is installed for it."""
     frameworks = any(importlib.util.find_spec(name) for name in ("sklearn", "tensorflow", "torch"))
     module = "fededge.learning.runtimes.site" if frameworks else "fededge.device.litert_runner"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fededge.__main__ import RUNNER
+from fededge.__main__ import runner
 from fededge.documents import Plan
 from fededge.learning.frameworks import model_spec
 from fededge.learning.runtimes.local import LocalSites
@@ -42,7 +42,7 @@ def planned(request: pytest.FixtureRequest, prepared: Any, task: Any, tmp_path: 
 
 @pytest.fixture
 def site(prepared: Any, tmp_path: Path) -> EnrolledSite:
-    site = EnrolledSite(tmp_path, RUNNER)
+    site = EnrolledSite(tmp_path, runner())
     shutil.copytree(prepared.clients / "site-0", tmp_path / "clients" / CLIENT)
     site.write_policy(datasets={"steps": f"clients/{CLIENT}"}, min_examples=5)
     return site
