@@ -56,6 +56,7 @@ def _expected(
     aggregation.expected(registry, tenant, client, message, at)
     if objects.size(tenant, message.digest, client) == message.bytes:
         return None
+    blobs.allowed(registry, tenant, message.bytes)
     return objects.place(tenant, message.digest, message.bytes, client, message.assignment)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -111,6 +112,8 @@ def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None)
     check(settings)
     observing.configure_log(settings.log_level)
     sys.setswitchinterval(SWITCH_SECONDS)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is an open file
     if settings.trace_endpoint:
         observing.configure_traces(settings.trace_endpoint, settings.id)
     with listening(settings) as listener:

@@ -132,9 +132,9 @@ class Conversation:
         except TimeoutError:
             await self._refuse("TIMEOUT", "say hello within the time", None)
             return
-        if text is not None:
-            await self._take(text)
         try:
+            if text is not None:
+                await self._take(text)
             while self._state is State.OPEN and (text := await self._next()) is not None:
                 await self._take(text)
         finally:
