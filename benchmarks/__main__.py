@@ -16,6 +16,10 @@ BENCHMARKS = (
     ("platform", "pipeline"),
     ("platform", "tasks"),
     ("serving", "serving"),
+    ("platform", "registry"),
+    ("platform", "gateway"),
+    ("worker", "selection"),
+    ("platform", "flower"),
 )
 
 
