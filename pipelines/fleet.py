@@ -35,8 +35,8 @@ SLOWER = 5
 """How many times slower a slow site works."""
 TURN = 0.5
 """Seconds in which a slow site works once."""
-START = 60.0
-"""Seconds that the gateway may take to start."""
+START = 120.0
+"""Seconds that the gateway may take to start, and then the sites to connect."""
 
 
 def as_fleet(task: FederatedTask, held_out: Path) -> FederatedTask:
@@ -128,6 +128,7 @@ class TrialFleet:
             for number, name in enumerate(names):
                 self._enroll(name)
                 self.start(name, slow=number < self._slow)
+            self._until_connected(set(names))
         except BaseException:
             self.close()
             raise
@@ -228,6 +229,23 @@ class TrialFleet:
         )
         if done.returncode:
             raise GatewayError(f"site {name} cannot enroll: {done.stderr.strip()[-500:]}")
+
+    def _until_connected(self, names: set[str]) -> None:
+        """Wait until the gateway has a session of each site."""
+        waited = threading.Event()
+        url, token_file = self.environment["FEDEDGE_GATEWAY"], self.environment["FEDEDGE_GATEWAY_TOKEN_FILE"]
+        with GatewayClient(url, Path(token_file)) as gateway:
+            for _ in range(int(START / 0.2)):
+                if {client.client for client in gateway.clients(connected=True)} >= names:
+                    return
+                for site in self.sites.values():
+                    if site.process.poll() is not None:
+                        words = self.log(site.name).read_text(errors="replace").strip().splitlines()[-1:]
+                        raise GatewayError(
+                            f"site {site.name} ended: {''.join(words)[:500]}. See {self.log(site.name)}"
+                        )
+                waited.wait(0.2)
+        raise GatewayError(f"not all sites connected within {START:g} s. See {self._folder / 'sites'}")
 
     def _policy(self, name: str) -> dict[str, object]:
         """What the site allows: this task's orders, signed by this machine's release key, on the site's own folder."""
