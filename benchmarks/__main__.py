@@ -13,6 +13,7 @@ BENCHMARKS = (
     ("worker", "frameworks"),
     ("worker", "data"),
     ("worker", "selection"),
+    ("worker", "workers"),
     ("platform", "pipeline"),
     ("platform", "tasks"),
     ("serving", "serving"),
