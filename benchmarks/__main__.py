@@ -19,7 +19,6 @@ BENCHMARKS = (
     ("serving", "serving"),
     ("platform", "registry"),
     ("platform", "gateway"),
-    ("worker", "selection"),
     ("platform", "flower"),
 )
 

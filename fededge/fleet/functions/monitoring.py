@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, case, delete, func, insert, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.work import KEY, OPEN
@@ -19,6 +19,8 @@ from fededge.protocol import Hello
 
 HEARTBEATS = 3
 """Heartbeats that may be missed."""
+GRACE_SECONDS = 30.0
+"""For which some gateway must have held its lease without a break, and a gateway none, before sessions are swept."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,13 @@ def disconnect(registry: Registry, session: str, now: float) -> None:
 
 def lease(registry: Registry, gateway: str, url: str, seconds: float, now: float) -> None:
     """Say that a gateway lives for `seconds` from now, and where it is reached."""
-    values = {"id": gateway, "url": url, "expires": now + seconds}
+    mine = gateways.c.id == gateway
+    since = case((gateways.c.expires <= now, now), else_=gateways.c.since)
 
     def renewed(connection: Connection) -> None:
-        if not connection.execute(update(gateways).where(gateways.c.id == gateway).values(values)).rowcount:
-            add(connection, gateways, values)
+        values = {"url": url, "expires": now + seconds}
+        if not connection.execute(update(gateways).where(mine).values(since=since, **values)).rowcount:
+            add(connection, gateways, {"id": gateway, "since": now, **values})
 
     registry.run(renewed)
 
@@ -169,17 +173,27 @@ def work_by_state(registry: Registry) -> dict[str, int]:
 
 
 def sweep(registry: Registry, now: float) -> int:
-    """End the sessions of gateways whose lease is over, and those that were not heard of for long; how many."""
+    """End the sessions of gateways whose lease is over, and those that were not heard of for long; how many.
+
+    Nobody is ended for what a registry missed that could not be reached: the silence has to go on for a while after it
+    was there again.
+    """
 
     def stale(connection: Connection) -> tuple[list[str], list[str]]:
-        live: list[str] = []
-        dead: list[str] = []
-        for row in connection.execute(select(gateways)):
-            (live if row.expires > now else dead).append(row.id)
+        rows = connection.execute(select(gateways)).all()
+        live = [row for row in rows if row.expires > now]
+        if not any(row.since + GRACE_SECONDS <= now for row in live):
+            return [], []
+        dead = [row.id for row in rows if row.expires + GRACE_SECONDS <= now]
         found: list[str] = []
-        for gateway in live:
-            late = (sessions.c.gateway == gateway, sessions.c.expires <= now, sessions.c.ended.is_(False))
-            found += connection.execute(select(sessions.c.id).where(*late)).scalars()
+        for row in live:
+            silent = (
+                sessions.c.gateway == row.id,
+                sessions.c.expires <= now,
+                HEARTBEATS * sessions.c.heartbeat_seconds <= now - row.since,
+                sessions.c.ended.is_(False),
+            )
+            found += connection.execute(select(sessions.c.id).where(*silent)).scalars()
         for gateway in dead:
             found += connection.execute(select(sessions.c.id).where(sessions.c.gateway == gateway)).scalars()
         return dead, found

@@ -79,6 +79,7 @@ class Registry:
 
     def __init__(self, engine: Engine, patience: float = PATIENCE) -> None:
         self._engine = engine
+        self._reader = engine.execution_options(reads=True)
         self._patience = patience
         # One writer at a time: SQLite has no fair queue of its own.
         self._writer = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
@@ -130,7 +131,7 @@ class Registry:
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """As `run`, for work that writes nothing: in SQLite it waits for no writer."""
-        return self._repeated(work, self._engine.execution_options(reads=True))
+        return self._repeated(work, self._reader)
 
     def ping(self) -> None:
         """Ask the database something.

@@ -25,7 +25,7 @@ def width(size: int) -> int:
 
 
 def window(clients: Iterable[str], size: int, seed: int, number: int) -> list[str]:
-    """The clients that a cohort of `size` is drawn from in round `number`, in their order."""
+    """The clients that a cohort of `size` is drawn from in round `number`, in any order."""
     all_of_them = list(clients)
     if len(all_of_them) <= width(size):
         return all_of_them

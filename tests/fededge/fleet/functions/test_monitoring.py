@@ -102,27 +102,49 @@ def test_unknown_sessions_are_to_be_closed(registry: Registry) -> None:
     assert monitoring.beat(registry, beats, NOW) == beats.keys() - {known}
 
 
+def lease(registry: Registry, gateway: str, now: float, seconds: float = 60.0) -> None:
+    monitoring.lease(registry, gateway, "http://gateway", seconds, now)
+
+
 def test_sessions_of_a_gateway_that_died_are_swept_and_their_work_waits(registry: Registry) -> None:
-    sessions = make_fleet(registry, ["a", "b"])
+    make_fleet(registry, ["a", "b"])
+    lease(registry, "gateway-2", NOW, 3600.0)
     open_round(registry, ["a", "b"])
-    assert monitoring.sweep(registry, NOW + 30.0) == 2  # no heartbeat for three intervals
-    assert sorted(monitoring.revoked_sessions(registry, GATEWAY)) == sorted(sessions.values())
-    assert sent(registry, NOW + 30.0) == {}
-    assert monitoring.sweep(registry, NOW + 61.0) == 2  # and now the gateway is gone, too
-    assert monitoring.sweep(registry, NOW + 62.0) == 0
+    assert monitoring.sweep(registry, NOW + 29.0) == 0
+    lease(registry, GATEWAY, NOW + 29.0, 1.0)
+    assert monitoring.sweep(registry, NOW + 59.0) == 0  # silent for less than the grace
+    assert monitoring.sweep(registry, NOW + 60.0) == 2
+    assert monitoring.sweep(registry, NOW + 61.0) == 0
     assert monitoring.revoked_sessions(registry, GATEWAY) == []
-    monitoring.lease(registry, "gateway-2", "http://other", 60.0, NOW + 62.0)
+    assert sent(registry, NOW + 61.0) == {}
     connect(registry, "a", gateway="gateway-2", now=NOW + 62.0)
     assert list(sent(registry, NOW + 62.0, "gateway-2")) == ["a"]
 
 
-def test_a_client_that_beats_is_not_swept_and_a_gateway_renews_its_lease(registry: Registry) -> None:
-    session = make_fleet(registry, ["a"])["a"]
-    monitoring.beat(registry, {session: None}, NOW + 29.0)
-    monitoring.lease(registry, GATEWAY, "http://gateway", 60.0, NOW + 50.0)
+def test_a_client_that_beats_is_not_swept_and_one_that_is_silent_is(registry: Registry) -> None:
+    sessions = make_fleet(registry, ["a", "b"])
+    lease(registry, GATEWAY, NOW + 10.0, 3600.0)
+    monitoring.beat(registry, {sessions["a"]: None}, NOW + 29.0)
+    assert monitoring.sweep(registry, NOW + 30.0) == 1
+    assert monitoring.revoked_sessions(registry, GATEWAY) == [sessions["b"]]
+    assert (connected(registry, "a", NOW + 30.0), connected(registry, "b", NOW + 30.0)) == (True, False)
     assert monitoring.sweep(registry, NOW + 58.0) == 0
-    assert connected(registry, now=NOW + 100.0)
     assert monitoring.sweep(registry, NOW + 59.0) == 1
+
+
+def test_nobody_is_swept_for_the_time_that_the_registry_was_away(registry: Registry) -> None:
+    sessions = make_fleet(registry, ["a", "b"])
+    lease(registry, "gateway-2", NOW)
+    connect(registry, "b", gateway="gateway-2")
+    back = NOW + 600.0
+    assert monitoring.sweep(registry, back) == 0
+    lease(registry, "gateway-2", back)
+    assert monitoring.sweep(registry, back + 1.0) == 0
+    lease(registry, GATEWAY, back + 10.0)
+    monitoring.beat(registry, {sessions["a"]: None}, back + 11.0)
+    assert monitoring.sweep(registry, back + 29.0) == 0
+    assert monitoring.sweep(registry, back + 30.0) == 1  # b has not been heard of since
+    assert (connected(registry, "a", back + 30.0), connected(registry, "b", back + 30.0)) == (True, False)
 
 
 def test_accepted_work_is_sent_again_only_to_a_client_that_does_not_know_of_it(registry: Registry) -> None:

@@ -114,9 +114,11 @@ def work_with(registry: Registry) -> None:
     beats = {session: {"charging": "yes"} for session in sessions.values()}
     monitoring.beat(registry, beats, NOW)
     monitoring.revoked_sessions(registry, GATEWAY)
+    monitoring.work_by_state(registry)
     monitoring.disconnect(registry, sessions["b"], NOW)
     assert monitoring.sweep(registry, NOW + 31.0)
-    assert monitoring.sweep(registry, NOW + 3600.0)
+    monitoring.lease(registry, "gateway-2", "http://other", 3600.0, NOW)
+    assert monitoring.sweep(registry, NOW + 1800.0)
     enrollment.change(registry, TENANT, "a", ClientChange(region="x"), "admin", NOW)
     enrollment.info(registry, TENANT, "a", NOW)
     everyone: dict[str, Any] = {}

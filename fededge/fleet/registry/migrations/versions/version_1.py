@@ -32,6 +32,7 @@ def upgrade() -> None:
         "gateways",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("since", sa.Double(), nullable=False),
         sa.Column("expires", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("gateways_key")),
     )
@@ -199,7 +200,7 @@ def upgrade() -> None:
     op.create_index(
         "datasets_connected",
         "datasets",
-        ["tenant", "dataset", "random_key"],
+        ["tenant", "dataset", "random_key", "client", "train", "schema_digest", "frameworks", "gateway"],
         unique=False,
         sqlite_where=sa.text("gateway IS NOT NULL"),
         postgresql_where=sa.text("gateway IS NOT NULL"),
