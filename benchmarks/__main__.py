@@ -12,6 +12,7 @@ BENCHMARKS = (
     ("worker", "rounds"),
     ("worker", "frameworks"),
     ("worker", "data"),
+    ("worker", "litert"),
     ("worker", "selection"),
     ("worker", "workers"),
     ("platform", "pipeline"),

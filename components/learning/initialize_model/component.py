@@ -18,7 +18,8 @@ def initialize_model(
         task: the task as canonical JSON.
         run: id of the pipeline run.
         population: says what an example looks like.
-        plan: what clients execute (for Keras a SavedModel that plain TensorFlow runs), and plan.json.
+        plan: what clients execute (for Keras a SavedModel that plain TensorFlow runs, and with data.source fleet a
+            LiteRT file for devices without it), and plan.json.
         state: safetensors file with the initial global weights.
     """
     from pathlib import Path
@@ -27,7 +28,7 @@ def initialize_model(
     from fededge.delivery import registry
     from fededge.documents import Population
     from fededge.learning import warm_start
-    from fededge.learning.frameworks import model_spec
+    from fededge.learning.frameworks import add_litert, model_spec
     from fededge.learning.state import State
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -44,4 +45,6 @@ def initialize_model(
         State(spec.identity, round=0, weights=weights, server=[]).save(state.path)
         lineage.seal(state, parents=[population], round=0)
         model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
+        if not spec.simulated:
+            add_litert(model, spec.learning.client, Path(plan.path))
         lineage.seal(plan, parents=[population])

@@ -3,7 +3,7 @@
     python -m fededge.learning.data.checking < task.json
 
 reads a task as canonical JSON and writes a `Report` as JSON. Nothing else is written. TensorFlow is not imported, but
-for a PyTorch model, of which variants for LiteRT are built by way of Keras.
+for a PyTorch model, of which variants for LiteRT are built by way of Keras, and for a fleet's clients on LiteRT.
 """
 
 import math
@@ -22,7 +22,7 @@ from fededge.learning.data import splits
 from fededge.learning.data.sources import open_source
 from fededge.learning.data.splits import Division
 from fededge.learning.data.survey import survey
-from fededge.learning.frameworks import model_spec
+from fededge.learning.frameworks import litert_refusal, model_spec
 from fededge.learning.interfaces import ModelSpec
 from fededge.learning.models import shipped
 from fededge.task import FederatedTask, HuggingFaceData, KerasData, KerasMnist
@@ -87,8 +87,16 @@ def check(task: FederatedTask) -> Report:
         findings.append((f"model {task.model.shown}", f"takes examples of shape {list(shape)}"))
     if division is not None and any(variant.kind == "int8" for variant in task.variants):
         findings.append(("variant int8", _calibration(task, division)))
+    if not task.simulated:
+        findings.append(("training on LiteRT alone", _litert(task, opened.schema)))
     told = [Finding(checked=checked, found=found) for checked, found in findings]
     return Report(findings=told, form=opened.schema.form_digest)
+
+
+def _litert(task: FederatedTask, schema: Schema) -> str:
+    """Whether devices without TensorFlow can train the model."""
+    refusal = litert_refusal(model_spec(task.model, schema, task.seed), task.learning.client)
+    return f"no: {refusal}" if refusal else "yes, as far as the model's operations tell"
 
 
 def _simulated(task: FederatedTask, source: str, schema: Schema, division: Division) -> list[tuple[str, str]]:

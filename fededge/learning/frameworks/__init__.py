@@ -7,7 +7,7 @@ from fededge.clients import Client
 from fededge.documents import Plan, Schema
 from fededge.errors import DataError, TaskError
 from fededge.learning.interfaces import ModelSpec
-from fededge.task import Model
+from fededge.task import ClientOptimizer, Model
 
 INSTALL = "pip install torch==2.13.0 'mpmath<1.4'"
 
@@ -31,6 +31,21 @@ def model_spec(model: Model, schema: Schema, seed: int) -> ModelSpec:
     from fededge.learning.frameworks.keras.spec import KerasModel
 
     return KerasModel(model, schema, seed)
+
+
+def add_litert(model: ModelSpec, work: ClientOptimizer, plan: Path) -> None:
+    """Add to the plan in `plan` what clients on LiteRT execute, or why the model does not allow it; of Keras alone."""
+    from fededge.learning.frameworks.keras.spec import KerasModel
+
+    if isinstance(model, KerasModel):
+        model.add_litert(work, plan)
+
+
+def litert_refusal(model: ModelSpec, work: ClientOptimizer) -> str | None:
+    """Why clients on LiteRT cannot train the model, as far as its operations tell."""
+    from fededge.learning.frameworks.keras.spec import KerasModel
+
+    return model.litert_refusal(work) if isinstance(model, KerasModel) else "it is no Keras model"
 
 
 def open_client(plan: Path, data: Path) -> Client:

@@ -90,6 +90,10 @@ class LocalSites:
         for client, answer in self._ask(requests, weights, deadline_seconds):
             yield RangesReport(client, answer.get("ranges"), answer.get("error"))
 
+    def command(self, client: str) -> list[str]:
+        """The program that is a client's site process, without its arguments; see fededge.plan_runner."""
+        return [sys.executable, "-m", "fededge.learning.runtimes.site"]
+
     def _ask(
         self, requests: Mapping[str, dict[str, Any]], weights: Weights, deadline_seconds: float
     ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -139,24 +143,16 @@ class LocalSites:
                     break
                 self._sites.pop(idle).end()
             log = Path(self._folder.name) / f"{client}.log"
-            self._sites[client] = _Site(self._plan, self._clients / client, log)
+            arguments = ["--plan", str(self._plan), "--data", str(self._clients / client)]
+            self._sites[client] = _Site([*self.command(client), *arguments], log)
         return self._sites[client]
 
 
 class _Site:
     """One site process; `ask` is called from one thread at a time."""
 
-    def __init__(self, plan: Path, data: Path, log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         self._log = log
-        command = [
-            sys.executable,
-            "-m",
-            "fededge.learning.runtimes.site",
-            "--plan",
-            str(plan),
-            "--data",
-            str(data),
-        ]
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 ended_with_parent(command),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fededge import counting, examples
+from fededge.clients import Client
 from fededge.documents import Feature, Label, Plan, Schema
 from fededge.errors import DataError, DivergedError, VariantError
 from fededge.inference import load_model
@@ -78,13 +79,21 @@ class Conformance:
         """The weights after the framework's own loop over the client's examples in `data`, by `self.work`."""
         raise NotImplementedError
 
+    def export(self, kind: str, work: ClientOptimizer, plan: Path) -> None:
+        """Write the plan that clients execute."""
+        model_spec(self.models[kind], schema_of(kind), 7).export_plan(work, IDENTITY, plan)
+
+    def client(self, plan: Path, data: Path) -> Client:
+        """The client in `data` that executes `plan`."""
+        return open_client(plan, data)
+
     @pytest.fixture(scope="class")
     def home(self, kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """A client's folder, and the plan beside it."""
         folder, schema = tmp_path_factory.mktemp("client"), schema_of(kind)
         examples.write(folder / "train", *table(kind, TRAIN, 1), schema)
         examples.write(folder / "test", *table(kind, TEST, 2), schema)
-        model_spec(self.models[kind], schema, 7).export_plan(self.work, IDENTITY, folder / "plan")
+        self.export(kind, self.work, folder / "plan")
         return folder
 
     @pytest.fixture(scope="class")
@@ -130,16 +139,16 @@ class Conformance:
         self, kind: str, home: Path, weights: Weights
     ) -> None:
         before = to_bytes(weights)
-        client = open_client(home / "plan", home)
+        client = self.client(home / "plan", home)
         first, other, again = (client.train(weights, seed) for seed in (11, 12, 11))
-        fresh = open_client(home / "plan", home).train(weights, 11)
+        fresh = self.client(home / "plan", home).train(weights, 11)
         assert to_bytes(first.delta) == to_bytes(again.delta) == to_bytes(fresh.delta)
         assert (first.loss_sum, first.sums) == (again.loss_sum, again.sums) == (fresh.loss_sum, fresh.sums)
         assert not self.shuffles or to_bytes(first.delta) != to_bytes(other.delta)
         assert to_bytes(weights) == before
 
     def test_an_update_is_the_frameworks_own_training(self, kind: str, home: Path, weights: Weights) -> None:
-        update = open_client(home / "plan", home).train(weights, 11)
+        update = self.client(home / "plan", home).train(weights, 11)
         wanted = self.local(kind, weights, home / "train", 11)
         assert any((wanted[name] != weights[name]).any() for name in weights)
         for name, value in weights.items():
@@ -149,7 +158,7 @@ class Conformance:
         self, kind: str, home: Path, weights: Weights
     ) -> None:
         form = UpdateFormat.of(Plan.read(home / "plan" / "plan.json"))
-        update = open_client(home / "plan", home).train(weights, 11)
+        update = self.client(home / "plan", home).train(weights, 11)
         assert update.examples == TRAIN * self.work.epochs
         screened = form.screen(form.encode(update), TRAIN * self.work.epochs)
         assert set(screened.delta) == set(weights)
@@ -159,7 +168,7 @@ class Conformance:
     ) -> None:
         schema, model = schema_of(kind), model_spec(self.models[kind], schema_of(kind), 7)
         x, y = table(kind, TEST, 2)
-        found = open_client(home / "plan", home).evaluate(weights)
+        found = self.client(home / "plan", home).evaluate(weights)
         parts = [
             counting.counts(schema, model.predict(weights, x[part]), x[part], y[part])
             for part in (slice(0, 5), slice(5, None))
@@ -169,7 +178,7 @@ class Conformance:
             assert value == pytest.approx(sum(part[name] for part in parts), rel=1e-4), name
 
     def test_rounds_at_one_client_lower_its_loss(self, kind: str, home: Path, weights: Weights) -> None:
-        client = open_client(home / "plan", home)
+        client = self.client(home / "plan", home)
         losses = []
         for seed in range(8):
             update = client.train(weights, seed)
@@ -205,7 +214,7 @@ class Conformance:
             pytest.skip("the plan measures no ranges")
         from fededge.learning.frameworks.keras.network import activations
 
-        ranges = open_client(home / "plan", home).ranges(weights)
+        ranges = self.client(home / "plan", home).ranges(weights)
         assert ranges.examples == TRAIN
         assert len(ranges.low) == len(ranges.high) == len(names)
         assert all(low <= high for low, high in zip(ranges.low, ranges.high, strict=True))
@@ -219,7 +228,7 @@ class Conformance:
         for count in (9, 1):
             one = np.repeat(y[:1], count, axis=0)
             examples.write(tmp_path / "train", x[:count], one, schema)
-            update = open_client(home / "plan", tmp_path).train(weights, 1)
+            update = self.client(home / "plan", tmp_path).train(weights, 1)
             assert update.examples == count * self.work.epochs
             assert all(np.isfinite(value).all() for value in update.delta.values())
 
@@ -229,11 +238,11 @@ class Conformance:
         x, y = table(kind, 4, 1)
         examples.write(tmp_path / "empty" / "train", x[:0], y[:0], schema_of(kind))
         with pytest.raises(DataError, match="n > 0"):
-            open_client(home / "plan", tmp_path / "empty")
+            self.client(home / "plan", tmp_path / "empty")
         other = Schema(features=[FEATURES[1], *FEATURES[:1], FEATURES[2]], label=LABELS[kind])
         examples.write(tmp_path / "other" / "train", x, y, other)
         with pytest.raises(DataError, match="schema"):
-            open_client(home / "plan", tmp_path / "other")
+            self.client(home / "plan", tmp_path / "other")
 
     def test_training_that_leaves_the_finite_numbers_is_told(
         self, kind: str, home: Path, weights: Weights, tmp_path: Path
@@ -241,6 +250,6 @@ class Conformance:
         if not self.diverges:
             pytest.skip("no learning rate to diverge by")
         work = self.work.model_copy(update={"learning_rate": 1e30})
-        model_spec(self.models[kind], schema_of(kind), 7).export_plan(work, IDENTITY, tmp_path)
+        self.export(kind, work, tmp_path)
         with pytest.raises(DivergedError, match="learning_rate"):
-            open_client(tmp_path, home).train(weights, 1)
+            self.client(tmp_path, home).train(weights, 1)
