@@ -1,11 +1,11 @@
-"""Clients on LiteRT alone against clients on TensorFlow: time and memory of one, accuracy of twenty rounds of either kind.
+"""Clients on LiteRT alone against clients on TensorFlow: time and memory of one, accuracy of rounds of either kind.
 
     .venvs/worker/bin/python -m benchmarks.litert [--mnist FILE] [--seeds 3] [--only work memory accuracy]
 
 Both kinds are runner processes, as at a site, in one thread each, of the worker and of the edge environment. Work is
 seconds of the processor a sample of one pass, so that others at work on this machine count little; the two take turns.
-Memory is the peak of resident pages (VmHWM) of a process that trains the seed CNN on 600 images. Start is from the start of
-the process to the answer to a request with one batch. Prints tables and writes benchmarks/results/litert.json.
+Memory is the peak of resident pages (VmHWM) of a process that trains the seed CNN on 600 images. Start is from the start
+of the process to the answer to a request with one batch. Prints tables and writes benchmarks/results/litert.json.
 """
 
 import argparse
