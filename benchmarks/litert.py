@@ -89,9 +89,9 @@ class Runner:
 
     @property
     def peak(self) -> float:
-        """Megabytes."""
+        """MiB."""
         lines = Path(f"/proc/{self._process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1000
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
     def end(self) -> None:
         """Let it end."""
@@ -155,7 +155,7 @@ def work(folder: Path, repeats: int) -> list[dict[str, Any]]:
 
 
 def memory(folder: Path, repeats: int) -> list[dict[str, Any]]:
-    """Peak megabytes, and the fewest seconds from start to the answer to a request with one batch."""
+    """Peak memory, and the fewest seconds from start to the answer to a request with one batch."""
     rows = []
     for batch in (16, BATCH):
         home = folder / str(batch)
@@ -173,7 +173,7 @@ def memory(folder: Path, repeats: int) -> list[dict[str, Any]]:
                 runner.end()
             runner = Runner(command, plan, home / "client")
             runner.train(home)
-            row = {"kind": kind, "batch": batch, "peak MB": round(runner.peak)}
+            row = {"kind": kind, "batch": batch, "peak MiB": round(runner.peak)}
             rows.append(row | {"start s": round(min(starts), 2), "of the processor s": round(min(clocks), 2)})
             runner.end()
     return rows

@@ -4,7 +4,7 @@ Both come from Philox4x32-10, a function of a counter and a key: John K. Salmon,
 David E. Shaw 2011, Parallel Random Numbers: As Easy as 1, 2, 3, section 3.3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -30,21 +30,28 @@ def kept(shape: Sequence[int], seed: tuple[int, int], rate: float) -> np.ndarray
     first = np.array([[halves[0]], [halves[2]]], np.uint64)
     second = np.array([[halves[3]], [halves[1]]], np.uint64)
     key_low, key_high, low, high = (int(word[0]) for word in _mixed(first, second, SCRAMBLE))
-    words = _words(int(np.prod(shape)), (key_low, key_high), (low, high))
-    words &= np.uint32((1 << FRACTION) - 1)
-    least = np.uint32(np.ceil(np.ldexp(np.float32(rate), FRACTION)))
-    return (words >= least).astype(np.float32).reshape(shape)
+    mask = np.uint64((1 << FRACTION) - 1)
+    least = np.uint64(np.ceil(np.ldexp(np.float32(rate), FRACTION)))
+    count = int(np.prod(shape))
+    made = np.empty((-(-count // 4), 4), np.float32)
+    for at, words in _blocks(len(made), (key_low, key_high), (low, high)):
+        for place, word in enumerate(words):
+            np.bitwise_and(word, mask, out=word)
+            made[at : at + len(word), place] = word >= least
+    return made.ravel()[:count].reshape(shape)
 
 
 def shuffled(count: int, seed: int, buffer: int) -> np.ndarray:
     """The order of tf.data.Dataset.range(count).shuffle(buffer, seed, reshuffle_each_iteration=False), int64 [count]."""
     seed %= LARGEST_SEED
-    draws = _words(count, (GRAPH_SEED, 0), (seed, 0)).tolist()
+    draws = np.empty((-(-count // 4), 4), np.int64)
+    for at, words in _blocks(len(draws), (GRAPH_SEED, 0), (seed, 0)):
+        draws[at : at + BLOCK] = np.stack(words, axis=1)
     slots = np.full(buffer, -1).tolist() if count >= buffer else []
     ahead = min(count, buffer)
     slots[:ahead] = range(ahead)
     order = []
-    for start, draw in enumerate(draws):
+    for start, draw in enumerate(draws.ravel()[:count].tolist()):
         at = (start + draw % (ahead - start)) % len(slots)
         order.append(slots[at])
         slots[at] = slots[start % len(slots)]
@@ -54,35 +61,39 @@ def shuffled(count: int, seed: int, buffer: int) -> np.ndarray:
     return np.array(order, np.int64)
 
 
-def _words(count: int, key: tuple[int, int], high: tuple[int, int]) -> np.ndarray:
-    """The first `count` numbers, uint32, of the counters whose upper half is `high`."""
-    groups = -(-count // 4)
-    made = np.empty((groups, 4), np.uint32)
-    for at in range(0, groups, BLOCK):
-        low = np.arange(at, min(at + BLOCK, groups), dtype=np.uint64)
-        first, second = np.empty((2, len(low)), np.uint64), np.empty((2, len(low)), np.uint64)
-        first[0], first[1] = low, high[0]
+def _blocks(
+    count: int, key: tuple[int, int], high: tuple[int, int]
+) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    """The four words of each of the first `count` counters whose upper half is `high`: a block, and where it begins.
+
+    The words are overwritten by those of the next block.
+    """
+    memory = np.empty((3, 2, min(count, BLOCK)), np.uint64)
+    for at in range(0, count, BLOCK):
+        first, second, product = memory[:, :, : count - at]
+        first[0], first[1] = np.arange(at, at + first.shape[1]), high[0]
         second[0], second[1] = high[1], 0
-        for place, word in enumerate(_mixed(first, second, key)):
-            made[at : at + BLOCK, place] = word
-    return made.ravel()[:count]
+        yield at, _mixed(first, second, key, product)
 
 
-def _mixed(first: np.ndarray, second: np.ndarray, key: tuple[int, int]) -> tuple[np.ndarray, ...]:
+def _mixed(
+    first: np.ndarray, second: np.ndarray, key: tuple[int, int], product: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
     """The four words of each counter after all rounds.
 
     Args:
         first: its words 0 and 2, uint64 [2, n], which is overwritten.
         second: its words 3 and 1, likewise.
         key: that they are mixed by.
+        product: overwritten, too; None takes new memory.
     """
-    product = np.empty_like(first)
+    product = np.empty_like(first) if product is None else product
     for number in range(ROUNDS):
-        steps = [(word + number * step) & 0xFFFFFFFF for word, step in zip(key, STEPS, strict=True)]
+        low, high = ((word + number * step) & 0xFFFFFFFF for word, step in zip(key, STEPS, strict=True))
         np.multiply(first, FACTORS, out=product)
         np.right_shift(product, HALF, out=first)
         np.bitwise_xor(first, second, out=first)
-        np.bitwise_xor(first, np.array([[steps[1]], [steps[0]]], np.uint64), out=first)
+        np.bitwise_xor(first, np.array([[high], [low]], np.uint64), out=first)
         np.bitwise_and(product, LOW, out=second)
         first = first[::-1]
     return first[0], second[1], first[1], second[0]

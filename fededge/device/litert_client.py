@@ -66,11 +66,12 @@ class LiteRTClient:
         orders = (philox.shuffled(len(x), seed + epoch, program.buffer) for epoch in range(program.epochs))
         for step, places in enumerate(_batches(orders, program.batch_size)):
             given = self._batch(x, y, places) | self._masks(seed, step, len(places))
-            found = self._train(**given, **state)
+            found = _called(self._train, given | state)
             state = {name: found[name] for name in state}
             totals += self._told(found)
         delta = {
-            v.name: before[name] - state[name] for v, name in zip(self._plan.variables, before, strict=True)
+            v.name: np.subtract(before[name], state[name], out=state[name])
+            for v, name in zip(self._plan.variables, before, strict=True)
         }
         if not all(np.isfinite(value).all() for value in delta.values()):
             raise DivergedError(
@@ -86,7 +87,7 @@ class LiteRTClient:
         x, y = examples.read(self._data / "test", self._plan.example)
         variables, totals = self._variables(weights), np.zeros(1 + len(self._sums))
         for places in _batches([np.arange(len(x))], self._program.batch_size):
-            totals += self._told(self._evaluate(**self._batch(x, y, places), **variables))
+            totals += self._told(_called(self._evaluate, self._batch(x, y, places) | variables))
         loss_sum, *sums = totals.tolist()
         return {"examples": float(len(x)), "loss_sum": loss_sum, **dict(zip(self._sums, sums, strict=True))}
 
@@ -138,6 +139,16 @@ class LiteRTClient:
 
     def _zeros(self, name: str) -> np.ndarray:
         return np.zeros(self._inputs[name]["shape"], self._inputs[name]["dtype"])
+
+
+def _called(signature: Any, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+        found: dict[str, np.ndarray] = signature(**given)
+    except (ValueError, RuntimeError) as error:
+        raise VariantError(
+            f"the plan's LiteRT file does not take what the plan says: {shown(str(error), 200)}. Start a new run"
+        ) from error
+    return found
 
 
 def _batches(orders: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:

@@ -68,13 +68,13 @@ class _Convolution:
         ci, co, taps = self._ci, self._co, self._taps
         made: list[tf.Tensor] = []
         for part, _ in _parts(flat, self._outputs * taps * ci):
-            count, now = part.shape[0], _after(part, made)
+            count, now = part.shape[0], _after(made)
             if ci < FEW_CHANNELS:
                 turned = tf.transpose(tf.reshape(kernel, (taps, ci, co)), [2, 1, 0])
-                y = product(tf.reshape(turned, (co, ci * taps)), self._across(now))
+                y = product(tf.reshape(turned, (co, ci * taps)), self._across(part, now))
                 made.append(tf.transpose(tf.reshape(y, (co, self._outputs, count)), [2, 1, 0]))
             else:
-                patches = _gathered(now, self._seen, (1, count * self._outputs, taps * ci))
+                patches = _gathered(part, self._seen, (1, count * self._outputs, taps * ci), now)
                 y = product(patches, tf.reshape(kernel, (taps * ci, co)))
                 made.append(tf.reshape(y, (count, self._outputs, co)))
         return _joined(made)
@@ -84,7 +84,7 @@ class _Convolution:
         made: list[tf.Tensor] = []
         for part, places in _parts(flat, self._outputs * self._taps * self._ci):
             given = _rows(g, places)
-            patches = self._across(_after(part, [given, *made]))
+            patches = self._across(part, _after([given, *made]))
             given = tf.reshape(tf.transpose(given, [1, 0, 2]), (self._outputs * len(places), self._co))
             made.append(product(patches, given))
         total = made[0] if len(made) == 1 else tf.add_n(made)
@@ -98,17 +98,17 @@ class _Convolution:
         made: list[tf.Tensor] = []
         for part, places in _parts(g, first.size * co):
             count = len(places)
-            given = with_zero(_after(part, made), first)
-            patches = _gathered(given, first, (1, count * len(first), kw * co))
+            given, now = with_zero(part, first), _after(made)
+            patches = _gathered(given, first, (1, count * len(first), kw * co), now)
             along = tf.reshape(product(patches, turned), (count, 1, 1, 1, 1, len(first) * kh, ci))
             down = tf.reshape(tf.gather(along, second, axis=5), (count, self._windows.pixels, kh, ci))
             made.append(tf.reduce_sum(down, 2))
         return _joined(made)
 
-    def _across(self, flat: tf.Tensor) -> tf.Tensor:
-        """Patches [1, ci * taps, outputs * b]."""
+    def _across(self, flat: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+        """Patches [1, ci * taps, outputs * b]; `now` as for _gathered."""
         shape = (1, self._ci * self._taps, self._outputs * flat.shape[0])
-        return _gathered(tf.transpose(flat, [2, 1, 0]), self._seen.T, shape)
+        return _gathered(tf.transpose(flat, [2, 1, 0]), self._seen.T, shape, now)
 
     def _tables(self) -> tuple[np.ndarray, np.ndarray]:
         """Which output a pixel of a row of outputs sees by a tap, and which of these a pixel of the image is made of."""
@@ -135,18 +135,22 @@ def _rows(x: tf.Tensor, places: np.ndarray) -> tf.Tensor:
     return x if len(places) == x.shape[0] else tf.gather(x, places, axis=0)
 
 
-def _after(x: tf.Tensor, made: Sequence[tf.Tensor]) -> tf.Tensor:
-    """x, but only once the last of `made` is there, so that what is made of x is not in memory before."""
+def _after(made: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Zero, but only once the last of `made` is there; by no number of XNNPACK's, which would interrupt its work."""
     if not made:
-        return x
+        return tf.constant(0)
     last = made[-1]
     first = tf.slice(last, [0] * len(last.shape), [1] * len(last.shape))
-    return x + tf.reshape(tf.minimum(tf.abs(first), 0.0), [1] * len(x.shape))
+    return tf.reshape(tf.cast(first > np.inf, tf.int32), ())
 
 
-def _gathered(x: tf.Tensor, table: np.ndarray, shape: Sequence[int]) -> tf.Tensor:
-    """x [p, n, q] gathered along n by a table of two dimensions, as `shape`; by way of seven dimensions."""
-    return tf.reshape(tf.gather(x, table.reshape((1, 1, 1, *table.shape)), axis=1), shape)
+def _gathered(x: tf.Tensor, table: np.ndarray, shape: Sequence[int], now: tf.Tensor) -> tf.Tensor:
+    """x [p, n, q] gathered along n by a table of two dimensions, as `shape`; by way of seven dimensions.
+
+    `now` is zero, and is waited for: what is gathered is not in memory before.
+    """
+    places = table.reshape((1, 1, 1, *table.shape)) + now
+    return tf.reshape(tf.gather(x, places, axis=1), shape)
 
 
 def _joined(parts: Sequence[tf.Tensor]) -> tf.Tensor:
