@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model
 
+from fededge import litert_program, storage
 from fededge.documents import CalibrationRanges, Elsewhere, Evaluation, Plan, Population, Rounds, Selection
 from fededge.errors import GatewayError, QuorumError
 from fededge.fleet.selection import Selector, select
@@ -133,6 +134,15 @@ def steps(
 ) -> Callable[[FederatedTask], Steps]:
     monkeypatch.setenv("FEDEDGE_PLATFORM", "local")
     return lambda task: Steps(plain, artifact, task)
+
+
+def test_a_keras_plan_of_a_fleet_is_also_for_devices_without_tensorflow(gateway: StandIn, steps: Any) -> None:
+    run = steps(fleet_task(model={"name": "mlp", "arguments": {"hidden": [8]}}))
+    run.prepare()
+    plan = Path(run.plan.path)
+    program = Plan.read(plan / "plan.json").litert
+    assert program is not None
+    assert program.digest == storage.digest_path(plan / litert_program.FILE)
 
 
 def test_from_a_census_to_an_evaluated_model(

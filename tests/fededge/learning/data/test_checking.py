@@ -130,6 +130,21 @@ def test_the_floor_of_calibration_is_judged_by_what_clients_will_train_on(make: 
     assert {client.train for client in population.clients} == {36}
 
 
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ({"name": "mlp"}, "yes, as far as the model's operations tell"),
+        ({"factory": "tests.litert_models:build", "arguments": {"name": "noise"}}, "no: layer noise draws"),
+        ({"framework": "sklearn", "name": "SGDClassifier", "loss": "log_loss"}, "no: it is no Keras model"),
+    ],
+)
+def test_a_fleets_task_is_told_whether_devices_train_on_litert(model: dict[str, Any], found: str) -> None:
+    data = {"source": "fleet", "dataset": "numerals", "held_out": {"source": "sklearn", "name": "iris"}}
+    task = tasks.parse(json.dumps({"name": "t", "data": data, "model": model}))
+    findings = {each.checked: each.found for each in checking.check(task).findings}
+    assert findings["training on LiteRT alone"].startswith(found)
+
+
 def test_without_int8_a_small_population_will_do(make: Make) -> None:
     checking.check(
         make({}, variants=[{"kind": "float32"}], partition={"clients": 1}, learning={"cohort": {"size": 1}})

@@ -7,14 +7,15 @@ import tensorflow as tf
 
 from fededge import litert_program as names
 from fededge import storage
-from fededge.documents import LiteRTProgram, Plan
+from fededge.documents import Feature, Label, LiteRTProgram, Plan, Schema
 from fededge.learning.frameworks import add_litert, litert_refusal, model_spec
 from fededge.learning.frameworks.keras.litert.export import build
 from fededge.learning.frameworks.keras.litert.forms import Refused
+from fededge.learning.models import shipped
 from fededge.learning.tff.plan import client_optimizer
-from fededge.task import ClientOptimizer
+from fededge.task import ClientOptimizer, Model
 from tests.fededge.learning.frameworks.conformance import IDENTITY
-from tests.litert_models import model_of
+from tests.litert_models import CLASSES, model_of
 
 pytestmark = pytest.mark.environment("worker")
 WORK = ClientOptimizer(batch_size=5, learning_rate=1.0)
@@ -33,6 +34,29 @@ def test_a_step_of_many_layers_is_tensorflows(name: str, dropouts: int) -> None:
     assert len(program.dropout) == dropouts
     operators = {op["op_name"] for op in tf.lite.Interpreter(model_content=data)._get_ops_details()}
     assert not [name for name in operators if name.startswith("Flex")]
+
+
+SEQUENCE = Label(kind="sequence", classes=6, shape=[5])
+SHIPPED: dict[str, tuple[list[int], Label]] = {
+    "cnn": ([16, 16, 1], CLASSES),
+    "batchnorm-cnn": ([8, 8, 3], CLASSES),
+    "mlp": ([7], Label(kind="multi-label", classes=3)),
+    "regression": ([7], Label(kind="number", mean=[2.0], std=[3.0])),
+    "cnn1d": ([8, 3], CLASSES),
+    "gru": ([4, 3], CLASSES),
+    "resnet": ([8, 8, 3], CLASSES),
+    "transformer": ([5], SEQUENCE),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", shipped.FACTORIES)
+def test_every_model_that_ships_trains_on_litert(name: str) -> None:
+    shape, label = SHIPPED[name]
+    schema = Schema(features=[Feature(name="x", dtype="float32", shape=shape)], label=label)
+    work = ClientOptimizer(batch_size=5, optimizer="adam")
+    data, program = build(Model(name=name), schema, 3, work, client_optimizer(work))
+    assert program.digest == storage.digest(data)
 
 
 @pytest.mark.parametrize(
