@@ -29,7 +29,7 @@ def main() -> int:
         return agent.main(sys.argv[2:])
     print(
         "error: only `fededge agent` and `fededge site` run in this environment: the other verbs need the platform "
-        "environment (pip install fededge[platform])",
+        "environment (pip install 'fededge[platform]' fededge-pipelines)",
         file=sys.stderr,
     )
     return 2
