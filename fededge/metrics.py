@@ -28,8 +28,18 @@ METRIC = {kind: "accuracy" if "correct" in sums else "r2" for kind, sums in SUMS
 LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "calibration_error", "perplexity"})
 OF_CLIENTS = "worst_tenth"
 """The mean score of the worst tenth of the clients."""
-ENDS_LOWER = ("_error", "_loss", "_deviance")
-"""How scikit-learn names functions of which less is better."""
+ENDS_LOWER = (
+    "_error",
+    "_loss",
+    "_deviance",
+    "Error",
+    "Loss",
+    "Deviance",
+    "Crossentropy",
+    "Divergence",
+    "Distance",
+)
+"""How scikit-learn, Keras and torchmetrics name those of which less is better."""
 
 WORST = -1e6
 """R2 below which nobody needs to know how much worse a model is than the mean."""
@@ -39,7 +49,7 @@ ROUNDING = 1e-3
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether less of `metric` is better; of module:function the function's name says it, as in scikit-learn."""
+    """Whether less of `metric` is better; of those of libraries and users the name says it."""
     return metric in LOWER_IS_BETTER or metric.endswith(ENDS_LOWER)
 
 

@@ -57,6 +57,7 @@ class Plan(Document):
         example: what an example looks like.
         variables: that travel, in the order in which the program takes and gives them.
         activations: names of the tensors whose ranges it measures: the input first, then each layer's output.
+        device: where a Keras plan is executed, as in the task; the rest know it from their own work.json.
         litert: the same work for LiteRT alone, where the plan has it.
         litert_refused: why the model has no such form, where that was found.
     """
@@ -70,6 +71,7 @@ class Plan(Document):
     example: Schema
     variables: list[Variable]
     activations: list[str]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     litert: LiteRTProgram | None = None
     litert_refused: str | None = None
 

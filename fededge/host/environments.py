@@ -32,7 +32,7 @@ from fededge.host.layout import (
 Stamp = dict[str, str]
 # What the environments' own entry of this project is made from.
 METADATA = ("setup.cfg", "images/build.lock")
-TORCH = ("torch==2.13.0+cpu", "mpmath<1.4")
+TORCH = ("torch==2.13.0+cpu", "mpmath<1.4", "torchmetrics")
 """What the tests of PyTorch need beside the locks. Only PyTorch's own CPU index, or a wheel on this machine, has the
 version with +cpu; the one on PyPI brings gigabytes for GPUs."""
 

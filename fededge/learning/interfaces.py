@@ -27,6 +27,13 @@ class ModelSpec(Protocol):
     def initial_weights(self) -> Weights:
         """The weights before the first round; the same seed of the task gives the same bits."""
 
+    def checkpoint(self, file: Path) -> Weights:
+        """The weights in a checkpoint that the model's own framework wrote.
+
+        Raises:
+            TaskError: it is of another model or framework, or changes what does not travel.
+        """
+
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """Answers float32 [n, schema.outputs] to stored examples x [n, *schema.shape].
 

@@ -1,21 +1,40 @@
-"""Weights to start from: those of a state, a registered version or any safetensors file."""
+"""Weights to start from: those of a state, a registered version, a safetensors file or a framework's checkpoint."""
+
+import tempfile
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from fededge import storage, weights
 from fededge.errors import TaskError, shown
+from fededge.learning.interfaces import ModelSpec
 from fededge.learning.state import LIMIT, State
 from fededge.weights import Weights
 
+CHECKPOINTS = (".h5", ".hdf5", ".joblib", ".keras", ".pkl", ".pt", ".pth")
+"""Names of files that a framework writes end so."""
+FROZEN = (
+    "model.weights {} has other values of frozen weights or buffers: these do not travel, each process makes them from "
+    "the task's seed. Load them in your factory, or let them learn"
+)
 
-def read(url: str) -> Weights:
-    """The weights in the safetensors file at `url`: a state's global weights, or the file's tensors by their names.
+
+def read(url: str, model: ModelSpec) -> Weights:
+    """The weights at `url`: a state's global weights, a safetensors file's tensors by their names, or those in a
+    checkpoint of the framework of `model`, which the end of its name tells.
 
     Raises:
         StorageError: it cannot be read.
         IntegrityError: it is no safetensors file.
+        TaskError: it is no checkpoint of `model`.
     """
-    return parse(storage.read(url, LIMIT), url)
+    data, name = storage.read(url, LIMIT), PurePosixPath(url).name
+    if not name.lower().endswith(CHECKPOINTS):
+        return parse(data, url)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_bytes(data)
+        return model.checkpoint(file)
 
 
 def parse(data: bytes, where: str) -> Weights:

@@ -36,7 +36,9 @@ class Evaluation(Part):
         description="most clients that evaluate it, drawn anew each time; default: all, but 1,000 of a fleet",
     )
     metrics: list[Metric] = Field(
-        [], max_length=20, description="beyond the usual ones: of sklearn.metrics, or module:function"
+        [],
+        max_length=20,
+        description="beyond the usual ones: of sklearn.metrics, keras.NAME, torchmetrics.NAME, or module:function",
     )
 
 

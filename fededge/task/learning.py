@@ -36,7 +36,7 @@ class ClientOptimizer(Part):
     epochs: Count = 1
     batch_size: Count = 32
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where PyTorch computes; auto: on a GPU where there is one"
+        "auto", description="where PyTorch and Keras compute; auto: on a GPU where there is one"
     )
 
 

@@ -33,7 +33,8 @@ class Model(Part):
     loss: str | None = Field(None, description="name of a loss of the framework, or module:function")
     weights: str | None = Field(
         None,
-        description="weights to start from: a safetensors file, relative to the task file, or models:/NAME@champion",
+        description="weights to start from: a safetensors file or a checkpoint (.keras, .h5, .pt), relative to the task "
+        "file, or models:/NAME@champion",
     )
 
     @model_validator(mode="before")

@@ -40,7 +40,11 @@ def initialize_model(
         weights = model.initial_weights()
         if given := spec.model.weights:
             registered = given.startswith("models:/")
-            held = warm_start.parse(registry.state_of(given), given) if registered else warm_start.read(given)
+            held = (
+                warm_start.parse(registry.state_of(given), given)
+                if registered
+                else warm_start.read(given, model)
+            )
             weights = warm_start.start_from(held, weights, given)
         State(spec.identity, round=0, weights=weights, server=[]).save(state.path)
         lineage.seal(state, parents=[population], round=0)

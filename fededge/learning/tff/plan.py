@@ -169,6 +169,7 @@ def export(model: Model, schema: Schema, seed: int, work: ClientOptimizer, task:
         example=schema,
         variables=list(module.described),
         activations=list(module.activations),
+        device=work.device,
     )
     document.write(folder / "plan.json")
 

@@ -57,6 +57,55 @@ def test_functions_of_scikit_learn_score_numbers() -> None:
     assert found == pytest.approx(2.0, rel=1e-5)
 
 
+@pytest.fixture
+def two() -> Answers:
+    second = RNG.random(60).astype(np.float32)
+    return answers(np.stack([1 - second, second], 1), RNG.integers(0, 2, 60), kind="class", classes=2)
+
+
+def test_classes_of_keras_score_what_they_are_made_for(three: Answers, two: Answers) -> None:
+    truth, chances = two.truth, two.probabilities[:, 1]
+    assert evaluate("keras.AUC", two) == pytest.approx(reference.roc_auc_score(truth, chances), abs=0.01)
+    assert evaluate("keras.Precision", two) == pytest.approx(
+        reference.precision_score(truth, two.predicted), abs=1e-6
+    )
+    score = reference.f1_score(three.truth, three.predicted, average="macro")
+    assert evaluate("keras.F1Score", three) == pytest.approx(score, abs=1e-6)
+    entropy = reference.log_loss(three.truth, three.probabilities)
+    for name in ("keras.SparseCategoricalCrossentropy", "keras.CategoricalCrossentropy"):
+        assert evaluate(name, three) == pytest.approx(entropy, rel=1e-4)
+    y = RNG.normal(size=60).astype(np.float32)
+    numbers = answers(y[:, None] + 2, y, kind="number")
+    assert evaluate("keras.MeanAbsoluteError", numbers) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_classes_of_torchmetrics_score_what_they_are_made_for(three: Answers, two: Answers) -> None:
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed in this environment")
+    coefficient = reference.matthews_corrcoef(three.truth, three.predicted)
+    for name in ("torchmetrics.MatthewsCorrCoef", "torchmetrics.classification.MulticlassMatthewsCorrCoef"):
+        assert evaluate(name, three) == pytest.approx(coefficient, abs=1e-5)
+    assert evaluate("torchmetrics.AUROC", two) == pytest.approx(
+        reference.roc_auc_score(two.truth, two.probabilities[:, 1]), abs=1e-5
+    )
+    labels = answers(
+        RNG.random((60, 3)).astype(np.float32), RNG.integers(0, 2, (60, 3)), kind="multi-label", classes=3
+    )
+    assert evaluate("torchmetrics.HammingDistance", labels) == pytest.approx(
+        reference.hamming_loss(labels.truth, labels.predicted), abs=1e-5
+    )
+    y = RNG.normal(size=60).astype(np.float32)
+    numbers = answers(y[:, None] + 2, y, kind="number")
+    assert evaluate("torchmetrics.MeanAbsoluteError", numbers) == pytest.approx(2.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["keras.Nothing", "keras.Metric.x", "keras.os", "torchmetrics.Nothing"])
+def test_a_class_that_is_none_of_metrics_is_refused(three: Answers, name: str) -> None:
+    if name.startswith("torchmetrics"):
+        pytest.importorskip("torchmetrics", reason="torchmetrics is not installed in this environment")
+    with pytest.raises(TaskError, match=f"metric {name}: there is no such class"):
+        evaluate(name, three)
+
+
 def test_a_function_of_the_users_own_is_imported_from_the_tasks_code(three: Answers, tmp_path: Path) -> None:
     (tmp_path / "own_metrics.py").write_text(OWN)
     assert evaluate("own_metrics:wrong", three, str(tmp_path)) == (three.truth != three.predicted).mean()

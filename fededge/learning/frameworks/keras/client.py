@@ -13,7 +13,7 @@ import tensorflow as tf
 from fededge import examples, metrics
 from fededge.clients import Ranges
 from fededge.documents import Plan
-from fededge.errors import DivergedError, VariantError
+from fededge.errors import DivergedError, TaskError, VariantError
 from fededge.learning.calibration import measured
 from fededge.update import Update
 from fededge.weights import Weights
@@ -26,9 +26,13 @@ class KerasClient:
         plan: folder of the exported plan.
         document: its plan.json.
         data: the client's own folder.
+
+    Raises:
+        TaskError: it asks for a GPU where there is none.
     """
 
     def __init__(self, plan: Path, document: Plan, data: Path) -> None:
+        _compute_on(document.device)
         self._program = _loaded(str(plan.resolve()))
         self._plan = document
         self._data = data
@@ -82,3 +86,15 @@ class KerasClient:
 def _loaded(plan: str) -> Any:
     """The plan's program, loaded once for all clients of this process that execute it."""
     return tf.saved_model.load(plan)
+
+
+def _compute_on(device: str) -> None:
+    """Let TensorFlow compute there, which takes a GPU by itself where there is one.
+
+    Raises:
+        TaskError: a GPU is asked for where there is none.
+    """
+    if device == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+    if device == "cuda" and not tf.config.list_physical_devices("GPU"):
+        raise TaskError("learning.client.device is cuda, but TensorFlow finds no GPU here: use auto or cpu")

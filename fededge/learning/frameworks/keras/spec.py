@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from fededge import examples
 from fededge.documents import Schema
-from fededge.errors import VariantError
+from fededge.errors import TaskError, VariantError, shown
 from fededge.learning.frameworks.keras.network import Network
+from fededge.learning.warm_start import FROZEN
 from fededge.task import ClientOptimizer, Model
 from fededge.weights import Weights
 
@@ -33,6 +34,23 @@ class KerasModel:
     def initial_weights(self) -> Weights:
         """See ModelSpec."""
         return Network(self._model, self._schema, self._seed).weights()
+
+    def checkpoint(self, file: Path) -> Weights:
+        """See ModelSpec: a file of `model.save` or `model.save_weights`, of which the weights alone are read."""
+        network = Network(self._model, self._schema, self._seed)
+        travel = {id(variable) for variable in network.variables}
+        stays = [variable for variable in network.body.variables if id(variable) not in travel]
+        before = [variable.numpy() for variable in stays]
+        try:
+            network.body.load_weights(str(file))
+        except (ValueError, OSError, KeyError, TypeError, NotImplementedError) as error:
+            raise TaskError(
+                f"model.weights {file.name} is no Keras checkpoint (.keras, .weights.h5 or .h5) of this model: "
+                f"{shown(str(error), 300)}. Give one of the same layers"
+            ) from error
+        if not all(np.array_equal(old, new.numpy()) for old, new in zip(before, stays, strict=True)):
+            raise TaskError(FROZEN.format(file.name))
+        return network.weights()
 
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """See ModelSpec."""

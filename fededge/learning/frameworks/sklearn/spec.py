@@ -7,6 +7,7 @@ import numpy as np
 
 from fededge.documents import Plan, Schema, Variable
 from fededge.encoding import answers, encode
+from fededge.errors import TaskError
 from fededge.examples import blocks, floats
 from fededge.learning.frameworks.sklearn import weights as tensors
 from fededge.learning.frameworks.sklearn import work as works
@@ -35,6 +36,17 @@ class SklearnModel:
     def initial_weights(self) -> Weights:
         """See ModelSpec."""
         return tensors.initial(self._work, self._schema, self._seed)
+
+    def checkpoint(self, file: Path) -> Weights:
+        """See ModelSpec.
+
+        Raises:
+            TaskError: always: scikit-learn's own files are pickles.
+        """
+        raise TaskError(
+            f"model.weights {file.name}: scikit-learn keeps estimators as pickles, which may do anything when opened. "
+            "Start from a registered version (models:/NAME@champion) or a safetensors file"
+        )
 
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """See ModelSpec. Probabilities are a softmax (multi-label: a sigmoid) of the decision function."""

@@ -4,18 +4,23 @@ The float32 tensors that travel are the parameters that learn, by their names, a
 BatchNorm's statistics. Frozen parameters and integer counters stay: every process makes the same ones from the seed.
 """
 
+import pickle
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from fededge.documents import Schema, Variable
-from fededge.errors import TaskError
+from fededge.errors import TaskError, shown
 from fededge.learning import factories
+from fededge.learning.warm_start import FROZEN
 from fededge.task import Model
 from fededge.weights import Weights
 
 BATCH = 512
+NESTED = ("state_dict", "model_state_dict")
+"""Where a checkpoint of a training loop keeps the state dictionary."""
 
 
 class Network:
@@ -80,6 +85,28 @@ class Network:
         self.module.load_state_dict(self._before)
         for name, tensor in self.tensors.items():
             tensor.copy_(torch.from_numpy(np.array(weights[name], np.float32)))
+
+    def checkpoint(self, file: Path) -> Weights:
+        """The tensors that travel, as a state dictionary in `file` has them.
+
+        Raises:
+            TaskError: it is none of this module, or changes what does not travel.
+        """
+        try:
+            held = torch.load(file, map_location="cpu", weights_only=True)
+            held = next((held[key] for key in NESTED if key in held), held)
+            self.module.load_state_dict(self._before)
+            self.module.load_state_dict(held)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+            raise TaskError(
+                f"model.weights {file.name} is no PyTorch checkpoint of this module: {shown(str(error), 300)}. Save its "
+                "state_dict() with torch.save"
+            ) from error
+        after = self.module.state_dict()
+        for name, value in self._before.items():
+            if name not in self.tensors and value.is_floating_point() and not torch.equal(value, after[name]):
+                raise TaskError(FROZEN.format(file.name))
+        return self.weights()
 
     def to(self, device: str) -> None:
         """Move to `device`."""

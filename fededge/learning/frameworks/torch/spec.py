@@ -40,6 +40,10 @@ class TorchModel:
         """See ModelSpec."""
         return Network(self._model, self._schema, self._seed).weights()
 
+    def checkpoint(self, file: Path) -> Weights:
+        """See ModelSpec: a file of `torch.save` with a state dictionary, of which tensors alone are read."""
+        return self._network.checkpoint(file)
+
     def predict(self, weights: Weights, x: np.ndarray) -> np.ndarray:
         """See ModelSpec."""
         self._network.begin(weights)
