@@ -44,9 +44,9 @@ def assign(
         assert owners is not None
         shares = _by_owner(owners, names)
     else:
-        shares = {
-            f"site-{number}": np.sort(part) for number, part in enumerate(_parts(how, rng, groups, times))
-        }
+        shares = {f"site-{number}": part for number, part in enumerate(_parts(how, rng, groups, times))}
+        for part in shares.values():
+            part.sort()
     fewest = min(shares, key=lambda name: len(shares[name]))
     if len(shares[fewest]) < how.min_examples:
         raise DataError(
@@ -77,7 +77,9 @@ def _parts(
 
 
 def _shuffled(count: int, rng: np.random.Generator) -> np.ndarray:
-    return rng.permutation(np.arange(count, dtype=np.int32))
+    order = np.arange(count, dtype=np.int32)
+    rng.shuffle(order)
+    return order
 
 
 def _by_owner(owners: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -109,7 +111,7 @@ def _by_label(groups: np.ndarray, clients: int, alpha: float, rng: np.random.Gen
     Distribution for Federated Visual Classification)."""
     pieces: list[list[np.ndarray]] = [[] for _ in range(clients)]
     for label in np.unique(groups):
-        members = rng.permutation(np.flatnonzero(groups == label))
+        members = rng.permutation(np.flatnonzero(groups == label).astype(np.int32))
         bounds = (np.cumsum(rng.dirichlet(np.full(clients, alpha)))[:-1] * len(members)).astype(int)
         for client, piece in enumerate(np.split(members, bounds)):
             pieces[client].append(piece)

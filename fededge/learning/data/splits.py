@@ -70,7 +70,8 @@ def divide(found: Survey, data: LocalData, how: Partition, seed: int) -> Divisio
         return _by_client(found, how, seed, split)
     everything = np.arange(found.count, dtype=np.int32)
     if split.by == "example":
-        order = np.random.default_rng([seed, 1]).permutation(everything)
+        order = everything
+        np.random.default_rng([seed, 1]).shuffle(order)
         first, second = (
             max(1, round(found.count * share)) if share else 0 for share in (split.test, split.validation)
         )
@@ -95,8 +96,9 @@ def _division(
     by: HeldOutBy,
 ) -> Division:
     places: dict[Place, np.ndarray] = {}
-    for number, (name, indices) in enumerate(_shares(found, how, seed, train).items()):
-        places |= _client(name, indices, number, found, how, seed, by)
+    shares = _shares(found, how, seed, train)
+    for number, name in enumerate(list(shares)):
+        places |= _client(name, shares.pop(name), number, found, how, seed, by)
     return Division(places | _sorted(held), by, [])
 
 
@@ -123,7 +125,7 @@ def _shares(found: Survey, how: Partition, seed: int, train: np.ndarray) -> dict
     owners = None if found.owners is None else found.owners[train]
     times = None if found.times is None else found.times[train]
     parts = partition.assign(how, seed, found.groups[train], owners, found.names, times)
-    return {name: train[indices] for name, indices in parts.items()}
+    return {name: train[parts.pop(name)] for name in list(parts)}
 
 
 def _client(

@@ -1,6 +1,6 @@
 """One pass over a source: every value is checked, and little is kept of each example but its label.
 
-Numbers stay 4 bytes an example here, so that the files may be larger than memory.
+A class is a byte or a few here, and a number 4 while it is looked at, so that the files may be larger than memory.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ QUANTILES = 10
 class Survey:
     """What a partition and a split need to know of the examples.
 
-    groups: int32 [n], the class of each example, or the tenth that its number lies in. owners: int32 [n], places in
+    groups: unsigned integers [n], the class of each example, or the tenth that its number lies in. owners: int32 [n], places in
     `names`. times: float64 [n]. held: bool [n], of the test set that the source has of its own. Each of the last three
     is None where the source does not say.
     """
@@ -52,7 +52,8 @@ def survey(source: Source) -> Survey:
             owners.append(_places(batch.owners, places))
         if batch.times is not None:
             times.append(batch.times)
-    joined = np.concatenate(groups) if groups else np.zeros(0, np.int32)
+    joined = np.concatenate(groups) if groups else np.zeros(0, np.uint8)
+    groups.clear()
     own_test = np.concatenate(held) if held else np.zeros(0, bool)
     rest = len(joined) - np.count_nonzero(own_test)
     if not len(joined) or (own_test.any() and not rest):
@@ -125,20 +126,21 @@ def _finite(x: np.ndarray, filled: np.ndarray, source: Source) -> None:
 
 
 def _groups(y: np.ndarray, label: Label) -> np.ndarray:
+    smallest = np.min_scalar_type(label.classes)
     if label.kind == "class":
-        return y.astype(np.int32)
+        return y.astype(smallest)
     if label.kind == "number":
         return y.reshape(len(y), -1)[:, 0]
     if label.kind == "multi-label":
-        return np.where(y.any(axis=1), y.argmax(axis=1) + 1, 0).astype(np.int32)
+        return np.where(y.any(axis=1), y.argmax(axis=1) + 1, 0).astype(smallest)
     if label.kind == "sequence":
-        return np.array([np.bincount(row).argmax() for row in y], np.int32)
-    return np.zeros(len(y), np.int32)
+        return np.array([np.bincount(row).argmax() for row in y], smallest)
+    return np.zeros(len(y), np.uint8)
 
 
 def _tenths(values: np.ndarray) -> np.ndarray:
     edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
-    return np.searchsorted(edges, values, side="right").astype(np.int32)
+    return np.searchsorted(edges, values, side="right").astype(np.uint8)
 
 
 def _places(names: np.ndarray, places: dict[str, int]) -> np.ndarray:
