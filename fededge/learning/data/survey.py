@@ -20,9 +20,9 @@ QUANTILES = 10
 class Survey:
     """What a partition and a split need to know of the examples.
 
-    groups: unsigned integers [n], the class of each example, or the tenth that its number lies in. owners: int32 [n], places in
-    `names`. times: float64 [n]. held: bool [n], of the test set that the source has of its own. Each of the last three
-    is None where the source does not say.
+    groups: unsigned integers [n], the class of each example, or the tenth that its number lies in. owners: int32 [n],
+    places in `names`. times: float64 [n]. held: bool [n], of the test set that the source has of its own. Each of the
+    last three is None where the source does not say.
     """
 
     groups: np.ndarray
