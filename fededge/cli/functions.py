@@ -1,7 +1,9 @@
 """fededge functions: serve the gateway's functions as CloudEvents services, and measure those that train and answer."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -14,6 +16,9 @@ app = typer.Typer(
     help="Serve the gateway's functions as CloudEvents services, and measure functions that train and answer.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+BAR = 30
+"""Characters of the longest bar."""
 
 
 @app.command()
@@ -91,3 +96,58 @@ def serve(
         run(chosen, ready, lambda settings, where: create_app(settings, where, served, triggered.look))
     finally:
         registry.close()
+
+
+@app.command()
+def bench(
+    model: Path | None = typer.Option(None, help="Variant to answer with.", show_default=False),
+    kind: str = typer.Option("float32", help="Its kind, such as int8."),
+    plan: Path | None = typer.Option(
+        None, help="Folder of a plan with a LiteRT file, to train by.", show_default=False
+    ),
+    client: Path | None = typer.Option(
+        None, help="A client's folder, with train/ and test/.", show_default=False
+    ),
+    images: list[int] = typer.Option([1, 10, 100, 500], min=1, help="How many at once; repeatable."),
+    epochs: list[int] = typer.Option([1, 2, 5], min=1, help="Passes over the examples; repeatable."),
+    repeats: int = typer.Option(3, min=1, help="Of each; the fastest counts."),
+    as_json: bool = show.JSON,
+) -> None:
+    """Measure functions that answer and train, cold and warm, as figures 6 and 7 of the serverless edge paper do.
+
+    [bold]Examples[/bold]
+
+      fededge functions bench --model int8.tflite --kind int8
+
+      fededge functions bench --plan plan --client clients/a
+    """
+    from fededge.errors import TaskError
+    from fededge.host.layout import interpreter
+    from serving.functions import measuring
+
+    if model is None and (plan is None or client is None):
+        raise TaskError("nothing to measure: name --model, or --plan and --client")
+    python = interpreter("serving")
+    if model is not None:
+        digest = storage.digest(storage.read(str(model)))
+        arguments = ["--model", str(model.resolve()), "--digest", digest, "--kind", kind]
+        function = measuring.Function(python, "predict", arguments)
+        _table("images", measuring.predicting(function, images, repeats), as_json)
+    if plan is not None and client is not None:
+        _table("epochs", measuring.training(python, plan, client, epochs, repeats), as_json)
+
+
+def _table(by: str, measured: Iterable[Any], as_json: bool) -> None:
+    """Seconds by epochs or images, with a bar of the cold ones and the warm part of them."""
+    rows = list(measured)
+    longest = max(row.cold for row in rows)
+
+    def bar(row: Any) -> str:
+        warm = round(BAR * row.warm / longest)
+        return "█" * warm + "░" * max(0, round(BAR * row.cold / longest) - warm)
+
+    columns = (by, "cold s", "warm s", "peak MB", *(() if as_json else ("warm █ cold ░",)))
+    cells = [
+        (row.amount, round(row.cold, 3), round(row.warm, 4), round(row.megabytes), bar(row)) for row in rows
+    ]
+    show.table(columns, [row[: len(columns)] for row in cells], as_json=as_json)
