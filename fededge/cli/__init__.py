@@ -22,6 +22,7 @@ from fededge.cli import (
     doctor,
     endpoints,
     fleet,
+    functions,
     gateway,
     inspect,
     keys,
@@ -86,6 +87,7 @@ app.add_typer(container_images.app, name="images")
 app.command("schema")(schema.schema)
 app.command("fleet")(fleet.fleet)
 app.add_typer(gateway.app, name="gateway")
+app.add_typer(functions.app, name="functions")
 app.add_typer(clients.app, name="clients")
 app.add_typer(rounds.app, name="rounds")
 app.add_typer(triggers.app, name="triggers")

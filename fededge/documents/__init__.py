@@ -40,6 +40,7 @@ from fededge.documents.fleet import (
     release_url,
     reports_url,
 )
+from fededge.documents.functions import FunctionOrder
 from fededge.documents.images import ImageDigests
 from fededge.documents.inspection import Bar, ColumnFinding, Finding, Inspection
 from fededge.documents.learning import (
@@ -83,6 +84,7 @@ __all__ = [
     "ExampleErrors",
     "Feature",
     "Finding",
+    "FunctionOrder",
     "GateDecision",
     "HeldOut",
     "ImageDigests",

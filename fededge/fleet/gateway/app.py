@@ -1,7 +1,7 @@
 """The gateway as an ASGI application: its routes, and what begins and ends with it."""
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -10,7 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import Lifespan
 
 from fededge.errors import RegistryError
 from fededge.fleet.gateway import openapi, problems, transfers
@@ -49,27 +50,30 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
             await dispatch.stop()
             await service.close()
 
-    def route(path: str, methods: list[str], handler: Handler) -> Route:
-        async def endpoint(request: Request) -> Response:
-            request.scope[ROUTE] = path
-            return await handler(service, request)
+    return application(
+        service,
+        [
+            WebSocketRoute("/v1/connect", Connect(service)),
+            *objects(service),
+            *(route(service, path, [*methods], _api(methods)) for path, methods in _by_path().items()),
+            route(service, "/openapi.json", ["GET"], _openapi),
+        ],
+        lifespan,
+    )
 
-        return Route(path, endpoint, methods=methods)
+
+def application(service: Service, routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette]) -> Starlette:
+    """An application with `routes` and those for machines; `app.state.service` is `service`."""
 
     async def problem(request: Request, error: Exception) -> Response:
         return _problem(service, request, error)
 
     app = Starlette(
         routes=[
-            WebSocketRoute("/v1/connect", Connect(service)),
-            route("/v1/objects/{grant}", ["GET"], transfers.fetch),
-            route("/v1/uploads/{grant}", ["PUT"], transfers.receive),
-            route("/v1/uploads/{grant}", ["HEAD"], transfers.look),
-            *(route(path, [*methods], _api(methods)) for path, methods in _by_path().items()),
-            route("/health", ["GET"], _health),
-            route("/ready", ["GET"], _ready),
-            route("/metrics", ["GET"], _metrics),
-            route("/openapi.json", ["GET"], _openapi),
+            *routes,
+            route(service, "/health", ["GET"], _health),
+            route(service, "/ready", ["GET"], _ready),
+            route(service, "/metrics", ["GET"], _metrics),
         ],
         middleware=[Middleware(Watched, service=service)],
         exception_handlers={HTTPException: problem, Exception: problem},
@@ -77,6 +81,25 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
     )
     app.state.service = service
     return app
+
+
+def route(service: Service, path: str, methods: list[str], handler: Handler) -> Route:
+    """A route that `handler` answers."""
+
+    async def endpoint(request: Request) -> Response:
+        request.scope[ROUTE] = path
+        return await handler(service, request)
+
+    return Route(path, endpoint, methods=methods)
+
+
+def objects(service: Service) -> list[Route]:
+    """Routes of objects, where the store is in files."""
+    return [
+        route(service, "/v1/objects/{grant}", ["GET"], transfers.fetch),
+        route(service, "/v1/uploads/{grant}", ["PUT"], transfers.receive),
+        route(service, "/v1/uploads/{grant}", ["HEAD"], transfers.look),
+    ]
 
 
 def _by_path() -> dict[str, dict[str, Operation]]:

@@ -8,22 +8,23 @@ import asyncio
 from fededge.fleet.functions import aggregation, blobs, model_update
 from fededge.fleet.gateway.objects import Objects, Place
 from fededge.fleet.gateway.service import Service, now
-from fededge.fleet.gateway.sessions import Session
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
 from fededge.protocol.fields import Said
 
 
 async def answer(
-    service: Service, session: Session, message: Accept | Decline | UploadRequest | ReportMessage
+    service: Service,
+    tenant: str,
+    client: str,
+    message: Accept | Decline | UploadRequest | ReportMessage,
 ) -> Said:
-    """What the gateway says to `message`.
+    """What the gateway says to `message` of a client that proved who it is.
 
     Raises:
         GatewayError: it is not this client's, or not what was asked for.
         RegistryError, StorageError: it could not be kept.
     """
-    tenant, client = session.tenant, session.client
     if isinstance(message, Accept):
         return await service.database.together(model_update.accept, tenant, client, message.assignment, now())
     if isinstance(message, Decline):
@@ -31,21 +32,19 @@ async def answer(
             model_update.decline, tenant, client, message.assignment, message.reason, now()
         )
     if isinstance(message, UploadRequest):
-        return await _place(service, session, message)
-    return await _report(service, session, message)
+        return await _place(service, tenant, client, message)
+    return await _report(service, tenant, client, message)
 
 
-async def _place(service: Service, session: Session, message: UploadRequest) -> UploadPlace:
+async def _place(service: Service, tenant: str, client: str, message: UploadRequest) -> UploadPlace:
     # A file's place is found in no time; one in S3 takes requests, which no transaction waits for.
     ask = service.database.together if service.objects.through_gateway else service.database.call
-    place = await ask(_expected, service.objects, session.tenant, session.client, message, now())
+    place = await ask(_expected, service.objects, tenant, client, message, now())
     if place is not None:
         return UploadPlace(
             assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
         )
-    await service.database.together(
-        blobs.stored, session.tenant, message.digest, message.bytes, now(), session.client
-    )
+    await service.database.together(blobs.stored, tenant, message.digest, message.bytes, now(), client)
     return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
 
 
@@ -60,8 +59,8 @@ def _expected(
     return objects.place(tenant, message.digest, message.bytes, client, message.assignment)
 
 
-async def _report(service: Service, session: Session, message: ReportMessage) -> Received:
-    tenant, client, objects = session.tenant, session.client, service.objects
+async def _report(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
+    objects = service.objects
     if message.update is None or objects.through_gateway:
         return await service.database.together(_kept, objects, tenant, client, message, now())
     size = await size_of(service, tenant, message.update, client)

@@ -11,6 +11,7 @@ from fededge.errors import GatewayError
 from fededge.fleet.functions import operators
 from fededge.fleet.gateway.database import Database
 from fededge.fleet.gateway.oidc import Provider
+from fededge.fleet.gateway.settings import Oidc
 from fededge.protocol.api import Scope
 from fededge.protocol.fields import Name
 
@@ -51,13 +52,14 @@ class Authentication:
     Args:
         database: holds the gateway's own tokens, as digests.
         provider: an identity provider, None for none.
-        claims: the names of its claims that hold tenant and scope.
+        oidc: the provider's settings.
     """
 
-    def __init__(self, database: Database, provider: Provider | None, claims: tuple[str, str]) -> None:
+    def __init__(self, database: Database, provider: Provider | None, oidc: Oidc | None) -> None:
         self._database = database
         self._provider = provider
-        self._tenant_claim, self._scope_claim = claims
+        self._tenant_claim, self._scope_claim = (oidc.tenant_claim, oidc.scope_claim) if oidc else ("", "")
+        self._accounts = oidc.accounts if oidc else {}
 
     async def actor(self, headers: Mapping[str, str]) -> Actor:
         """Who sends a request with these headers.
@@ -85,6 +87,9 @@ class Authentication:
         return Actor(found.tenant, found.name, found.scope)
 
     def _from_claims(self, claims: dict[str, Any]) -> Actor:
+        name = f"oidc:{claims['sub']}"[:LONGEST_ACTOR]
+        if (account := self._accounts.get(claims["sub"])) is not None:
+            return Actor(account, name, "operator")
         try:
             tenant = _NAME.validate_python(claims.get(self._tenant_claim))
         except ValidationError as error:
@@ -102,4 +107,4 @@ class Authentication:
                 "FORBIDDEN",
                 403,
             )
-        return Actor(tenant, f"oidc:{claims['sub']}"[:LONGEST_ACTOR], scopes[-1])
+        return Actor(tenant, name, scopes[-1])

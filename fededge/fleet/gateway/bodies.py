@@ -1,6 +1,7 @@
 """Bodies of the HTTP API: JSON, bounded in size, time and depth, and what they are to say."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -12,26 +13,30 @@ from fededge.errors import GatewayError, shown
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read(request: Request, most: int, seconds: float) -> bytes:
+JSON = ("application/json",)
+
+
+async def read(request: Request, most: int, seconds: float, kinds: Sequence[str] = JSON) -> bytes:
     """The body of `request`.
 
     Args:
         request: whose body was not read yet.
         most: bytes.
         seconds: for all of it to arrive.
+        kinds: media types that are taken, the usual one first.
 
     Raises:
-        GatewayError: it is compressed or no JSON (415), larger than `most` (413), late (408), or cut off.
+        GatewayError: it is compressed or of another type (415), larger than `most` (413), late (408), or cut off.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         raise GatewayError(
             f"a body of encoding {shown(encoding)}: send it uncompressed", "UNSUPPORTED_MEDIA_TYPE", 415
         )
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    kind = request.headers.get("content-type", kinds[0]).partition(";")[0].strip().lower()
+    if kind not in kinds:
         raise GatewayError(
-            f"a body of type {shown(kind)}: send application/json", "UNSUPPORTED_MEDIA_TYPE", 415
+            f"a body of type {shown(kind)}: send {' or '.join(kinds)}", "UNSUPPORTED_MEDIA_TYPE", 415
         )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > most:

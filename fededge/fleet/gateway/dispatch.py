@@ -49,6 +49,25 @@ def poll(registry: Registry, gateway: str, at: float) -> Polled:
     )
 
 
+def assignment(service: Service, due: Due) -> Assignment:
+    """The message that hands out work that is due."""
+
+    def linked(digest: str, size: int) -> Object:
+        url = service.objects.link(due.tenant, digest, subject=due.assignment)
+        return Object(digest=digest, bytes=size, url=url)
+
+    with span("assign", due.trace, assignment=due.assignment, client=due.client):
+        return Assignment(
+            id=due.assignment,
+            order=due.order,
+            plan=linked(due.plan, due.plan_bytes),
+            weights=linked(due.weights, due.weights_bytes),
+            seconds_left=due.seconds_left,
+            share=due.share,
+            trace=due.trace,
+        )
+
+
 class Dispatch:
     """The loops of a gateway."""
 
@@ -116,7 +135,9 @@ class Dispatch:
     async def _hand_out(self, due: list[Due]) -> None:
         service = self._service
         loop = asyncio.get_running_loop()
-        messages = await loop.run_in_executor(service.files, lambda: [self._assignment(each) for each in due])
+        messages = await loop.run_in_executor(
+            service.files, lambda: [assignment(service, each) for each in due]
+        )
         for each, message in zip(due, messages, strict=True):
             session = service.sessions.get(each.session)
             # What is not delivered is due again, after the registry's back-off.
@@ -124,22 +145,6 @@ class Dispatch:
             if not delivered:
                 log.info("not delivered", session=each.session, assignment=each.assignment)
         await asyncio.sleep(0)
-
-    def _assignment(self, due: Due) -> Assignment:
-        def linked(digest: str, size: int) -> Object:
-            url = self._service.objects.link(due.tenant, digest, subject=due.assignment)
-            return Object(digest=digest, bytes=size, url=url)
-
-        with span("assign", due.trace, assignment=due.assignment, client=due.client):
-            return Assignment(
-                id=due.assignment,
-                order=due.order,
-                plan=linked(due.plan, due.plan_bytes),
-                weights=linked(due.weights, due.weights_bytes),
-                seconds_left=due.seconds_left,
-                share=due.share,
-                trace=due.trace,
-            )
 
     async def _end(self, session_id: str) -> None:
         """Close the connection of a session that ended elsewhere."""

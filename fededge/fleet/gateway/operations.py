@@ -102,23 +102,12 @@ class Operation:
 async def carry_out(service: Service, operations: Mapping[str, Operation], request: Request) -> Response:
     """Answer a request to a path with these operations, by method."""
     operation = operations["GET" if request.method == "HEAD" else request.method]
-    at = time.monotonic()
-    address = address_of(request.scope["client"])
-    if wait := service.requests.take(address, at):
-        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
-    if operation.scope is None and (wait := service.enrolls.take(address, at)):
-        return problems.busy(service, "TOO_FREQUENT", "try to enroll less often", 429, wait)
-    if why := service.overloaded():
-        return problems.busy(service, "OVERLOADED", f"{why}: come back later", 503, service.load.turn_away())
     try:
-        actor = ENTERING
-        if operation.scope is not None:
-            actor = await service.authentication.actor(request.headers)
-            if wait := service.operations.take(f"{actor.tenant} {actor.name}", at):
-                return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
-            actor.require(operation.scope)
+        actor = await admitted(service, request, operation.scope)
+        if isinstance(actor, Response):
+            return actor
         call = await _call(service, operation, actor, request)
-        answer = await _handled(operation.handler, call)
+        answer = await handled(operation.handler, call)
     except FedEdgeError as error:
         return problems.refused(service, error)
     return Response(
@@ -126,7 +115,31 @@ async def carry_out(service: Service, operations: Mapping[str, Operation], reque
     )
 
 
-async def _handled(handler: Any, call: Call) -> BaseModel:
+async def admitted(service: Service, request: Request, scope: Scope | None) -> Actor | Response:
+    """Who sends a request that needs `scope`, or the answer that turns it away for now.
+
+    Raises:
+        GatewayError: nobody that is known here, or without that scope.
+    """
+    at = time.monotonic()
+    address = address_of(request.scope["client"])
+    if wait := service.requests.take(address, at):
+        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
+    if scope is None and (wait := service.enrolls.take(address, at)):
+        return problems.busy(service, "TOO_FREQUENT", "try to enroll less often", 429, wait)
+    if why := service.overloaded():
+        return problems.busy(service, "OVERLOADED", f"{why}: come back later", 503, service.load.turn_away())
+    if scope is None:
+        return ENTERING
+    actor = await service.authentication.actor(request.headers)
+    if wait := service.operations.take(f"{actor.tenant} {actor.name}", at):
+        return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
+    actor.require(scope)
+    return actor
+
+
+async def handled(handler: Any, call: Call) -> BaseModel:
+    """What `handler`, of an Operation, answers to a call."""
     if inspect.iscoroutinefunction(handler):
         return cast(BaseModel, await handler(call))
     return cast(BaseModel, await call.service.database.call(handler, call))

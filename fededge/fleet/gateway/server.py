@@ -98,12 +98,21 @@ class Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None) -> None:
+Application = Callable[[GatewaySettings, str], Starlette]
+"""Settings, and the URL where it listens, to an application whose `state.service` is its Service."""
+
+
+def serve(
+    settings: GatewaySettings,
+    ready: Callable[[str], None] | None = None,
+    application: Application = create_app,
+) -> None:
     """Serve until SIGTERM or SIGINT. It logs JSON lines to standard error, the one with `event` "ready" once it answers.
 
     Args:
         settings: of the gateway.
         ready: called with the URL where it listens, once it answers.
+        application: what is served; by default the gateway.
 
     Raises:
         GatewayError: the address is taken or not this machine's, or TLS is missing.
@@ -118,7 +127,7 @@ def serve(settings: GatewaySettings, ready: Callable[[str], None] | None = None)
         observing.configure_traces(settings.trace_endpoint, settings.id)
     with listening(settings) as listener:
         url = url_of(settings, listener)
-        app = create_app(settings, url)
+        app = application(settings, url)
 
         def tell() -> None:
             log.info("ready", url=url, gateway=settings.id, public=settings.url)

@@ -47,8 +47,7 @@ class Service:
         self.provider = Provider(settings.oidc) if settings.oidc else None
         self.registry = Registry.open(settings.database)
         self.database = Database(self.registry, settings.database_threads, self.load, self.metrics)
-        claims = (settings.oidc.tenant_claim, settings.oidc.scope_claim) if settings.oidc else ("", "")
-        self.authentication = Authentication(self.database, self.provider, claims)
+        self.authentication = Authentication(self.database, self.provider, settings.oidc)
         self.sessions = Sessions(settings, self.metrics)
         self.files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="objects")
         self.enrolls = Buckets(settings.enrolls)

@@ -1,6 +1,7 @@
 """All that can be set of a gateway, with defaults for one machine."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class Oidc:
         algorithms: signatures that are taken.
         keys_seconds: how long the provider's keys are kept before they are fetched again.
         ca_file: PEM file of the CA that the provider's certificate is checked with; None: the system's.
+        accounts: tenant by `sub`, of programs whose tokens have no such claims, as a broker's service account in
+            Kubernetes: each is an operator of its tenant.
     """
 
     issuer: str
@@ -28,6 +31,7 @@ class Oidc:
     algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
     keys_seconds: float = 3600.0
     ca_file: Path | None = None
+    accounts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,22 +10,19 @@ A message that is unknown, malformed, out of order or too frequent is refused by
 
 import asyncio
 import base64
-import binascii
 import secrets
 import time
 from enum import Enum
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from fededge.errors import FedEdgeError, GatewayError, ProtocolError, RegistryError, shown
 from fededge.fleet.functions import monitoring
-from fededge.fleet.gateway import assignments, problems
+from fededge.fleet.gateway import assignments, joining, problems
 from fededge.fleet.gateway.limits import address_of
-from fededge.fleet.gateway.observing import log, span
+from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import GOING_AWAY, POLICY
 from fededge.protocol import (
@@ -39,7 +36,6 @@ from fededge.protocol import (
     Refused,
     Welcome,
     agreed,
-    connection_bytes,
     from_client,
 )
 
@@ -194,19 +190,8 @@ class Conversation:
             reason = "DRAINING" if service.draining else "OVERLOADED"
             await self._refuse(reason, f"{why}: come back later", service.load.turn_away())
             return
-        with span("connect", client=hello.client, tenant=hello.tenant):
-            key = await service.database.call(monitoring.key_of, hello.tenant, hello.client)
-            if key is None or not self._proven(hello, key):
-                log.info("refused", client=hello.client, tenant=hello.tenant, known=key is not None)
-                raise GatewayError(
-                    f"no client {shown(hello.client)} with this key is enrolled here, or it was revoked: enroll it",
-                    "REVOKED",
-                    403,
-                )
-            heartbeat = service.settings.heartbeat_seconds
-            connected = await service.database.together(
-                monitoring.connect, service.settings.id, hello, heartbeat, now()
-            )
+        heartbeat = service.settings.heartbeat_seconds
+        connected = await joining.joined(service, hello, self._nonce, service.settings.id, heartbeat)
         session.id, session.tenant, session.client = connected.session, hello.tenant, hello.client
         self._state = State.OPEN
         service.sessions.add(session)
@@ -223,15 +208,6 @@ class Conversation:
         for assignment in connected.forget:
             await session.say(Cancel(assignment=assignment, reason="nobody waits for it"))
 
-    def _proven(self, hello: Hello, key: bytes) -> bool:
-        told = connection_bytes(self._nonce, self._service.settings.id, hello.tenant, hello.client)
-        try:
-            signature = base64.b64decode(hello.signature, validate=True)
-            Ed25519PublicKey.from_public_bytes(key).verify(signature, told)
-        except (InvalidSignature, binascii.Error, ValueError):
-            return False
-        return True
-
     async def _act(self, message: ClientMessage) -> None:
         """Act on a message of a client that is in."""
         if isinstance(message, Heartbeat):
@@ -242,7 +218,10 @@ class Conversation:
         elif isinstance(message, Hello):
             raise ProtocolError("hello a second time: say it once", "OUT_OF_ORDER")
         else:
-            await self._session.say(await assignments.answer(self._service, self._session, message))
+            session = self._session
+            await session.say(
+                await assignments.answer(self._service, session.tenant, session.client, message)
+            )
 
     async def _refuse(self, reason: str, message: str, retry_seconds: float | None) -> None:
         """Say no. Before the welcome that is the end; after it, so is once too often."""

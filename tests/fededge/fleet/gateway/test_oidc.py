@@ -107,7 +107,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Gateway]:
-    oidc = {"issuer": issuer.url, "audience": "fededge"}
+    oidc = {"issuer": issuer.url, "audience": "fededge", "accounts": {"system:broker": "default"}}
     with Gateway.start(tmp_path_factory.mktemp("oidc"), oidc=oidc) as started:
         yield started
 
@@ -126,6 +126,15 @@ def test_a_token_of_the_provider_is_a_caller_with_its_best_scope(gateway: Gatewa
     listed = issuer.sign(fededge_scope=["admin"])
     assert call(gateway, listed, "/v1/tokens").status_code == 200
     assert call(gateway, issuer.sign(), "/v1/tokens").status_code == 403
+
+
+def test_an_account_that_is_named_needs_no_claims_and_is_an_operator(
+    gateway: Gateway, issuer: Issuer
+) -> None:
+    bare = {"fededge_tenant": None, "fededge_scope": None}
+    told = call(gateway, issuer.sign(sub="system:broker", **bare)).json()
+    assert told == {"tenant": "default", "name": "oidc:system:broker", "scope": "operator"}
+    assert call(gateway, issuer.sign(sub="system:other", **bare)).status_code == 403
 
 
 def test_tokens_of_the_gateway_are_good_beside_it(gateway: Gateway, registry: Any) -> None:

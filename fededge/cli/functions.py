@@ -1,0 +1,153 @@
+"""fededge functions: serve the gateway's functions as CloudEvents services, and measure those that train and answer."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fededge import settings, storage
+from fededge.cli import show
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Serve the gateway's functions as CloudEvents services, and measure functions that train and answer.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+BAR = 30
+"""Characters of the longest bar."""
+
+
+@app.command()
+def serve(
+    names: list[str] = typer.Argument(
+        ..., help="monitoring, selection, model-update, aggregation, triggering, or all.", show_default=False
+    ),
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(8471, min=0, max=65535, help="Port; 0: a free one."),
+    url: str | None = typer.Option(
+        None,
+        help="URL by which clients reach objects (default: FEDEDGE_GATEWAY_URL, or as they came).",
+        show_default=False,
+    ),
+    certificate: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
+    private_key: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
+    insecure: bool = typer.Option(
+        False, "--insecure", help="Plain HTTP beyond this machine, as behind a proxy that does TLS."
+    ),
+    oidc_issuer: str | None = typer.Option(
+        None, help="URL of an OpenID Connect provider.", show_default=False
+    ),
+    oidc_audience: str = typer.Option("fededge", help="That its tokens must be for."),
+    brokers: list[str] = typer.Option(
+        [],
+        "--broker",
+        help="ACCOUNT=TENANT: tokens of this provider with the subject ACCOUNT are an operator's; repeatable.",
+    ),
+    ready_file: Path | None = typer.Option(
+        None, help="File that gets its URL as JSON, once it answers.", show_default=False
+    ),
+) -> None:
+    """Serve functions of the gateway at /NAME until SIGTERM or Ctrl-C, over the same registry and store.
+
+    [bold]Examples[/bold]
+
+      fededge functions serve selection
+
+      fededge functions serve all --port 8471
+    """
+    from fededge.errors import GatewayError, shown
+    from fededge.fleet.gateway.server import serve as run
+    from fededge.fleet.gateway.settings import GatewaySettings, Oidc
+    from fededge.fleet.hosts.app import NAMES, create_app
+    from fededge.fleet.registry.database import Registry
+    from pipelines.triggered import Triggered
+
+    for name in names:
+        if name not in (*NAMES, "all"):
+            raise GatewayError(
+                f"no function {shown(name)}: choose of {', '.join(NAMES)}, or all", "NO_FUNCTION"
+            )
+    accounts = dict(each.rpartition("=")[::2] for each in brokers)
+    if "" in accounts or (accounts and not oidc_issuer):
+        raise GatewayError("--broker takes ACCOUNT=TENANT, and needs --oidc-issuer", "BROKER")
+    chosen = GatewaySettings(
+        host=host,
+        port=port,
+        url=url or settings.gateway_url(),
+        certificate_file=certificate,
+        private_key_file=private_key,
+        insecure=insecure,
+        oidc=Oidc(oidc_issuer, oidc_audience, accounts=accounts) if oidc_issuer else None,
+    )
+
+    def ready(where: str) -> None:
+        show.say(f"functions: {where}")
+        if ready_file is not None:
+            storage.write(str(ready_file), json.dumps({"url": where}).encode())
+
+    registry = Registry.open(chosen.database)
+    try:
+        triggered = Triggered(registry, settings.home(), show.sayer())
+        served = NAMES if "all" in names else names
+        run(chosen, ready, lambda settings, where: create_app(settings, where, served, triggered.look))
+    finally:
+        registry.close()
+
+
+@app.command()
+def bench(
+    model: Path | None = typer.Option(None, help="Variant to answer with.", show_default=False),
+    kind: str = typer.Option("float32", help="Its kind, such as int8."),
+    plan: Path | None = typer.Option(
+        None, help="Folder of a plan with a LiteRT file, to train by.", show_default=False
+    ),
+    client: Path | None = typer.Option(
+        None, help="A client's folder, with train/ and test/.", show_default=False
+    ),
+    images: list[int] = typer.Option([1, 10, 100, 500], min=1, help="How many at once; repeatable."),
+    epochs: list[int] = typer.Option([1, 2, 5], min=1, help="Passes over the examples; repeatable."),
+    repeats: int = typer.Option(3, min=1, help="Of each; the fastest counts."),
+    as_json: bool = show.JSON,
+) -> None:
+    """Measure functions that answer and train, cold and warm, as figures 6 and 7 of the serverless edge paper do.
+
+    [bold]Examples[/bold]
+
+      fededge functions bench --model int8.tflite --kind int8
+
+      fededge functions bench --plan plan --client clients/a
+    """
+    from fededge.errors import TaskError
+    from fededge.host.layout import interpreter
+    from serving.functions import measuring
+
+    if model is None and (plan is None or client is None):
+        raise TaskError("nothing to measure: name --model, or --plan and --client")
+    python = interpreter("serving")
+    if model is not None:
+        digest = storage.digest(storage.read(str(model)))
+        arguments = ["--model", str(model.resolve()), "--digest", digest, "--kind", kind]
+        function = measuring.Function(python, "predict", arguments)
+        _table("images", measuring.predicting(function, images, repeats), as_json)
+    if plan is not None and client is not None:
+        _table("epochs", measuring.training(python, plan, client, epochs, repeats), as_json)
+
+
+def _table(by: str, measured: Iterable[Any], as_json: bool) -> None:
+    """Seconds by epochs or images, with a bar of the cold ones and the warm part of them."""
+    rows = list(measured)
+    longest = max(row.cold for row in rows)
+
+    def bar(row: Any) -> str:
+        warm = round(BAR * row.warm / longest)
+        return "█" * warm + "░" * max(0, round(BAR * row.cold / longest) - warm)
+
+    columns = (by, "cold s", "warm s", "peak MB", *(() if as_json else ("warm █ cold ░",)))
+    cells = [
+        (row.amount, round(row.cold, 3), round(row.warm, 4), round(row.megabytes), bar(row)) for row in rows
+    ]
+    show.table(columns, [row[: len(columns)] for row in cells], as_json=as_json)
