@@ -138,6 +138,27 @@ class Client:
             self.beats.append(time.perf_counter() - begun)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
+    async def hand_in(self, sender: "Sender", update: bytes, digest: str) -> None:
+        """Upload an update, and report it."""
+        assert self.assignment is not None
+        told = {"assignment": self.assignment[1].id}
+        await self.say({"type": "upload", "digest": digest, "bytes": len(update), **told})
+        place = await self.answer("place")
+        assert isinstance(place, UploadPlace)
+        await sender.put(f"/{place.url.lstrip('/')}", update)
+        await self.say({"type": "report", "update": digest, "seconds": 1.0, **told})
+        while (received := await self.answer("received")).of != "report":
+            pass
+        assert received.outcome == "kept", received
+        self.assignment = None
+
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        for task in self.tasks:
+            task.cancel()
+        if self.socket is not None:
+            self.socket.transport.abort()
+
     async def answer(self, kind: str) -> Any:
         """The next answer of a kind."""
         while (message := await self.answers.get()).type != kind:
@@ -164,6 +185,11 @@ class Sender:
         assert answer.startswith(b"http/1.1 201"), answer
         length = next(line for line in answer.split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.partition(b":")[2]))
+
+    def close(self) -> None:
+        """End it."""
+        if self._streams is not None:
+            self._streams[1].close()
 
 
 class Clients:
@@ -210,18 +236,7 @@ class Clients:
         begun = time.monotonic()
 
         async def one(sender: Sender, client: Client, update: bytes) -> None:
-            assert client.assignment is not None
-            told = {"assignment": client.assignment[1].id}
-            digest = digests[client.number]
-            await client.say({"type": "upload", "digest": digest, "bytes": size, **told})
-            place = await client.answer("place")
-            assert isinstance(place, UploadPlace)
-            await sender.put(f"/{place.url.lstrip('/')}", update)
-            await client.say({"type": "report", "update": digest, "seconds": 1.0, **told})
-            while (received := await client.answer("received")).of != "report":
-                pass
-            assert received.outcome == "kept", received
-            client.assignment = None
+            await client.hand_in(sender, update, digests[client.number])
 
         await self._send(self._url, updates, one)
         return [begun, time.monotonic()]
@@ -255,8 +270,7 @@ class Clients:
     async def close(self) -> None:
         """Leave."""
         for client in self._clients:
-            if client.socket is not None:
-                client.socket.transport.abort()
+            client.vanish()
 
 
 async def main() -> None:

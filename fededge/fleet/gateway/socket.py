@@ -160,7 +160,8 @@ class Conversation:
         begun = time.perf_counter()
         service, session = self._service, self._session
         session.heard = time.monotonic()
-        if session.id and (wait := service.messages.take(session.id, session.heard)):
+        who = f"{session.tenant} {session.client}"  # not the session: a new one begins with no new allowance
+        if session.id and (wait := service.messages.take(who, session.heard)):
             await self._refuse("TOO_FREQUENT", "send fewer messages", max(wait, 1.0))
             return
         try:
