@@ -39,8 +39,10 @@ class Gateway:
         self.log: list[dict[str, Any]] = []
         self.url = ""
         self._ready = threading.Event()
+        clock = settings.pop("clock", None)
+        program = ["tests.gateway_process"] if clock is None else ["tests.shifted_clock", str(clock)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.gateway_process", json.dumps(settings, default=str)],
+            [sys.executable, "-m", *program, json.dumps(settings, default=str)],
             cwd=ROOT,
             env=os.environ | {"FEDEDGE_HOME": str(folder), "PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
@@ -52,7 +54,10 @@ class Gateway:
     @classmethod
     @contextmanager
     def start(cls, folder: Path, **settings: Any) -> "Iterator[Gateway]":
-        """A gateway whose files lie in `folder`, without limits on rates unless the settings have some."""
+        """A gateway whose files lie in `folder`, without limits on rates unless the settings have some.
+
+        `clock`, beside the settings, is a file that says by how many seconds the gateway's clock is ahead.
+        """
         defaults = {
             "port": 0,
             "database": f"sqlite:///{folder}/registry.db",

@@ -45,10 +45,16 @@ class Postgres:
     Args:
         settings: of postgresql.conf.
         standby_of: copy that server, and follow it.
+        place: where its folder is made.
     """
 
-    def __init__(self, settings: dict[str, str], standby_of: "Postgres | None" = None) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="fededge-postgres-"))
+    def __init__(
+        self,
+        settings: dict[str, str],
+        standby_of: "Postgres | None" = None,
+        place: Path | None = None,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="fededge-postgres-", dir=place))
         self.data = self.folder / "data"
         if not os.getuid():
             os.chown(self.folder, _account().pw_uid, _account().pw_gid)
@@ -108,6 +114,10 @@ class Postgres:
     def url(self, database: str) -> str:
         """URL of a database on it, for the registry."""
         return f"postgresql://fededge@127.0.0.1:{self.port}/{database}"
+
+    def ended(self) -> bool:
+        """Whether it ended by itself."""
+        return self._process is None or self._process.poll() is not None
 
     def promote(self) -> None:
         """Make a standby the primary."""

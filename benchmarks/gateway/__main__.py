@@ -153,7 +153,13 @@ def enrolled(folder: Path, count: int) -> str:
     return made.token
 
 
-def opened(http: httpx.Client, name: str, cohort: list[str]) -> float:
+def opened(
+    http: httpx.Client,
+    name: str,
+    cohort: list[str],
+    update_bytes: int = UPDATE_BYTES,
+    seconds: float = 3600.0,
+) -> float:
     """Open a round; when its request was sent, on the clock of time.monotonic."""
     digests = []
     for data in (b"a plan", b"weights"):
@@ -171,8 +177,8 @@ def opened(http: httpx.Client, name: str, cohort: list[str]) -> float:
         "plan": digests[0],
         "weights": digests[1],
         "cohort": cohort,
-        "seconds": 3600.0,
-        "update_bytes": UPDATE_BYTES,
+        "seconds": seconds,
+        "update_bytes": update_bytes,
     }
     begun = time.monotonic()
     http.put(f"/v1/rounds/{name}", json=request).raise_for_status()

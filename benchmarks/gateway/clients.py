@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from fededge import storage
 from fededge.protocol import (
@@ -61,28 +61,42 @@ class Client:
         self.answers: asyncio.Queue[Any] = asyncio.Queue()
         self.heard: asyncio.Future[None] | None = None
         self.beats: list[float] = []
+        self.turned_away: list[float] = []
+        self.welcome_seconds = 0.0
         self.assignment: tuple[float, Assignment] | None = None
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def open(self, url: str, bare: bool) -> None:
-        """Connect, and be welcome."""
-        address = f"127.0.0.{2 + self.number % 200}"
-        subprotocols: Any = [SUBPROTOCOL]
-        self.socket = await connect(
-            f"ws{url.removeprefix('http')}/v1/connect",
-            subprotocols=subprotocols,
-            compression=None,
-            ping_interval=None,
-            proxy=None,
-            local_addr=(address, 0),
-        )
-        if not bare and (retry := await self._prove()):
+    async def open(self, url: str, bare: bool, beat: float = HEARTBEAT_SECONDS) -> None:
+        """Connect, and be welcome; whoever is told to come back later does so."""
+        begun = time.monotonic()
+        while (retry := await self._connect(url, bare)) > 0:
+            self.turned_away.append(retry)
             await asyncio.sleep(retry)
-            await self.open(url, bare)
-            return
+            begun = time.monotonic()
+        self.welcome_seconds = time.monotonic() - begun
         self.tasks.append(asyncio.create_task(self._listen()))
         if not bare:
-            self.tasks.append(asyncio.create_task(self._beat()))
+            self.tasks.append(asyncio.create_task(self._beat(beat)))
+
+    async def _connect(self, url: str, bare: bool) -> float:
+        """Connect once; 0.0 where it is welcome, else after how many seconds to come again."""
+        address = f"127.0.0.{2 + self.number % 200}"
+        subprotocols: Any = [SUBPROTOCOL]
+        try:
+            self.socket = await connect(
+                f"ws{url.removeprefix('http')}/v1/connect",
+                subprotocols=subprotocols,
+                compression=None,
+                ping_interval=None,
+                open_timeout=60,
+                proxy=None,
+                local_addr=(address, 0),
+            )
+        except InvalidStatus as refused:
+            if refused.response.status_code != 503:
+                raise
+            return float(refused.response.headers["retry-after"])
+        return 0.0 if bare else await self._prove()
 
     async def _prove(self) -> float:
         """Say who this is; 0.0 once it is welcome, else after how many seconds to come again."""
@@ -127,16 +141,37 @@ class Client:
         assert self.socket is not None
         await self.socket.send(json.dumps(message))
 
-    async def _beat(self) -> None:
+    async def _beat(self, seconds: float) -> None:
         """Send heartbeats, and keep how many seconds each took to be answered."""
-        await asyncio.sleep(random.uniform(0, HEARTBEAT_SECONDS))
+        await asyncio.sleep(random.uniform(0, seconds))
         while True:
             self.heard = asyncio.get_running_loop().create_future()
             begun = time.perf_counter()
             await self.say({"type": "heartbeat"})
             await self.heard
             self.beats.append(time.perf_counter() - begun)
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(seconds)
+
+    async def hand_in(self, sender: "Sender", update: bytes, digest: str) -> None:
+        """Upload an update, and report it."""
+        assert self.assignment is not None
+        told = {"assignment": self.assignment[1].id}
+        await self.say({"type": "upload", "digest": digest, "bytes": len(update), **told})
+        place = await self.answer("place")
+        assert isinstance(place, UploadPlace)
+        await sender.put(f"/{place.url.lstrip('/')}", update)
+        await self.say({"type": "report", "update": digest, "seconds": 1.0, **told})
+        while (received := await self.answer("received")).of != "report":
+            pass
+        assert received.outcome == "kept", received
+        self.assignment = None
+
+    def vanish(self) -> None:
+        """Be gone without a word."""
+        for task in self.tasks:
+            task.cancel()
+        if self.socket is not None:
+            self.socket.transport.abort()
 
     async def answer(self, kind: str) -> Any:
         """The next answer of a kind."""
@@ -165,6 +200,11 @@ class Sender:
         length = next(line for line in answer.split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.partition(b":")[2]))
 
+    def close(self) -> None:
+        """End it."""
+        if self._streams is not None:
+            self._streams[1].close()
+
 
 class Clients:
     """All clients of this process."""
@@ -173,7 +213,7 @@ class Clients:
         self._clients: list[Client] = []
         self._url = ""
 
-    async def connect(self, url: str, numbers: list[int], bare: bool) -> Any:
+    async def connect(self, url: str, numbers: list[int], bare: bool, beat: float = HEARTBEAT_SECONDS) -> Any:
         """Open connections of the clients of these numbers, first and last."""
         self._url = url
         self._clients = [Client(number) for number in range(*numbers)]
@@ -181,7 +221,7 @@ class Clients:
 
         async def one(client: Client) -> None:
             async with turns:
-                await client.open(url, bare)
+                await client.open(url, bare, beat)
 
         begun = time.monotonic()
         await asyncio.gather(*map(one, self._clients))
@@ -195,6 +235,35 @@ class Clients:
             client.beats.clear()
         await asyncio.sleep(seconds)
         return [beat for client in self._clients for beat in client.beats]
+
+    async def storm(self, url: str, numbers: list[int], seconds: float) -> dict[str, Any]:
+        """Connect all of these clients within so many seconds, each at its moment, whatever becomes of the others.
+
+        Returns:
+            Seconds that the welcome of each took, those after which each that was sent away was to come again, and when
+            the last was in.
+        """
+        arrivals = [Client(number) for number in range(*numbers)]
+
+        async def arrive(place: int, client: Client) -> None:
+            await asyncio.sleep(seconds * place / len(arrivals))
+            await client.open(url, False)
+
+        begun = time.monotonic()
+        await asyncio.gather(*(arrive(place, client) for place, client in enumerate(arrivals)))
+        self._clients += arrivals
+        return {
+            "welcome": [client.welcome_seconds for client in arrivals],
+            "turned_away": [retry for client in arrivals for retry in client.turned_away],
+            "seconds": time.monotonic() - begun,
+        }
+
+    async def leave(self, count: int) -> int:
+        """Let the first `count` clients go."""
+        for client in self._clients[:count]:
+            client.vanish()
+        del self._clients[:count]
+        return count
 
     async def assigned(self, count: int) -> list[float]:
         """When each of `count` assignments came, on the clock of time.monotonic."""
@@ -210,18 +279,7 @@ class Clients:
         begun = time.monotonic()
 
         async def one(sender: Sender, client: Client, update: bytes) -> None:
-            assert client.assignment is not None
-            told = {"assignment": client.assignment[1].id}
-            digest = digests[client.number]
-            await client.say({"type": "upload", "digest": digest, "bytes": size, **told})
-            place = await client.answer("place")
-            assert isinstance(place, UploadPlace)
-            await sender.put(f"/{place.url.lstrip('/')}", update)
-            await client.say({"type": "report", "update": digest, "seconds": 1.0, **told})
-            while (received := await client.answer("received")).of != "report":
-                pass
-            assert received.outcome == "kept", received
-            client.assignment = None
+            await client.hand_in(sender, update, digests[client.number])
 
         await self._send(self._url, updates, one)
         return [begun, time.monotonic()]
@@ -255,8 +313,7 @@ class Clients:
     async def close(self) -> None:
         """Leave."""
         for client in self._clients:
-            if client.socket is not None:
-                client.socket.transport.abort()
+            client.vanish()
 
 
 async def main() -> None:

@@ -247,7 +247,7 @@ class Client:
                 self._assignments.drop(message.assignment, "canceled")
             case Refused():
                 log.warning("the gateway refuses (%s): %s", message.reason, shown(message.message, WORDS))
-                self._place.line.refuse()
+                self._place.line.refuse(message.assignment)
             case _:
                 raise ProtocolError(f"the gateway says {message.type} out of order", "OUT_OF_ORDER")
 

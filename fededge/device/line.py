@@ -64,11 +64,12 @@ class Line:
         if waiting is not None and asked and not waiting.done():
             waiting.set_result(message)
 
-    def refuse(self) -> None:
-        """The gateway refused something without saying what: all that is asked is asked again, later."""
-        self._fail(GatewayError("the gateway refused"))
+    def refuse(self, assignment: str | None) -> None:
+        """The gateway refused what was asked for an assignment (None: it does not say which): it is asked again."""
+        self._fail(GatewayError("the gateway refused"), assignment)
 
-    def _fail(self, error: GatewayError) -> None:
-        for _, waiting in self._waiting.values():
-            if not waiting.done():
+    def _fail(self, error: GatewayError, assignment: str | None = None) -> None:
+        for asked, (_, waiting) in self._waiting.items():
+            if assignment in (None, asked) and not waiting.done():
                 waiting.set_exception(error)
+                waiting.exception()  # who asked may have failed otherwise, and not look at it

@@ -128,12 +128,14 @@ class Refused(Said):
     Attributes:
         reason: a constant, such as REVOKED or OVERLOADED, for programs to read.
         retry_seconds: when to come back; None: not before a person acted.
+        assignment: that the refused message was about, where it was about one.
     """
 
     type: Literal["refused"] = "refused"
     reason: Name
     message: Text
     retry_seconds: Seconds | None = None
+    assignment: Id | None = None
 
 
 class Heartbeat(Said):

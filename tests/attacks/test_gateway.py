@@ -230,7 +230,7 @@ class TestOthers:
         told = {"assignment": theirs.id}
         assert enemy.ask({"type": "accept", **told}).outcome == "refused"
         assert enemy.ask({"type": "decline", "reason": "", **told}).outcome == "refused"
-        assert enemy.ask({"type": "upload", "digest": UPDATE, "bytes": 6, **told}).reason == "NO_ASSIGNMENT"
+        assert enemy.ask({"type": "upload", "digest": UPDATE, "bytes": 6, **told}).outcome == "refused"
         assert enemy.ask({"type": "report", "failure": "x", **told}).outcome == "refused"
         assert victim.ask({"type": "accept", **told}).outcome == "kept"
 

@@ -3,14 +3,19 @@
 Each is answered once the registry holds it for good.
 """
 
-import asyncio
-
+from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.functions.work import received
+from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.objects import Objects, Place
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
 from fededge.protocol.fields import Said
+
+UNWANTED = ("LATE", "NO_ASSIGNMENT", "NO_UPDATE", "SIZE")
+"""Why nobody takes an update, now or later: the client has its answer with that."""
+TEXT = 500
 
 
 async def answer(
@@ -22,7 +27,7 @@ async def answer(
     """What the gateway says to `message` of a client that proved who it is.
 
     Raises:
-        GatewayError: it is not this client's, or not what was asked for.
+        GatewayError: it cannot be done now.
         RegistryError, StorageError: it could not be kept.
     """
     if isinstance(message, Accept):
@@ -31,9 +36,16 @@ async def answer(
         return await service.database.together(
             model_update.decline, tenant, client, message.assignment, message.reason, now()
         )
-    if isinstance(message, UploadRequest):
+    if isinstance(message, ReportMessage):
+        return await _report(service, tenant, client, message)
+    try:
         return await _place(service, tenant, client, message)
-    return await _report(service, tenant, client, message)
+    except GatewayError as error:
+        if error.reason not in UNWANTED:
+            raise
+        service.metrics.refused.labels(error.reason).inc()
+        late = error.reason == "LATE"
+        return received(message.assignment, "report", "late" if late else "refused", str(error)[:TEXT])
 
 
 async def _place(service: Service, tenant: str, client: str, message: UploadRequest) -> UploadPlace:
@@ -44,7 +56,8 @@ async def _place(service: Service, tenant: str, client: str, message: UploadRequ
         return UploadPlace(
             assignment=message.assignment, url=place.url, offset=place.offset, resumable=place.resumable
         )
-    await service.database.together(blobs.stored, tenant, message.digest, message.bytes, now(), client)
+    async with kept(service, tenant, message.digest, client):
+        await service.database.together(blobs.stored, tenant, message.digest, message.bytes, now(), client)
     return UploadPlace(assignment=message.assignment, url="", offset=message.bytes, done=True)
 
 
@@ -65,7 +78,8 @@ async def _report(service: Service, tenant: str, client: str, message: ReportMes
         return await service.database.together(_kept, objects, tenant, client, message, now())
     size = await size_of(service, tenant, message.update, client)
     if size is not None:
-        await service.database.together(blobs.stored, tenant, message.update, size, now(), client)
+        async with kept(service, tenant, message.update, client):
+            await service.database.together(blobs.stored, tenant, message.update, size, now(), client)
     return await service.database.together(
         aggregation.report, tenant, client, message, now(), size is not None
     )
@@ -77,9 +91,3 @@ def _kept(
     """Keep a report, whose update is a file."""
     sent = message.update is None or objects.size(tenant, message.update, client) is not None
     return aggregation.report(registry, tenant, client, message, at, sent)
-
-
-async def size_of(service: Service, tenant: str, digest: str, owner: str | None) -> int | None:
-    """Bytes of an object that is there, whole; None where it is not."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(service.files, service.objects.size, tenant, digest, owner)

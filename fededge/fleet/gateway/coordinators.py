@@ -8,7 +8,7 @@ from pydantic import Field
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update
-from fededge.fleet.gateway.assignments import size_of
+from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.observing import traceparent
 from fededge.fleet.gateway.operations import Call, Query
 from fededge.protocol import BlobOffer, BlobPlace, Reports, RoundRequest, RoundStatus
@@ -39,7 +39,8 @@ async def offer_blob(call: Call) -> BlobPlace:
             f"the bytes of {offer.digest} are {there:,}, not {offer.bytes:,}: say their size", "SIZE", 400
         )
     if there is not None:
-        await service.database.together(blobs.stored, tenant, offer.digest, offer.bytes, call.now)
+        async with kept(service, tenant, offer.digest, None):
+            await service.database.together(blobs.stored, tenant, offer.digest, offer.bytes, call.now)
         return BlobPlace(offset=offer.bytes)
     await service.database.call(blobs.allowed, tenant, offer.bytes)
     place = await asyncio.get_running_loop().run_in_executor(
@@ -60,7 +61,8 @@ async def open_round(call: Call) -> RoundStatus:
     if not service.objects.through_gateway:
         for digest in {request.plan, request.weights}:
             if (size := await size_of(service, tenant, digest, None)) is not None:
-                await service.database.together(blobs.stored, tenant, digest, size, call.now)
+                async with kept(service, tenant, digest, None):
+                    await service.database.together(blobs.stored, tenant, digest, size, call.now)
     return await service.database.call(
         model_update.open_round, tenant, call.path.round, request, call.now, call.actor.name
     )

@@ -156,11 +156,14 @@ class Conversation:
         begun = time.perf_counter()
         service, session = self._service, self._session
         session.heard = time.monotonic()
-        if session.id and (wait := service.messages.take(session.id, session.heard)):
+        who = f"{session.tenant} {session.client}"  # not the session: a new one begins with no new allowance
+        if session.id and (wait := service.messages.take(who, session.heard)):
             await self._refuse("TOO_FREQUENT", "send fewer messages", max(wait, 1.0))
             return
+        about: str | None = None
         try:
             message = from_client(text)
+            about = getattr(message, "assignment", None)
             service.metrics.messages.labels("in", message.type).inc()
             if self._state is State.PROVING:
                 await self._welcome(message)
@@ -170,12 +173,12 @@ class Conversation:
         except RegistryError as error:
             log.error("registry", problem=str(error), session=session.id)
             retry = service.load.turn_away()
-            await self._refuse("UNAVAILABLE", "the registry does not answer: try again", retry)
+            await self._refuse("UNAVAILABLE", "the registry does not answer: try again", retry, about)
         except (ProtocolError, GatewayError) as error:
-            await self._refuse(error.reason, str(error), None)
+            await self._refuse(error.reason, str(error), None, about)
         except FedEdgeError as error:
             log.error("message", problem=str(error), session=session.id)
-            await self._refuse("FAILED", "the gateway could not do that: try again", 1.0)
+            await self._refuse("FAILED", "the gateway could not do that: try again", 1.0, about)
 
     async def _welcome(self, hello: ClientMessage) -> None:
         """Take in who proves to be an enrolled client."""
@@ -223,10 +226,14 @@ class Conversation:
                 await assignments.answer(self._service, session.tenant, session.client, message)
             )
 
-    async def _refuse(self, reason: str, message: str, retry_seconds: float | None) -> None:
+    async def _refuse(
+        self, reason: str, message: str, retry_seconds: float | None, assignment: str | None = None
+    ) -> None:
         """Say no. Before the welcome that is the end; after it, so is once too often."""
         self._service.metrics.refused.labels(reason).inc()
-        await self._session.say(Refused(reason=reason, message=message[:TEXT], retry_seconds=retry_seconds))
+        await self._session.say(
+            Refused(reason=reason, message=message[:TEXT], retry_seconds=retry_seconds, assignment=assignment)
+        )
         at = time.monotonic()
         if at - self._refused_since > REFUSED_SECONDS:
             self._refused, self._refused_since = 0, at

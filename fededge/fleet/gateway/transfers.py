@@ -18,6 +18,7 @@ from fededge.errors import FedEdgeError, GatewayError, shown
 from fededge.fleet.functions import aggregation, blobs
 from fededge.fleet.gateway import problems
 from fededge.fleet.gateway.grants import Grant, Method
+from fededge.fleet.gateway.keeping import kept
 from fededge.fleet.gateway.limits import address_of
 from fededge.fleet.gateway.objects import Files
 from fededge.fleet.gateway.service import Service, now
@@ -107,13 +108,18 @@ async def _receive(service: Service, files: Files, request: Request, grant: Gran
     piece = _piece(request, grant)
     loop = asyncio.get_running_loop()
     upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
-    whole = upload is None or await _take(service, request, upload, piece)
-    sent = 0 if upload is None else upload.size - piece.start
-    service.metrics.bytes.labels("up").inc(sent)
+    whole = upload is None
+    try:
+        whole = upload is None or await _take(service, request, upload, piece)
+    finally:  # what came before it was cut off came, too
+        sent = 0 if upload is None else upload.size - piece.start
+        service.metrics.bytes.labels("up").inc(sent)
+        if not whole:
+            await service.database.together(_moved, grant, sent, 0)
     if upload is not None and not whole:
-        await service.database.together(_moved, grant, sent, 0)
         return Response(status_code=202, headers={"upload-offset": str(upload.size)})
-    await service.database.together(_kept, grant, sent, now())
+    async with kept(service, grant.tenant, grant.digest, grant.owner):
+        await service.database.together(_kept, grant, sent, now())
     return Response(Accepted().model_dump_json(), 201, media_type="application/json")
 
 

@@ -148,8 +148,8 @@ def test_who_works_when_the_goal_is_reached_is_canceled_and_late(
     assert (cancel.type, cancel.assignment) == ("cancel", slow.id)
     digest = storage.digest(UPDATE)
     assert reported(clients[1], slow, update=digest).outcome == "late"
-    refused = clients[1].ask({"type": "upload", "assignment": slow.id, "digest": digest, "bytes": 6})
-    assert (refused.type, refused.reason) == ("refused", "LATE")
+    answer = clients[1].ask({"type": "upload", "assignment": slow.id, "digest": digest, "bytes": 6})
+    assert (answer.of, answer.outcome, answer.assignment) == ("report", "late", slow.id)
     assert reported(clients[1], slow, failure="late anyway").outcome == "late"
     assert admin("GET", f"/v1/rounds/{round}")["reported"] == 1
 
@@ -176,8 +176,9 @@ def test_what_was_not_asked_for_is_refused(admin: Operator, clients: list[Client
     admin.round(round, names(clients))
     assignment = accepted(clients[0])
     wrong_size = {"digest": storage.digest(b"large"), "bytes": 5}
-    refused = clients[0].ask({"type": "upload", "assignment": assignment.id, **wrong_size})
-    assert (refused.type, refused.reason) == ("refused", "SIZE")
+    answer = clients[0].ask({"type": "upload", "assignment": assignment.id, **wrong_size})
+    assert (answer.of, answer.outcome) == ("report", "refused")
+    assert "an update of 5 bytes, where this model's have 6" in answer.message
     assert reported(clients[0], assignment, update=storage.digest(b"absent")).outcome == "refused"
     assert reported(clients[0], assignment, counts={"loss": 1.0}).outcome == "refused"
     assert reported(clients[0], assignment).outcome == "refused"

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from fededge import storage
-from tests.gateway_client import Client, Operator
-from tests.gateway_process import Gateway
+from tests.gateway_client import Client, Operator, stored
+from tests.gateway_process import Gateway, token
 
 NUMBERS = itertools.count()
 LARGE = 3_000_000
@@ -218,8 +218,6 @@ def test_a_size_that_is_not_that_of_the_bytes_is_refused(
 
 
 def test_a_tenant_stores_no_more_than_it_may(admin: Operator, registry: Any, gateway: Gateway) -> None:
-    from tests.gateway_process import token
-
     small = Operator(gateway.url, token(registry, tenant="small"))
     admin("PUT", "/v1/tenants/small", {"name": "small", "bytes": 10})
     small.store(b"12345678")
@@ -228,3 +226,42 @@ def test_a_tenant_stores_no_more_than_it_may(admin: Operator, registry: Any, gat
         "QUOTA",
     )
     small.close()
+
+
+def test_an_update_that_a_tenant_has_no_room_for_is_refused_and_does_not_stay(
+    admin: Operator, registry: Any, gateway: Gateway
+) -> None:
+    tight = Operator(gateway.url, token(registry, tenant="tight"))
+    client = tight.enroll("only").join()
+    tight.round("r", ["only"])
+    assignment = client.hear()
+    request = {"type": "upload", "assignment": assignment.id, "digest": storage.digest(b"update"), "bytes": 6}
+    place = client.ask(request)
+    admin("PUT", "/v1/tenants/tight", {"name": "tight", "bytes": 1})
+    with httpx.Client(base_url=gateway.url, trust_env=False) as http:
+        assert reason(http.put(place.url, content=b"update")) == (413, "QUOTA")
+        assert http.head(place.url).headers["upload-offset"] == "0"
+    refused = client.ask(request)
+    assert (refused.type, refused.reason, refused.assignment) == ("refused", "QUOTA", assignment.id)
+    admin("PUT", "/v1/tenants/tight", {"name": "tight", "bytes": 100})
+    assert stored(client.ask(request), b"update", gateway.url).status_code == 201
+    client.close()
+    tight.close()
+
+
+def test_bytes_of_an_upload_that_was_cut_off_are_counted(
+    admin: Operator, gateway: Gateway, until: Any
+) -> None:
+    update = bytes(1_000_000)
+    client = admin.enroll(f"cut-{next(NUMBERS)}").join()
+    name = client.client
+    admin.round(name, [name], update_bytes=len(update))
+    told = {"assignment": client.hear().id, "digest": storage.digest(update), "bytes": len(update)}
+    place = client.ask({"type": "upload", **told})
+    cut_off(gateway.url, place.url, update, 600_000)
+    until(lambda: admin("GET", f"/v1/rounds/{name}")["bytes_up"] == 600_000)
+    rest = {"content-range": f"bytes 600000-{len(update) - 1}/{len(update)}"}
+    with httpx.Client(base_url=gateway.url, trust_env=False) as http:
+        assert http.put(place.url, content=update[600_000:], headers=rest).status_code == 201
+    assert admin("GET", f"/v1/rounds/{name}")["bytes_up"] == len(update)
+    client.close()
