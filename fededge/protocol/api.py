@@ -4,6 +4,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from fededge.eligibility import Conditions
 from fededge.protocol.fields import (
     Base64,
     Bytes,
@@ -153,6 +154,7 @@ class SelectionRequest(Said):
     Attributes:
         dataset: that clients must hold; `framework`: that they must run; `schema_digest`: of their examples.
         policy: by its name; see fededge.fleet.selection.
+        conditions: that clients must meet by what they said last.
         size: of the cohort, over-selection included.
         weights: of a combination's policies, by name.
     """
@@ -163,6 +165,7 @@ class SelectionRequest(Said):
     schema_digest: Digest
     policy: str = "uniform"
     weights: Annotated[dict[Name, float], Field(max_length=16)] = {}
+    conditions: Conditions = Conditions()
     size: Annotated[int, Field(ge=1, le=1_000_000)]
     seed: Count
     number: Count
