@@ -20,6 +20,7 @@ from fededge.protocol.fields import (
     Url,
 )
 from fededge.protocol.messages import Dataset, Kind
+from fededge.protocol.releases import ReleaseInfo, Running
 
 Item = TypeVar("Item")
 ClientKind = Literal["site", "device", "relay"]
@@ -104,6 +105,7 @@ class ClientInfo(Said):
         connected: whether it has a session on a live gateway.
         rounds: in which its update counted; `last_round`: when the last one was.
         speed: training examples a second, measured over its last rounds; None before the first.
+        running: what it said that it runs, by task.
     """
 
     client: Name
@@ -123,6 +125,7 @@ class ClientInfo(Said):
     rounds: Count = 0
     last_round: float | None = None
     speed: float | None = None
+    running: list[Running] = []
 
 
 class ClientChange(Said):
@@ -411,6 +414,7 @@ ANSWERS: dict[str, type[Said]] = {
     "Caller": Caller,
     "Tenant": Tenant,
     "TriggerInfo": TriggerInfo,
+    "ReleaseInfo": ReleaseInfo,
     "AuditEntry": AuditEntry,
     "Accepted": Accepted,
 }

@@ -1,21 +1,33 @@
-"""What a client says of its assignments, carried out: accepted, declined, an update to send, a report.
+"""What a client says of its assignments and releases, carried out: accepted, declined, an update to send, a report, what
+it follows and runs.
 
 Each is answered once the registry holds it for good.
 """
 
 import asyncio
 
-from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.functions import aggregation, blobs, model_update, releases
 from fededge.fleet.gateway.objects import Objects, Place
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import Session
 from fededge.fleet.registry.database import Registry
-from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
+from fededge.protocol import (
+    Accept,
+    Decline,
+    Follow,
+    Object,
+    Offer,
+    Received,
+    Releases,
+    ReportMessage,
+    UploadPlace,
+    UploadRequest,
+)
 from fededge.protocol.fields import Said
 
 
 async def answer(
-    service: Service, session: Session, message: Accept | Decline | UploadRequest | ReportMessage
+    service: Service, session: Session, message: Accept | Decline | UploadRequest | ReportMessage | Follow
 ) -> Said:
     """What the gateway says to `message`.
 
@@ -32,6 +44,8 @@ async def answer(
         )
     if isinstance(message, UploadRequest):
         return await _place(service, session, message)
+    if isinstance(message, Follow):
+        return await _releases(service, session, message)
     return await _report(service, session, message)
 
 
@@ -70,6 +84,24 @@ async def _report(service: Service, session: Session, message: ReportMessage) ->
     return await service.database.together(
         aggregation.report, tenant, client, message, now(), size is not None
     )
+
+
+async def _releases(service: Service, session: Session, message: Follow) -> Releases:
+    tenant = session.tenant
+    newer = await service.database.together(releases.follow, tenant, session.client, message.releases, now())
+
+    def linked(found: tuple[str, int]) -> Object:
+        return Object(digest=found[0], bytes=found[1], url=service.objects.link(tenant, found[0]))
+
+    def offers() -> list[Offer]:
+        return [
+            Offer(task=each.task, manifest=linked(each.manifest), model=each.model and linked(each.model))
+            for each in newer
+        ]
+
+    if not newer:
+        return Releases()
+    return Releases(offers=await asyncio.get_running_loop().run_in_executor(service.files, offers))
 
 
 def _kept(

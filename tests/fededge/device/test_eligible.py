@@ -170,7 +170,7 @@ def told(site: EnrolledSite) -> Path:
 
 
 @pytest.fixture
-def monitor(site: EnrolledSite, told: Path) -> Iterator[MachineMonitor]:
+def monitor(site: EnrolledSite, told: Path) -> MachineMonitor:
     return MachineMonitor(site.root, PolicyFile(site.policy_file), Clock())
 
 
