@@ -4,10 +4,12 @@ The first layer of a model does this by the statistics in the schema, so data an
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fededge.documents import Schema
+if TYPE_CHECKING:
+    from fededge.documents import Schema
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Columns:
         return self.code >= 0
 
 
-def columns(schema: Schema) -> Columns | None:
+def columns(schema: "Schema") -> Columns | None:
     """How examples of `schema` are encoded; None where a model sees them as they are."""
     source: list[int] = []
     code: list[float] = []
@@ -59,7 +61,7 @@ def columns(schema: Schema) -> Columns | None:
     )
 
 
-def encode(schema: Schema, x: np.ndarray) -> np.ndarray:
+def encode(schema: "Schema", x: np.ndarray) -> np.ndarray:
     """What a model sees, float32 [n, *schema.encoded_shape], of examples x float32 [n, *schema.shape]."""
     how = columns(schema)
     if how is None:
@@ -80,7 +82,7 @@ def logarithms(x: np.ndarray, log: np.ndarray) -> np.ndarray:
     return np.where(log > 0, np.sign(x) * np.log1p(np.abs(x) / unit), x)
 
 
-def targets(schema: Schema, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def targets(schema: "Schema", x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What a model is to give for examples x float32 [n, ...] with stored labels y: numbers standardized.
 
     Returns:
@@ -97,7 +99,7 @@ def targets(schema: Schema, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return flat.astype(np.float32)
 
 
-def standardized(schema: Schema, outputs: np.ndarray) -> np.ndarray:
+def standardized(schema: "Schema", outputs: np.ndarray) -> np.ndarray:
     """Numbers float32 [n, schema.outputs] that an inference model gave, as the model learns them."""
     label = schema.label
     if label.kind != "number" or not label.mean:
@@ -105,7 +107,7 @@ def standardized(schema: Schema, outputs: np.ndarray) -> np.ndarray:
     return (outputs - np.array(label.mean, np.float32)) / np.array(label.std, np.float32)
 
 
-def answers(schema: Schema, raw: np.ndarray) -> np.ndarray:
+def answers(schema: "Schema", raw: np.ndarray) -> np.ndarray:
     """What a model's raw outputs [n, ...] mean, float32 [n, schema.outputs]: probabilities, or numbers in their unit.
 
     Raw outputs are logits for classes and standardized numbers otherwise; `Finish` of Keras models does the same.

@@ -10,15 +10,16 @@ A damaged model file may load silently, or crash the process: check its digest f
 import abc
 import os
 import threading
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from fededge import model_files
-from fededge.documents import Schema
-from fededge.documents.delivery import MODEL_LIMIT
 from fededge.errors import DataError, VariantError, shown
-from fededge.kinds import runtime_of
+from fededge.kinds import MODEL_LIMIT, runtime_of
+
+if TYPE_CHECKING:  # importing documents takes longer than a function has to start
+    from fededge.documents import Schema
 
 BATCH = 50  # examples at once: more are no faster, and activations of 50 stay small
 SILENT = 4  # of ONNX Runtime's log, which would repeat what its exceptions say
@@ -36,7 +37,7 @@ class LoadedModel(Protocol):
         """Number of outputs for one example."""
 
     @property
-    def schema(self) -> Schema | None:
+    def schema(self) -> "Schema | None":
         """Of its examples, as its file tells; None where it tells nothing.
 
         Raises:
@@ -140,7 +141,7 @@ class LiteRTModel(_Model):
         super().__init__(shape, int(target["shape"][-1]), self._batch if self._fixed else BATCH)
 
     @property
-    def schema(self) -> Schema | None:
+    def schema(self) -> "Schema | None":
         """Of its examples; see `LoadedModel.schema`."""
         return model_files.schema_of(self._data)
 
@@ -205,7 +206,7 @@ class OnnxModel(_Model):
         super().__init__(tuple(shape), outputs[0], BATCH)
 
     @property
-    def schema(self) -> Schema | None:
+    def schema(self) -> "Schema | None":
         """Of its examples; see `LoadedModel.schema`."""
         content = self._session.get_modelmeta().custom_metadata_map.get(model_files.KEY)
         return None if content is None else model_files.parsed(content.encode())

@@ -12,6 +12,8 @@ Kind = Literal[
 ]
 Runtime = Literal["litert", "onnx"]
 TITLES = {"litert": "LiteRT", "onnx": "ONNX Runtime"}
+MODEL_LIMIT = 256 << 20
+"""Bytes of the largest model file."""
 SUFFIXES = {"litert": "tflite", "onnx": "onnx"}
 
 

@@ -8,9 +8,12 @@ metadata, under KEY.
 import io
 import zipfile
 import zlib
+from typing import TYPE_CHECKING
 
-from fededge.documents import Schema
 from fededge.errors import DocumentError, VariantError
+
+if TYPE_CHECKING:
+    from fededge.documents import Schema
 
 NAME = "schema.json"
 KEY = "fededge.schema"
@@ -19,7 +22,7 @@ LIMIT = 4 << 20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def with_schema(model: bytes, schema: Schema) -> bytes:
+def with_schema(model: bytes, schema: "Schema") -> bytes:
     """The LiteRT `model` with the schema of its examples behind it; the same inputs give the same bytes."""
     file = io.BytesIO(model)
     file.seek(0, io.SEEK_END)
@@ -28,7 +31,7 @@ def with_schema(model: bytes, schema: Schema) -> bytes:
     return file.getvalue()
 
 
-def schema_of(model: bytes) -> Schema | None:
+def schema_of(model: bytes) -> "Schema | None":
     """The schema in a LiteRT file; None where it has none, as files of version 0.1.
 
     Raises:
@@ -46,12 +49,14 @@ def schema_of(model: bytes) -> Schema | None:
     return parsed(content)
 
 
-def parsed(content: bytes) -> Schema:
+def parsed(content: bytes) -> "Schema":
     """The schema that a model file holds as `content`.
 
     Raises:
         VariantError: it is none.
     """
+    from fededge.documents import Schema
+
     if len(content) > LIMIT:
         raise VariantError(
             f"the model's schema has {len(content):,} bytes, more than {LIMIT:,}: build the variant again"

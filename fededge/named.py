@@ -6,16 +6,18 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fededge.documents import Feature, Label, Schema
 from fededge.encoding import encode
 from fededge.errors import RequestError, shown
 
+if TYPE_CHECKING:
+    from fededge.documents import Feature, Label, Schema
 
-def examples(records: Sequence[Mapping[str, Any]], schema: Schema) -> np.ndarray:
+
+def examples(records: Sequence[Mapping[str, Any]], schema: "Schema") -> np.ndarray:
     """float32 [n, *schema.shape], finite, of `records`: for each example the values of its features by name.
 
     A word stands for its category; a value that is missing or None is what the schema puts in its place.
@@ -39,7 +41,7 @@ def examples(records: Sequence[Mapping[str, Any]], schema: Schema) -> np.ndarray
     return made.reshape(len(records), *schema.shape)
 
 
-def answers(outputs: np.ndarray, x: np.ndarray, schema: Schema) -> list[dict[str, Any]]:
+def answers(outputs: np.ndarray, x: np.ndarray, schema: "Schema") -> list[dict[str, Any]]:
     """What outputs float32 [n, schema.outputs] of a model say about examples x float32 [n, *schema.shape].
 
     | kind of label | answer |
@@ -74,12 +76,12 @@ def answers(outputs: np.ndarray, x: np.ndarray, schema: Schema) -> list[dict[str
     return [{"error": value} for value in errors.tolist()]
 
 
-def class_names(label: Label) -> list[str]:
+def class_names(label: "Label") -> list[str]:
     """Names of the classes of `label`, numbers where it has none."""
     return label.names or [str(number) for number in range(label.classes)]
 
 
-def output_names(schema: Schema) -> list[str]:
+def output_names(schema: "Schema") -> list[str]:
     """A name for each of a model's outputs."""
     label = schema.label
     if label.kind in ("class", "multi-label"):
@@ -89,7 +91,7 @@ def output_names(schema: Schema) -> list[str]:
     return [f"{label.name or 't'}:{number}" for number in range(schema.outputs)]
 
 
-def _column(values: Sequence[Any], feature: Feature) -> np.ndarray:
+def _column(values: Sequence[Any], feature: "Feature") -> np.ndarray:
     """float32 [n, *feature.shape] of the values of one feature."""
     if not feature.shape:
         return np.array([_number(value, feature) for value in values], np.float32)
@@ -104,7 +106,7 @@ def _column(values: Sequence[Any], feature: Feature) -> np.ndarray:
     return made
 
 
-def _number(value: Any, feature: Feature) -> float:
+def _number(value: Any, feature: "Feature") -> float:
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         if feature.missing is None:
             raise RequestError(f"{feature.name} is missing: give it a value", "MISSING_FEATURE")

@@ -18,11 +18,10 @@ from seldon_core.env_utils import get_deployment_name
 from seldon_core.proto import prediction_pb2
 
 from fededge import storage
-from fededge.documents.delivery import MODEL_LIMIT
 from fededge.errors import RequestError
 from fededge.inference import LoadedModel, load_model
-from fededge.kinds import runtime_of
-from serving import connections, feedback, lifetime, metrics, payloads, rest, rpc
+from fededge.kinds import MODEL_LIMIT, runtime_of
+from serving import connections, feedback, lifetime, metrics, payloads, proto_payloads, rest, rpc
 
 
 class ModelServer:
@@ -91,7 +90,7 @@ class ModelServer:
         if self._runtime is None:
             raise RequestError("the model is still loading: try again", "LOADING", 503)
         over_grpc = isinstance(message, prediction_pb2.SeldonMessage)
-        decode = payloads.from_proto if over_grpc else payloads.from_json
+        decode = proto_payloads.from_proto if over_grpc else payloads.from_json
         examples, kind = decode(message, self._runtime.input_shape, self._schema)
         begun = time.perf_counter()
         outputs = self._runtime.predict(examples)
@@ -107,7 +106,7 @@ class ModelServer:
             self._metric("fededge_predict_seconds", "TIMER", milliseconds, payload=kind),
         ]
         if over_grpc:
-            answer, described = payloads.to_proto(outputs, kind, examples, self._schema)
+            answer, described = proto_payloads.to_proto(outputs, kind, examples, self._schema)
             return _tagged(answer, {**self._tags, **described}, counted)
         answer, described = payloads.to_json(outputs, kind, examples, self._schema)
         return {**answer, "meta": {"tags": {**self._tags, **described}, "metrics": counted}}

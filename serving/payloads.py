@@ -20,17 +20,16 @@ import base64
 import math
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from google.protobuf import json_format
-from google.protobuf.struct_pb2 import ListValue
-from seldon_core.proto import prediction_pb2
 
 from fededge import named
-from fededge.documents import Schema
 from fededge.errors import RequestError, shown
 from serving import records
+
+if TYPE_CHECKING:
+    from fededge.documents import Schema
 
 DTYPES = {"uint8": 1, "float32": 4}
 USE = "use data.ndarray, data.tensor, jsonData or binData"
@@ -38,7 +37,7 @@ USE = "use data.ndarray, data.tensor, jsonData or binData"
 Shape = tuple[int, ...]
 
 
-def from_json(message: Any, shape: Shape, schema: Schema | None = None) -> tuple[np.ndarray, str]:
+def from_json(message: Any, shape: Shape, schema: "Schema | None" = None) -> tuple[np.ndarray, str]:
     """The examples in a JSON request.
 
     Args:
@@ -57,52 +56,29 @@ def from_json(message: Any, shape: Shape, schema: Schema | None = None) -> tuple
     if "binData" in message:
         meta = message.get("meta")
         tags = meta.get("tags") if isinstance(meta, Mapping) else None
-        return _from_bytes(_base64(message["binData"]), tags or {}, shape), "binData"
+        return from_bytes(_base64(message["binData"]), tags or {}, shape), "binData"
     if "jsonData" in message and "data" not in message:
         return records.from_json_data(message["jsonData"], schema), "jsonData"
     if "data" not in message:
-        raise _unknown(message)
+        raise unknown(message)
     if not isinstance(data, Mapping):
         raise RequestError(f"data is a JSON {_word(data)}, not an object: {USE}", "WRONG_TYPE")
     kinds = [kind for kind in ("ndarray", "tensor") if kind in data]
     if len(kinds) != 1:
-        raise _unknown(data)
+        raise unknown(data)
     if kinds == ["ndarray"]:
         if schema is not None and records.are_features(data.get("names"), schema):
             return records.from_rows(data["names"], data["ndarray"], schema), "ndarray"
-        return _examples(_nested(data["ndarray"], shape), shape), "ndarray"
+        return examples(nested(data["ndarray"], shape), shape), "ndarray"
     tensor = data["tensor"]
     if not isinstance(tensor, Mapping):
         raise RequestError(f"data.tensor is a JSON {_word(tensor)}, not an object", "WRONG_TYPE")
     values = _numbers(tensor.get("values"), "tensor.values")
-    return _examples(_shaped(values, tensor.get("shape")), shape), "tensor"
-
-
-def from_proto(
-    message: prediction_pb2.SeldonMessage, shape: Shape, schema: Schema | None = None
-) -> tuple[np.ndarray, str]:
-    """The examples in a protobuf request; as `from_json`."""
-    kind = message.WhichOneof("data_oneof")
-    if kind == "data":
-        kind = message.data.WhichOneof("data_oneof")
-    if kind == "binData":
-        return _from_bytes(message.binData, _tags(message.meta.tags), shape), kind
-    if kind == "tensor":
-        tensor = message.data.tensor
-        values = np.array(tensor.values, dtype=np.float64)
-        return _examples(_shaped(values, list(tensor.shape)), shape), kind
-    if kind == "jsonData":
-        return records.from_json_data(json_format.MessageToDict(message.jsonData), schema), kind
-    if kind == "ndarray":
-        names = list(message.data.names)
-        if schema is not None and records.are_features(names, schema):
-            return records.from_rows(names, json_format.MessageToDict(message.data.ndarray), schema), kind
-        return _examples(_nested(_lists(message.data.ndarray), shape), shape), kind
-    raise _unknown([kind] if kind else [])
+    return examples(shaped(values, tensor.get("shape")), shape), "tensor"
 
 
 def to_json(
-    outputs: np.ndarray, kind: str, examples: np.ndarray | None = None, schema: Schema | None = None
+    outputs: np.ndarray, kind: str, examples: np.ndarray | None = None, schema: "Schema | None" = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The payload of a JSON answer, and the tags that describe it.
 
@@ -115,8 +91,8 @@ def to_json(
     if kind == "jsonData" and schema is not None and examples is not None:
         return {"jsonData": named.answers(outputs, examples, schema)}, {}
     if kind == "binData":
-        return {"binData": base64.b64encode(_little_endian(outputs)).decode()}, _described(outputs)
-    names = _names(outputs, schema)
+        return {"binData": base64.b64encode(little_endian(outputs)).decode()}, described(outputs)
+    names = names_of(outputs, schema)
     if kind == "tensor":
         content: Any = {"shape": list(outputs.shape), "values": outputs.ravel()}
     else:
@@ -124,32 +100,13 @@ def to_json(
     return {"data": {"names": names, kind: content}}, {}
 
 
-def to_proto(
-    outputs: np.ndarray, kind: str, examples: np.ndarray | None = None, schema: Schema | None = None
-) -> tuple[prediction_pb2.SeldonMessage, dict[str, Any]]:
-    """As `to_json`, in protobuf."""
-    if kind == "jsonData":
-        return json_format.ParseDict(
-            to_json(outputs, kind, examples, schema)[0], prediction_pb2.SeldonMessage()
-        ), {}
-    if kind == "binData":
-        return prediction_pb2.SeldonMessage(binData=_little_endian(outputs)), _described(outputs)
-    data = prediction_pb2.DefaultData(names=_names(outputs, schema))
-    if kind == "tensor":
-        data.tensor.shape.extend(outputs.shape)
-        data.tensor.values.extend(outputs.ravel().tolist())
-    else:
-        for row in outputs.tolist():
-            data.ndarray.add_list().extend(row)
-    return prediction_pb2.SeldonMessage(data=data), {}
-
-
-def _names(outputs: np.ndarray, schema: Schema | None) -> list[str]:
+def names_of(outputs: np.ndarray, schema: "Schema | None") -> list[str]:
     """A name for each output."""
     return named.output_names(schema) if schema else [f"t:{index}" for index in range(outputs.shape[1])]
 
 
-def _from_bytes(data: bytes, tags: Any, shape: Shape) -> np.ndarray:
+def from_bytes(data: bytes, tags: Any, shape: Shape) -> np.ndarray:
+    """float32 [n, *shape] of binData, which `tags` describe."""
     if not isinstance(tags, Mapping):
         raise RequestError(f"meta.tags is a JSON {_word(tags)}: send an object", "WRONG_TYPE")
     dtype = tags.get("dtype", "uint8")
@@ -178,16 +135,6 @@ def _from_bytes(data: bytes, tags: Any, shape: Shape) -> np.ndarray:
     return _finite(np.frombuffer(data, "<f4").astype(np.float32, copy=False).reshape(-1, *shape))
 
 
-def _tags(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What binData is said to be, from tags in protobuf."""
-    tags: dict[str, Any] = {}
-    if "dtype" in given:
-        tags["dtype"] = given["dtype"].string_value
-    if "shape" in given:
-        tags["shape"] = [size.number_value for size in given["shape"].list_value.values]
-    return tags
-
-
 def _base64(text: Any) -> bytes:
     if not isinstance(text, str):
         raise RequestError(f"binData is a JSON {_word(text)}: send a base64 string", "WRONG_TYPE")
@@ -199,7 +146,7 @@ def _base64(text: Any) -> bytes:
         ) from error
 
 
-def _nested(value: Any, shape: Shape) -> np.ndarray:
+def nested(value: Any, shape: Shape) -> np.ndarray:
     """Nested lists as an array; those of the right shape are flattened first, which numpy does slowly."""
     level = value
     try:
@@ -229,7 +176,8 @@ def _numbers(value: Any, name: str) -> np.ndarray:
     return array
 
 
-def _shaped(values: np.ndarray, shape: Any) -> np.ndarray:
+def shaped(values: np.ndarray, shape: Any) -> np.ndarray:
+    """`values` of a tensor in its shape."""
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise RequestError("data.tensor.shape must be a list of sizes, such as [n, 28, 28, 1]", "WRONG_TYPE")
     if not values.size:
@@ -242,7 +190,8 @@ def _shaped(values: np.ndarray, shape: Any) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _examples(array: np.ndarray, shape: Shape) -> np.ndarray:
+def examples(array: np.ndarray, shape: Shape) -> np.ndarray:
+    """float32 [n, *shape], finite."""
     if array.shape[1:] != shape:
         raise RequestError(
             f"the examples have shape {list(array.shape)} where [n, {', '.join(map(str, shape))}] is needed",
@@ -260,25 +209,18 @@ def _finite(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _lists(value: ListValue) -> list[Any]:
-    return [
-        _lists(item.list_value) if item.HasField("list_value") else _scalar(item) for item in value.values
-    ]
-
-
-def _scalar(item: Any) -> Any:
-    return item.number_value if item.HasField("number_value") else str(item.WhichOneof("kind"))
-
-
-def _little_endian(outputs: np.ndarray) -> bytes:
+def little_endian(outputs: np.ndarray) -> bytes:
+    """Outputs as bytes."""
     return outputs.astype("<f4", copy=False).tobytes()
 
 
-def _described(outputs: np.ndarray) -> dict[str, Any]:
+def described(outputs: np.ndarray) -> dict[str, Any]:
+    """Tags of an answer in bytes."""
     return {"dtype": "float32", "shape": list(outputs.shape)}
 
 
-def _unknown(keys: Iterable[str]) -> RequestError:
+def unknown(keys: Iterable[str]) -> RequestError:
+    """That a payload of these keys is none known here."""
     found = shown(", ".join(sorted(keys)), 100) or "nothing"
     return RequestError(f"the payload ({found}) is not one kind known here: {USE}", "UNKNOWN_PAYLOAD")
 

@@ -1,16 +1,18 @@
 """Requests that name features, and answers that name classes: see fededge.named."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fededge import named
-from fededge.documents import Schema
 from fededge.errors import RequestError
 
+if TYPE_CHECKING:
+    from fededge.documents import Schema
 
-def from_json_data(content: Any, schema: Schema | None) -> np.ndarray:
+
+def from_json_data(content: Any, schema: "Schema | None") -> np.ndarray:
     """float32 [n, *shape] of jsonData: an object of features by name, or a list of them.
 
     Raises:
@@ -26,7 +28,7 @@ def from_json_data(content: Any, schema: Schema | None) -> np.ndarray:
     return named.examples(records, schema)
 
 
-def are_features(names: Any, schema: Schema | None) -> bool:
+def are_features(names: Any, schema: "Schema | None") -> bool:
     """Whether `names` beside an ndarray name columns by features; other names, such as t:0, say nothing."""
     if schema is None or not isinstance(names, list):
         return False
@@ -34,7 +36,7 @@ def are_features(names: Any, schema: Schema | None) -> bool:
     return any(isinstance(name, str) and name in known for name in names)
 
 
-def from_rows(names: Sequence[str], rows: Any, schema: Schema) -> np.ndarray:
+def from_rows(names: Sequence[str], rows: Any, schema: "Schema") -> np.ndarray:
     """float32 [n, *shape] of `rows`, lists with a value for each of `names`.
 
     Raises:

@@ -5,9 +5,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from fededge.documents.base import ACCURACY, Count, Digest, Document, NotNegative, Part, renamed
+from fededge.kinds import MODEL_LIMIT
 
-MODEL_LIMIT = 256 << 20
-"""Bytes of the largest model file."""
 SCORE = {"accuracy": "score"}
 """What scores were called in documents of version 1."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from seldon_core.proto import prediction_pb2
 
 from fededge.errors import RequestError
-from serving import payloads
+from serving import payloads, proto_payloads
 from tests.attacks.hostile import PIECES, VALUES, cases, changed, mutants, read_or_refused
 
 pytestmark = pytest.mark.environment("serving")
@@ -41,7 +41,9 @@ def messages() -> list[bytes]:
 
 
 def examples_or_refused(message: Any) -> None:
-    read = payloads.from_proto if isinstance(message, prediction_pb2.SeldonMessage) else payloads.from_json
+    read = (
+        proto_payloads.from_proto if isinstance(message, prediction_pb2.SeldonMessage) else payloads.from_json
+    )
     found = read_or_refused(lambda: read(message, SHAPE), RequestError)
     if found is not None:
         x, _ = found

@@ -87,7 +87,7 @@ MESSAGES = {
 }
 DECODE = """
 import resource, sys
-from serving import payloads, rest
+from serving import payloads, proto_payloads, rest
 from seldon_core.proto import prediction_pb2
 
 data = open(sys.argv[1], "rb").read()
@@ -96,7 +96,7 @@ try:
     if sys.argv[2] == "json":
         payloads.from_json(rest.OrJSON.loads(None, data), (28, 28, 1))
     else:
-        payloads.from_proto(prediction_pb2.SeldonMessage.FromString(data), (28, 28, 1))
+        proto_payloads.from_proto(prediction_pb2.SeldonMessage.FromString(data), (28, 28, 1))
 except Exception:
     pass
 print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from seldon_core.proto import prediction_pb2
 
 from fededge.errors import RequestError
-from serving import payloads
+from serving import payloads, proto_payloads
 
 pytestmark = pytest.mark.environment("serving")
 
@@ -39,7 +39,7 @@ def proto(message: dict[str, Any]) -> prediction_pb2.SeldonMessage:
 @given(x=BATCHES, kind=st.sampled_from(["ndarray", "tensor", "binData"]))
 def test_examples_survive_json_and_protobuf(x: np.ndarray, kind: str) -> None:
     message = json.loads(json.dumps(requests_for(x)[kind]))
-    for found, told in (payloads.from_json(message, SHAPE), payloads.from_proto(proto(message), SHAPE)):
+    for found, told in (payloads.from_json(message, SHAPE), proto_payloads.from_proto(proto(message), SHAPE)):
         assert found.dtype == np.float32
         assert told == kind
         np.testing.assert_array_equal(found, x)
@@ -48,7 +48,7 @@ def test_examples_survive_json_and_protobuf(x: np.ndarray, kind: str) -> None:
 @given(pixels=PIXELS)
 def test_bytes_without_a_dtype_are_pixels_scaled_to_one(pixels: np.ndarray) -> None:
     message = {"binData": base64.b64encode(pixels.tobytes()).decode()}
-    for found, _ in (payloads.from_json(message, SHAPE), payloads.from_proto(proto(message), SHAPE)):
+    for found, _ in (payloads.from_json(message, SHAPE), proto_payloads.from_proto(proto(message), SHAPE)):
         np.testing.assert_array_equal(found, pixels.astype(np.float32) / np.float32(255))
 
 
@@ -58,7 +58,7 @@ def test_bytes_may_say_their_shape(pixels: np.ndarray) -> None:
         "binData": base64.b64encode(pixels.tobytes()).decode(),
         "meta": {"tags": {"shape": list(pixels.shape)}},
     }
-    for found, _ in (payloads.from_json(message, SHAPE), payloads.from_proto(proto(message), SHAPE)):
+    for found, _ in (payloads.from_json(message, SHAPE), proto_payloads.from_proto(proto(message), SHAPE)):
         assert found.shape == pixels.shape
 
 
@@ -67,7 +67,7 @@ def test_answers_in_bytes_tell_dtype_and_shape(outputs: np.ndarray) -> None:
     answer, tags = payloads.to_json(outputs, "binData")
     raw = base64.b64decode(answer["binData"])
     np.testing.assert_array_equal(np.frombuffer(raw, "<f4").reshape(tags["shape"]), outputs)
-    assert payloads.to_proto(outputs, "binData")[0].binData == raw
+    assert proto_payloads.to_proto(outputs, "binData")[0].binData == raw
     assert tags["dtype"] == "float32"
 
 
@@ -76,7 +76,7 @@ def test_answers_in_protobuf_say_the_same_as_in_json(kind: str) -> None:
     outputs = np.array([[0.25, 0.75], [1.0, 0.0]], np.float32)
     answer, _ = payloads.to_json(outputs, kind)
     told = json.loads(json.dumps(answer, default=lambda value: value.tolist()))
-    assert proto(told) == payloads.to_proto(outputs, kind)[0]
+    assert proto(told) == proto_payloads.to_proto(outputs, kind)[0]
 
 
 def b64(count: int) -> str:
@@ -184,5 +184,5 @@ def test_lists_deeper_than_numpy_goes_are_refused() -> None:
 )
 def test_a_mistake_in_protobuf_is_named(message: dict[str, Any], reason: str) -> None:
     with pytest.raises(RequestError) as caught:
-        payloads.from_proto(proto(message), SHAPE)
+        proto_payloads.from_proto(proto(message), SHAPE)
     assert caught.value.reason == reason

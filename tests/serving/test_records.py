@@ -10,7 +10,7 @@ from seldon_core.proto import prediction_pb2
 
 from fededge.documents import Feature, Label, Schema
 from fededge.errors import RequestError
-from serving import payloads
+from serving import payloads, proto_payloads
 
 pytestmark = pytest.mark.environment("serving")
 STAFF = Schema(
@@ -28,7 +28,7 @@ def read(message: dict[str, Any]) -> list[np.ndarray]:
     over_grpc = json_format.ParseDict(message, prediction_pb2.SeldonMessage())
     return [
         payloads.from_json(message, STAFF.shape, STAFF)[0],
-        payloads.from_proto(over_grpc, STAFF.shape, STAFF)[0],
+        proto_payloads.from_proto(over_grpc, STAFF.shape, STAFF)[0],
     ]
 
 
@@ -82,7 +82,7 @@ def test_answers_name_the_classes() -> None:
     examples = np.zeros((1, 2), np.float32)
     told, _ = payloads.to_json(OUTPUTS, "jsonData", examples, STAFF)
     assert told == {"jsonData": [{"label": "stays", "probabilities": {"leaves": 0.25, "stays": 0.75}}]}
-    over_grpc, _ = payloads.to_proto(OUTPUTS, "jsonData", examples, STAFF)
+    over_grpc, _ = proto_payloads.to_proto(OUTPUTS, "jsonData", examples, STAFF)
     assert json.loads(json_format.MessageToJson(over_grpc)) == told
     assert payloads.to_json(OUTPUTS, "ndarray", examples, STAFF)[0]["data"]["names"] == ["leaves", "stays"]
 

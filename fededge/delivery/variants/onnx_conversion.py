@@ -15,8 +15,8 @@ from pathlib import Path
 import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from fededge.documents.delivery import MODEL_LIMIT
 from fededge.errors import VariantError, shown
+from fededge.kinds import MODEL_LIMIT
 
 QUANTIZED = "onnx-dynamic-int8"
 
