@@ -17,11 +17,11 @@ import numpy as np
 from seldon_core.env_utils import get_deployment_name
 from seldon_core.proto import prediction_pb2
 
-from fededge import storage
+from fededge import payloads, storage
 from fededge.errors import RequestError
 from fededge.inference import LoadedModel, load_model
 from fededge.kinds import MODEL_LIMIT, runtime_of
-from serving import connections, feedback, lifetime, metrics, payloads, proto_payloads, rest, rpc
+from serving import connections, feedback, lifetime, metrics, proto_payloads, rest, rpc
 
 
 class ModelServer:

@@ -1,4 +1,4 @@
-"""Payloads in protobuf, as gRPC brings them: see serving.payloads."""
+"""Payloads in protobuf, as gRPC brings them: see fededge.payloads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,8 @@ from google.protobuf import json_format
 from google.protobuf.struct_pb2 import ListValue
 from seldon_core.proto import prediction_pb2
 
+from fededge import payloads, records
 from fededge.documents import Schema
-from serving import payloads, records
 
 
 def from_proto(

@@ -17,6 +17,7 @@ from fededge import examples
 from fededge.device.client import Client
 from fededge.device.clock import Clock
 from fededge.device.enrollment import enroll
+from fededge.device.monitor import Monitor
 from fededge.device.pace import Pace
 from fededge.device.workplace import workplace
 from fededge.documents import Feature, Label, Schema
@@ -57,8 +58,8 @@ class EnrolledSite:
         examples.write(self.data / part, x, np.arange(count) % 2, SCHEMA)
 
     def write_policy(self, **changes: Any) -> None:
-        """The policy; `changes` in its only rule, or `datasets` and `hosts` beside it."""
-        whole = {name: changes.pop(name) for name in ("datasets", "hosts") if name in changes}
+        """The policy; `changes` in its only rule, or `datasets`, `hosts` and `conditions` beside it."""
+        whole = {name: changes.pop(name) for name in ("datasets", "hosts", "conditions") if name in changes}
         rule = {
             "name": "ada",
             "tasks": ["wear*"],
@@ -77,11 +78,15 @@ class EnrolledSite:
 
     @asynccontextmanager
     async def client(
-        self, gateway: StandInGateway, wall: Callable[[], float] = time.time, refresh_seconds: float = 300.0
+        self,
+        gateway: StandInGateway,
+        wall: Callable[[], float] = time.time,
+        refresh_seconds: float = 300.0,
+        monitor: Monitor | None = None,
     ) -> AsyncIterator[Client]:
         """The client, in this process, enrolled where it is not, and not yet running."""
         await self.enroll(gateway)
-        with workplace(self.folder, self.policy_file, self.runner, Clock(wall)) as place:
+        with workplace(self.folder, self.policy_file, self.runner, Clock(wall), monitor) as place:
             yield Client(place, Pace(0.01, 0.1), refresh_seconds)
 
     @asynccontextmanager

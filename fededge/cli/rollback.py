@@ -69,7 +69,8 @@ def _deliver(name: str) -> None:
             show.say(f"endpoint {served.name} serves version {served.version} at {served.rest}")
         if champion.devices:
             key = SigningKey.for_releases()
-            published, _ = release.publish(settings.storage(), release.build(champion), key)
+            published, envelope = release.publish(settings.storage(), release.build(champion), key)
+            release.offer_to_gateway(published, envelope)
             show.say(f"version {published.version} is released to {', '.join(sorted(published.devices))}")
 
     registry.for_champion(name, deliver)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from fededge.device.connection import Connection
+from fededge.device.eligible import check
 from fededge.device.judging import judged, unseen
 from fededge.device.policy import Loaded
 from fededge.device.store import Held
@@ -72,6 +73,8 @@ class Assignments:
             policy = self._policy()
             verdict = judged(message, policy, place.identity.tenant, place.frameworks, place.isolated)
             unseen(verdict, place.store, place.clock)
+            order = verdict.order
+            check(place, order.conditions, order.dataset, verdict.examples)
             self._need_room(message)
             now = place.clock.now()
             place.store.accept(message, verdict.order, verdict.signer.id, verdict.rule.name, now)
@@ -84,7 +87,6 @@ class Assignments:
                 connection, message.id, "this cannot be done here for now: the site's log tells why"
             )
             return
-        order = verdict.order
         log.info(
             "round %s: accepted: %s of task %s, round %d (%s)",
             *(order.round_id, order.kind, order.task, order.number, verdict.rule.name),

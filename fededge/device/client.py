@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 from fededge import __version__
-from fededge.device import facts
+from fededge.device import eligible, facts
 from fededge.device.assignments import Assignments
 from fededge.device.connection import Connection, TurnedAway, connected
 from fededge.device.pace import Pace
@@ -153,7 +153,8 @@ class Client:
 
     def _hello(self, signature: str) -> Hello:
         place = self._place
-        self._datasets, self._conditions = self._held(), facts.conditions(self._assignments.busy)
+        self._datasets = self._held()
+        self._conditions = self._told()
         return Hello(
             tenant=place.identity.tenant,
             client=place.identity.client,
@@ -173,6 +174,9 @@ class Client:
         except SiteError as error:
             log.error("nothing is allowed for now: %s", error)
             return []
+
+    def _told(self) -> dict[str, str]:
+        return eligible.told(self._place, self._assignments.busy, self._datasets)
 
     def _refused(self, answer: Refused) -> float:
         text = f"the gateway refuses this site ({answer.reason}): {shown(answer.message, WORDS)}"
@@ -222,7 +226,7 @@ class Client:
         began = now()
         while True:
             await asyncio.sleep(beat)
-            conditions = facts.conditions(self._assignments.busy)
+            conditions = self._told()
             await connection.send(
                 Heartbeat(conditions=conditions if conditions != self._conditions else None)
             )

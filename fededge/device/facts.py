@@ -1,4 +1,4 @@
-"""What a site says of itself: its machine, its conditions, and how many examples of which form it holds."""
+"""What a site says of itself: its machine, and how many examples of which form it holds."""
 
 import json
 import logging
@@ -27,13 +27,6 @@ def capabilities(isolated: bool) -> dict[str, str]:
         "platform": f"{platform.system()}-{platform.machine()}".lower(),
         "isolation": "namespaces" if isolated else "none",
     }
-
-
-def conditions(busy: bool) -> dict[str, str]:
-    """As they are now; `charging` where there is a battery."""
-    battery = psutil.sensors_battery()
-    charging = {} if battery is None else {"charging": str(bool(battery.power_plugged)).lower()}
-    return {"busy": str(busy).lower(), **charging}
 
 
 def datasets(folders: Mapping[str, Path]) -> list[Dataset]:

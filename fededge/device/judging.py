@@ -27,6 +27,7 @@ class Verdict:
         rule: that allows it.
         data: the client folder that it is about.
         share: of the training examples to learn from.
+        examples: for training that are here.
     """
 
     order: Order
@@ -34,6 +35,7 @@ class Verdict:
     rule: Rule
     data: Path
     share: float
+    examples: int
 
 
 def judged(
@@ -76,7 +78,7 @@ def judged(
             f"there are {examples} examples here, fewer than rule {rule.name} asks for (min_examples)"
         )
     share = max(assignment.share, rule.min_examples / examples) if order.kind == "train" else 1.0
-    return Verdict(order, signer, rule, data, min(share, 1.0))
+    return Verdict(order, signer, rule, data, min(share, 1.0), held.train)
 
 
 def unseen(verdict: Verdict, store: Store, clock: Clock) -> None:

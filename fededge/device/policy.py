@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
+from fededge.eligibility import Region
 from fededge.errors import FedEdgeError, SiteError, shown
 from fededge.protocol import Kind
 from fededge.protocol.fields import Name
@@ -25,6 +27,14 @@ Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 Positive = Annotated[int, Field(ge=1, le=1 << 50)]
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=1000)]
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("no time zone: give a name such as Europe/Berlin") from error
+    return name
 
 
 class _Part(BaseModel):
@@ -81,22 +91,54 @@ class Rule(_Part):
     limits: Limits = Limits()
 
 
+class Measured(_Part):
+    """What an integrator's program, or the policy, says of a client: facts of fededge.eligibility, as JSON or YAML."""
+
+    charging: bool | None = None
+    battery: Annotated[float, Field(ge=0, le=1)] | None = None
+    metered: bool | None = None
+    idle: bool | None = None
+    manual: bool | None = None
+    temperature_celsius: Annotated[float, Field(ge=-273.15, le=10_000)] | None = None
+    free_memory_bytes: Annotated[int, Field(ge=0, le=1 << 60)] | None = None
+    free_storage_bytes: Annotated[int, Field(ge=0, le=1 << 60)] | None = None
+    region: Region | None = None
+
+
+class Monitoring(_Part):
+    """Where facts come from that the machine does not tell.
+
+    Attributes:
+        file: JSON file with `Measured`, which a program of the integrator writes, whole, again and again.
+        max_age_seconds: for which it is believed after it was written.
+        always: what does not change.
+        time_zone: IANA name of the client's; None: the machine's.
+    """
+
+    file: File | None = None
+    max_age_seconds: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    always: Measured = Measured()
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+
+
 class Policy(_Part):
     """A whole policy.
 
     Attributes:
         datasets: the client folder (with train/ and test/) of each name by which tasks ask for examples.
         hosts: beside the gateway's, where plans, weights and updates may lie: HOST or HOST:PORT of a bucket.
+        conditions: where facts of this client come from.
         rules: of which the first that is for an order decides.
     """
 
     datasets: Annotated[dict[Name, File], Field(min_length=1, max_length=64)]
     hosts: Annotated[list[Host], Field(max_length=100)] = []
+    conditions: Monitoring = Monitoring()
     rules: Annotated[list[Rule], Field(min_length=1, max_length=1000)]
 
 
 class Loaded:
-    """A policy with what it names: `policy`, `folders` of data by name, and trusted keys.
+    """A policy with what it names: `policy`, `folders` of data by name, `conditions`, and trusted keys.
 
     Args:
         path: of the file; what it names is relative to its folder.
@@ -109,6 +151,9 @@ class Loaded:
         self.policy = _validated(_read(path), shown(str(path), 500))
         folder = path.parent
         self.folders = {name: folder / data for name, data in self.policy.datasets.items()}
+        told = self.policy.conditions
+        file = None if told.file is None else str(folder / told.file)
+        self.conditions = told.model_copy(update={"file": file})
         self._keys: dict[str, TrustedKey] = {}
         self._files = [path, *sorted({folder / file for rule in self.policy.rules for file in rule.signers})]
         self._seen = [_state(file) for file in self._files]

@@ -18,10 +18,10 @@ from fededge.device.clock import Moment
 from fededge.errors import StorageError
 from fededge.protocol import Assignment, Order, ReportMessage
 
-VERSION = 1
 KEPT = 10_000
 """Rounds of a signer that are remembered one by one; of older ones, only when the last of them was issued."""
-SCHEMA = """
+SCHEMAS = (
+    """
 CREATE TABLE assignments (
     id TEXT PRIMARY KEY, round TEXT NOT NULL UNIQUE, assignment TEXT NOT NULL, phase TEXT NOT NULL, report TEXT
 );
@@ -34,7 +34,13 @@ CREATE INDEX rounds_by_signer ON rounds (signer, issued);
 CREATE INDEX rounds_by_rule ON rounds (rule);
 CREATE TABLE floors (signer TEXT PRIMARY KEY, issued REAL NOT NULL);
 CREATE TABLE session (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NULL);
-"""
+""",
+    """
+CREATE TABLE learned (dataset TEXT PRIMARY KEY, examples INTEGER NOT NULL);
+""",
+)
+"""What each version adds to the one before."""
+VERSION = len(SCHEMAS)
 
 
 class Phase(StrEnum):
@@ -88,12 +94,12 @@ class Store:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             version = self._database.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
+            path.chmod(0o600)
+            if version < VERSION:
                 with self._transaction():
-                    for statement in filter(str.strip, SCHEMA.split(";")):
+                    for statement in filter(str.strip, "".join(SCHEMAS[version:]).split(";")):
                         self._database.execute(statement)
                     self._database.execute(f"PRAGMA user_version = {VERSION}")
-                path.chmod(0o600)
         if version > VERSION:
             raise StorageError(f"{path} was written by a newer FedEdge: update FedEdge here")
 
@@ -166,8 +172,13 @@ class Store:
         """Its plan and weights lie here."""
         self._advance(assignment, Phase.fetched)
 
-    def finish(self, report: ReportMessage) -> None:
-        """The work is done, its update written: from now on this round is never worked on again."""
+    def finish(self, report: ReportMessage, learned: tuple[str, int] | None = None) -> None:
+        """The work is done, its update written: from now on this round is never worked on again.
+
+        Args:
+            report: what came of it.
+            learned: dataset that was learned from, and how many examples it had.
+        """
         with self._transaction():
             self._database.execute(
                 "UPDATE assignments SET phase = ?, report = ? WHERE id = ?",
@@ -178,6 +189,16 @@ class Store:
                 "WHERE round = (SELECT round FROM assignments WHERE id = ?)",
                 (report.assignment,),
             )
+            if learned is not None:
+                self._database.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", learned)
+
+    def learned(self, dataset: str) -> int:
+        """How many examples a dataset had when it was last learned from; 0 before that."""
+        with self._named():
+            found = self._database.execute(
+                "SELECT examples FROM learned WHERE dataset = ?", (dataset,)
+            ).fetchone()
+        return int(found[0]) if found else 0
 
     def uploaded(self, assignment: str) -> None:
         """Its update lies at the gateway."""

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from fededge import storage
 from fededge.device.child import Setting
+from fededge.device.eligible import while_eligible
 from fededge.device.fetching import fetch
 from fededge.device.judging import Verdict, judged
 from fededge.device.pace import Pace
@@ -56,6 +57,7 @@ class Work:
         self._assignment, self._phase, self._report = held.assignment, held.phase, held.report
         self._folder = place.work_folder(held.assignment.id)
         self._fresh = asyncio.Event()
+        self._learned: tuple[str, int] | None = None
         self.stale = False
 
     def renewed(self, assignment: Assignment) -> None:
@@ -88,7 +90,8 @@ class Work:
         """All phases that are left; what the gateway said in the end."""
         if self._report is None:
             self._report = await self._worked()
-            self._place.store.finish(self._report)
+            learned = self._learned if self._report.update is not None else None
+            self._place.store.finish(self._report, learned)
             self._phase = Phase.finished
         for _ in range(SENDINGS):
             if self._report.update is not None and self._phase is Phase.finished:
@@ -130,12 +133,13 @@ class Work:
             async with asyncio.timeout(max(0.0, left)):
                 policy = await self._policy()
                 verdict = self._verdict(policy)
-                plan = await self._fetched(policy)
-                self._place.store.fetched(self._assignment.id)
-                self._say(
-                    {"train": "training", "evaluate": "evaluating"}.get(verdict.order.kind, "measuring")
+                order = verdict.order
+                work = self._answered(policy, verdict)
+                answer = await while_eligible(
+                    self._place, order.conditions, order.dataset, verdict.examples, work
                 )
-                answer = await self._asked(policy, verdict, plan)
+                if order.kind == "train":
+                    self._learned = (order.dataset, verdict.examples)
                 return await self._result(answer, verdict, time.monotonic() - started)
         except StorageError:
             raise
@@ -146,6 +150,13 @@ class Work:
         except FedEdgeError as error:
             failure = str(error)
         return self._failure(failure, time.monotonic() - started)
+
+    async def _answered(self, policy: Loaded, verdict: Verdict) -> dict[str, Any]:
+        """What the runner answers, once plan and weights are there."""
+        plan = await self._fetched(policy)
+        self._place.store.fetched(self._assignment.id)
+        self._say({"train": "training", "evaluate": "evaluating"}.get(verdict.order.kind, "measuring"))
+        return await self._asked(policy, verdict, plan)
 
     async def _policy(self) -> Loaded:
         """The policy, once it can be read."""

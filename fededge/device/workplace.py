@@ -24,6 +24,7 @@ from fededge.device.clock import Clock
 from fededge.device.enrollment import KEY, Identity, identity_in
 from fededge.device.journal import Journal
 from fededge.device.line import Line
+from fededge.device.monitor import MachineMonitor, Monitor
 from fededge.device.plans import Plans
 from fededge.device.policy import Loaded, PolicyFile
 from fededge.device.store import Store
@@ -54,6 +55,7 @@ class Workplace:
     http: httpx.AsyncClient
     line: Line
     clock: Clock
+    monitor: Monitor
     frameworks: list[str]
     isolated: bool
 
@@ -68,7 +70,9 @@ class Workplace:
 
 
 @contextmanager
-def workplace(folder: Path, policy: Path, runner: Sequence[str], clock: Clock) -> Iterator[Workplace]:
+def workplace(
+    folder: Path, policy: Path, runner: Sequence[str], clock: Clock, monitor: Monitor | None = None
+) -> Iterator[Workplace]:
     """The workplace in `folder`, for this process alone.
 
     Args:
@@ -76,6 +80,7 @@ def workplace(folder: Path, policy: Path, runner: Sequence[str], clock: Clock) -
         policy: the site's policy file.
         runner: command that executes plans.
         clock: of this machine.
+        monitor: tells what conditions are over; None: this machine's.
 
     Raises:
         SiteError: the client is not enrolled, its policy is wrong, another process works there, or there is no runner.
@@ -106,6 +111,7 @@ def workplace(folder: Path, policy: Path, runner: Sequence[str], clock: Clock) -
             http=httpx.AsyncClient(verify=identity.tls, timeout=TIMES, follow_redirects=False),
             line=Line(),
             clock=clock,
+            monitor=monitor or MachineMonitor(folder, rules, clock),
             frameworks=facts.frameworks(runner),
             isolated=isolated,
         )

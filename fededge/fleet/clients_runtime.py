@@ -141,12 +141,12 @@ class GatewayClients:
         """
         cohort, operation = self._task.learning.cohort, self._task.operation
         fewest, most = operation.quorum or cohort.size, operation.round_deadline_seconds
-        request = self._selection(round_number, cohort.asked, cohort.policy, cohort.weights)
+        request = self._selection("train", round_number, cohort.asked, cohort.policy, cohort.weights)
         return self._chosen("train", request, fewest, most)
 
     def evaluators(self, round_number: int, most: int | None) -> list[ClientCounts]:
         """At most `most` clients, drawn at random, that evaluate the weights after `round_number`; None: EVALUATORS."""
-        request = self._selection(round_number, most or EVALUATORS, "uniform", {})
+        request = self._selection("evaluate", round_number, most or EVALUATORS, "uniform", {})
         return self._chosen("evaluate", request, 1, self._task.operation.evaluation_deadline_seconds)
 
     def train(
@@ -198,7 +198,9 @@ class GatewayClients:
             found = None if isinstance(report, str) else report.ranges
             yield RangesReport(client, found, None if found else _failure(report, "ranges"))
 
-    def _selection(self, number: int, size: int, policy: str, weights: dict[str, float]) -> SelectionRequest:
+    def _selection(
+        self, kind: Kind, number: int, size: int, policy: str, weights: dict[str, float]
+    ) -> SelectionRequest:
         return SelectionRequest(
             task=self._task.name,
             dataset=self._data.dataset,
@@ -206,6 +208,7 @@ class GatewayClients:
             schema_digest=self._document.example.form_digest,
             policy=policy,
             weights=weights,
+            conditions=self._task.learning.cohort.conditions.for_kind(kind),
             size=size,
             seed=self._task.seed,
             number=number,
@@ -315,6 +318,7 @@ class GatewayClients:
             code=any(self._plan.glob("*.zip")),
             plan=plan_digest,
             weights=weights_digest,
+            conditions=learning.cohort.conditions.for_kind(kind),
             issued=time.time(),
         )
         allocated: dict[str, float] = {}

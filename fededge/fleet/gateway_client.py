@@ -25,6 +25,8 @@ from fededge.protocol import (
     OperatorToken,
     Page,
     QueueItem,
+    ReleaseInfo,
+    ReleaseRequest,
     Reports,
     RoundRequest,
     RoundStatus,
@@ -131,6 +133,14 @@ class GatewayClient(Connection):
     def queue(self, round_id: str) -> Iterator[QueueItem]:
         """Each client's part in a round."""
         return self._all(QueueItem, f"/v1/rounds/{_part(round_id)}/queue", {})
+
+    def releases(self) -> Iterator[ReleaseInfo]:
+        """The release of each task."""
+        return self._all(ReleaseInfo, "/v1/releases", {})
+
+    def put_release(self, task: str, request: ReleaseRequest) -> ReleaseInfo:
+        """Make a release the task's."""
+        return self.ask(ReleaseInfo, "PUT", f"/v1/releases/{_part(task)}", request)
 
     def tokens(self) -> Iterator[Operator]:
         """The tokens of programs and people, without their secrets."""

@@ -32,6 +32,7 @@ from fededge.protocol.api import (
     TriggerInfo,
     TriggerRequest,
 )
+from fededge.protocol.fields import Object
 from fededge.protocol.messages import (
     LARGEST_MESSAGE,
     NEWEST,
@@ -51,7 +52,6 @@ from fededge.protocol.messages import (
     Heartbeat,
     Hello,
     Kind,
-    Object,
     Received,
     Refused,
     ReportMessage,
@@ -65,6 +65,15 @@ from fededge.protocol.messages import (
 )
 from fededge.protocol.order import Order
 from fededge.protocol.proofs import connection_bytes, enrollment_bytes, random_key
+from fededge.protocol.releases import (
+    Follow,
+    Following,
+    Offer,
+    ReleaseInfo,
+    ReleaseRequest,
+    Releases,
+    Running,
+)
 
 __all__ = [
     "ANSWERS",
@@ -92,6 +101,8 @@ __all__ = [
     "Enrollment",
     "EnrollmentRequest",
     "EnrollmentToken",
+    "Follow",
+    "Following",
     "FromClient",
     "FromGateway",
     "GatewayMessage",
@@ -99,6 +110,7 @@ __all__ = [
     "Hello",
     "Kind",
     "Object",
+    "Offer",
     "Operator",
     "OperatorRequest",
     "OperatorToken",
@@ -108,11 +120,15 @@ __all__ = [
     "QueueItem",
     "Received",
     "Refused",
+    "ReleaseInfo",
+    "ReleaseRequest",
+    "Releases",
     "Report",
     "ReportMessage",
     "Reports",
     "RoundRequest",
     "RoundStatus",
+    "Running",
     "SelectionRequest",
     "SelectionResult",
     "Tenant",

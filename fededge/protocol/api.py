@@ -4,6 +4,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import Field
 
+from fededge.eligibility import Conditions
 from fededge.protocol.fields import (
     Base64,
     Bytes,
@@ -19,6 +20,7 @@ from fededge.protocol.fields import (
     Url,
 )
 from fededge.protocol.messages import Dataset, Kind
+from fededge.protocol.releases import ReleaseInfo, Running
 
 Item = TypeVar("Item")
 ClientKind = Literal["site", "device", "relay"]
@@ -103,6 +105,7 @@ class ClientInfo(Said):
         connected: whether it has a session on a live gateway.
         rounds: in which its update counted; `last_round`: when the last one was.
         speed: training examples a second, measured over its last rounds; None before the first.
+        running: what it said that it runs, by task.
     """
 
     client: Name
@@ -122,6 +125,7 @@ class ClientInfo(Said):
     rounds: Count = 0
     last_round: float | None = None
     speed: float | None = None
+    running: list[Running] = []
 
 
 class ClientChange(Said):
@@ -153,6 +157,7 @@ class SelectionRequest(Said):
     Attributes:
         dataset: that clients must hold; `framework`: that they must run; `schema_digest`: of their examples.
         policy: by its name; see fededge.fleet.selection.
+        conditions: that clients must meet by what they said last.
         size: of the cohort, over-selection included.
         weights: of a combination's policies, by name.
     """
@@ -163,6 +168,7 @@ class SelectionRequest(Said):
     schema_digest: Digest
     policy: str = "uniform"
     weights: Annotated[dict[Name, float], Field(max_length=16)] = {}
+    conditions: Conditions = Conditions()
     size: Annotated[int, Field(ge=1, le=1_000_000)]
     seed: Count
     number: Count
@@ -408,6 +414,7 @@ ANSWERS: dict[str, type[Said]] = {
     "Caller": Caller,
     "Tenant": Tenant,
     "TriggerInfo": TriggerInfo,
+    "ReleaseInfo": ReleaseInfo,
     "AuditEntry": AuditEntry,
     "Accepted": Accepted,
 }

@@ -30,3 +30,11 @@ class Said(BaseModel):
     def to_content(self) -> dict[str, Any]:
         """It as a JSON object."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+class Object(Said):
+    """Something to fetch: bytes of one digest, behind a URL that is good for a short time."""
+
+    digest: Digest
+    bytes: Bytes
+    url: Url

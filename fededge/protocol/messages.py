@@ -22,15 +22,16 @@ from fededge.protocol.fields import (
     Facts,
     Id,
     Name,
+    Object,
     Said,
     Seconds,
     Text,
     Trace,
-    Url,
 )
+from fededge.protocol.releases import Follow, Releases
 
 OLDEST = 1
-NEWEST = 1
+NEWEST = 2
 """Versions of the protocol that this code speaks."""
 SUBPROTOCOL = "fededge"
 """Of the WebSocket (RFC 6455, section 1.9)."""
@@ -39,14 +40,6 @@ LARGEST_MESSAGE = 1 << 16
 
 Kind = Literal["train", "evaluate", "ranges"]
 """What a client is asked to do: see fededge.learning.interfaces.Client."""
-
-
-class Object(Said):
-    """Something to fetch: bytes of one digest, behind a URL that is good for a short time."""
-
-    digest: Digest
-    bytes: Bytes
-    url: Url
 
 
 class Dataset(Said):
@@ -259,9 +252,9 @@ class Cancel(Said):
     reason: Text = ""
 
 
-ClientMessage = Hello | Heartbeat | Accept | Decline | UploadRequest | ReportMessage | Bye
+ClientMessage = Hello | Heartbeat | Accept | Decline | UploadRequest | ReportMessage | Follow | Bye
 GatewayMessage = (
-    Challenge | Welcome | Refused | Heartbeat | Assignment | UploadPlace | Received | Cancel | Bye
+    Challenge | Welcome | Refused | Heartbeat | Assignment | UploadPlace | Received | Cancel | Releases | Bye
 )
 FromClient: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 FromGateway: TypeAdapter[GatewayMessage] = TypeAdapter(Annotated[GatewayMessage, Field(discriminator="type")])

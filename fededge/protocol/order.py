@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field
 
 from fededge.documents import Document
+from fededge.eligibility import Conditions
 from fededge.errors import DocumentError, IntegrityError
 from fededge.protocol.fields import Count, Digest, Id, Name
 from fededge.protocol.messages import Kind
@@ -29,10 +30,12 @@ class Order(Document):
         min_clients: fewer updates than this are never aggregated.
         framework: of the plan; `code`: whether the plan brings code of the user's own.
         plan: digest of the plan's zip file; `weights`: of the weights' file.
+        conditions: that a client must meet when it begins, and as long as it works.
         issued: when, in seconds since the epoch.
     """
 
     KIND: ClassVar = "order"
+    VERSION: ClassVar = 2
     LIMIT: ClassVar = 1 << 15
     REMEDY: ClassVar = "Update the older side"
 
@@ -51,6 +54,7 @@ class Order(Document):
     code: bool = False
     plan: Digest
     weights: Digest
+    conditions: Conditions = Conditions()
     issued: float
 
     def signed(self, key: SigningKey) -> str:

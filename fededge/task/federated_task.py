@@ -146,6 +146,11 @@ class FederatedTask(Part):
             raise ValueError(
                 "learning.cohort.policy geo needs regions, which only clients of a gateway have: take another policy"
             )
+        if cohort.conditions.stated:
+            raise ValueError(
+                "learning.cohort.conditions are over what a client says of its machine, and simulated clients say "
+                "nothing: remove them, or take data.source fleet"
+            )
         if cohort.allocation != "none":
             raise ValueError(
                 "learning.cohort.allocation needs the speed of each client, which a gateway measures: remove it, or "

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from fededge.eligibility import Conditions
 from fededge.task.base import Count, Part, Positive
 from fededge.task.model import IMPORT, Folder
 
@@ -64,6 +65,10 @@ class Cohort(Part):
     )
     allocation: Literal["none", "deadline"] = Field(
         "none", description="deadline: a slow client learns from as many examples as it can in time"
+    )
+
+    conditions: Conditions = Field(
+        Conditions(), description="that a client of a fleet must meet to be asked, to begin and to go on"
     )
 
     @model_validator(mode="after")

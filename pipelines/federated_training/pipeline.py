@@ -10,7 +10,8 @@
     whatever happens: write_report
 
 Clients' examples go to run_rounds, evaluate_model, train_centralized and train_alone only. Those of a fleet go nowhere:
-prepare_data, run_rounds and evaluate_model ask its gateway, and the last two sign what clients are asked to do.
+prepare_data, run_rounds and evaluate_model ask its gateway, and the last two sign what clients are asked to do;
+release_variants hands releases to it.
 
 Kubeflow Pipelines has no loop that carries state, so the chunks of rounds are unrolled when the
 pipeline is compiled: it is compiled for one task, and its first step refuses any other. A model that fails
@@ -235,5 +236,7 @@ def _deliver(spec: FederatedTask, task: Any, test: Any, version: Any) -> None:
     if spec.devices:
         released = _step(release_variants(task=task, run=RUN, version=version), images.PLATFORM, cached=False)
         _mount(released, SIGNING_KEY, "release.pem", "FEDEDGE_SIGNING_KEY_FILE")
+        if not spec.simulated:
+            reach_fleet(released)
         if checked is not None:
             released.after(checked)

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seldon_core.proto import prediction_pb2
 
+from fededge import payloads
 from fededge.errors import RequestError
-from serving import payloads, proto_payloads
+from serving import proto_payloads
 from tests.attacks.hostile import PIECES, VALUES, cases, changed, mutants, read_or_refused
 
 pytestmark = pytest.mark.environment("serving")

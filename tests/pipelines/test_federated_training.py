@@ -232,7 +232,7 @@ def test_steps_that_ask_a_gateway_get_its_token_and_those_that_order_the_release
         "prepare-data": {"fededge-fleet"},
         "run-rounds": {"fededge-fleet", "fededge-signing-key", "fededge-checkpoint-key"},
         "evaluate-model": {"fededge-fleet", "fededge-signing-key"},
-        "release-variants": {"fededge-signing-key"},
+        "release-variants": {"fededge-fleet", "fededge-signing-key"},
     }
 
 

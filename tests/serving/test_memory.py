@@ -87,7 +87,8 @@ MESSAGES = {
 }
 DECODE = """
 import resource, sys
-from serving import payloads, proto_payloads, rest
+from fededge import payloads
+from serving import proto_payloads, rest
 from seldon_core.proto import prediction_pb2
 
 data = open(sys.argv[1], "rb").read()

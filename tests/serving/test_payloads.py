@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from seldon_core.proto import prediction_pb2
 
+from fededge import payloads
 from fededge.errors import RequestError
-from serving import payloads, proto_payloads
+from serving import proto_payloads
 
 pytestmark = pytest.mark.environment("serving")
 

@@ -8,9 +8,10 @@ import pytest
 from google.protobuf import json_format
 from seldon_core.proto import prediction_pb2
 
+from fededge import payloads
 from fededge.documents import Feature, Label, Schema
 from fededge.errors import RequestError
-from serving import payloads, proto_payloads
+from serving import proto_payloads
 
 pytestmark = pytest.mark.environment("serving")
 STAFF = Schema(

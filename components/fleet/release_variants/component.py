@@ -11,7 +11,8 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
     """Sign a release of the champion (device class to variant) and publish it for the agents.
 
     The champion is the given version, unless another took its place or someone rolled back meanwhile. Each
-    model file is checked against its digest first. A retry publishes nothing new.
+    model file is checked against its digest first. Where the environment names a gateway, it gets the release, too. A
+    retry publishes nothing new.
 
     Args:
         task: the task as canonical JSON.
@@ -34,9 +35,13 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
         champion, (published, envelope) = registry.for_champion(
             given.name, lambda found: releases.publish(settings.storage(), releases.build(found), key)
         )
+        offered = releases.offer_to_gateway(published, envelope)
         storage.write(release.path, envelope)
         lineage.seal(release, parents=[version], version=published.version, key=key.public.id)
         step.record("release", published)
         if champion.version != given.version:
             print(f"fededge: {registry.superseded(given.version, champion.version)}, and is released instead")
-        print(f"fededge: version {published.version} is released to {len(published.devices)} device classes")
+        print(
+            f"fededge: version {published.version} is released to {len(published.devices)} device classes"
+            + offered * ", by the gateway"
+        )

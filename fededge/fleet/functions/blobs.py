@@ -4,7 +4,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select
 
 from fededge.fleet.functions.quotas import check_bytes, tenant_of
 from fededge.fleet.registry.database import Registry, add
-from fededge.fleet.registry.tables import blobs, rounds, tenants, work
+from fededge.fleet.registry.tables import blobs, release_blobs, rounds, tenants, work
 
 # Every update passes through these, so they are made once.
 _WANTED = update(blobs).where(
@@ -55,7 +55,8 @@ def stored(
 
 
 def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) -> list[tuple[str, str | None]]:
-    """Digest and owner of blobs that were noted before a time, and that no open round needs: they may be deleted.
+    """Digest and owner of blobs that were noted before a time, and that no open round or release needs: they may be
+    deleted.
 
     Tell `removed` of each that is.
     """
@@ -67,9 +68,13 @@ def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) ->
         work.c.client == blobs.c.owner,
         work.c.update_digest == blobs.c.digest,
     )
+    released = select(release_blobs.c.task).where(
+        release_blobs.c.tenant == tenant, release_blobs.c.digest == blobs.c.digest
+    )
     query = (
         select(blobs.c.digest, blobs.c.owner)
-        .where(blobs.c.tenant == tenant, blobs.c.stored < before, ~needed.exists(), ~reported.exists())
+        .where(blobs.c.tenant == tenant, blobs.c.stored < before)
+        .where(~needed.exists(), ~reported.exists(), ~released.exists())
         .order_by(blobs.c.stored)
         .limit(limit)
     )

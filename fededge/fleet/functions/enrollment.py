@@ -15,7 +15,7 @@ from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add, locked
 from fededge.fleet.registry.pages import page
-from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, work
+from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, running, work
 from fededge.protocol import (
     ClientChange,
     ClientInfo,
@@ -25,6 +25,7 @@ from fededge.protocol import (
     EnrollmentRequest,
     EnrollmentToken,
     Page,
+    Running,
     random_key,
 )
 
@@ -259,13 +260,15 @@ def _client(connection: Connection, tenant: str, client: str) -> Row[Any] | None
 def _infos(connection: Connection, tenant: str, rows: Sequence[Row[Any]], now: float) -> list[ClientInfo]:
     live = set(connection.execute(select(gateways.c.id).where(gateways.c.expires > now)).scalars())
     held = _datasets(connection, tenant, [row.client for row in rows])
-    plain = ClientInfo.model_fields.keys() - {"datasets", "key_id", "connected"}
+    runs = _running(connection, tenant, [row.client for row in rows])
+    plain = ClientInfo.model_fields.keys() - {"datasets", "key_id", "connected", "running"}
     return [
         ClientInfo(
             **{name: getattr(row, name) for name in plain},
             key_id=storage.digest(bytes.fromhex(row.public_key)),
             connected=row.gateway in live,
             datasets=held.get(row.client, []),
+            running=runs.get(row.client, []),
         )
         for row in rows
     ]
@@ -283,6 +286,18 @@ def _datasets(connection: Connection, tenant: str, ids: Sequence[str]) -> Mappin
             Dataset(name=row.dataset, train=row.train, test=row.test, schema_digest=row.schema_digest)
         )
     return held
+
+
+def _running(connection: Connection, tenant: str, ids: Sequence[str]) -> Mapping[str, list[Running]]:
+    found: dict[str, list[Running]] = {}
+    query = (
+        select(running)
+        .where(running.c.tenant == tenant, running.c.client.in_(ids))
+        .order_by(running.c.client, running.c.task)
+    )
+    for row in connection.execute(query):
+        found.setdefault(row.client, []).append(Running.model_validate(row.report))
+    return found
 
 
 def _enrolled_already(client: str) -> GatewayError:

@@ -1,10 +1,13 @@
 """Selection: who of those that are there takes part in a round."""
 
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, func
+from sqlalchemy import Connection, Row, Select, func, tuple_
 from sqlalchemy import select as query
 
+from fededge.eligibility import REGION
 from fededge.errors import GatewayError, TaskError
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets, gateways, participation
@@ -43,10 +46,10 @@ def _policy(request: SelectionRequest) -> Policy:
         raise GatewayError(str(error), "NO_POLICY", 400) from error
 
 
-def _eligible(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> Select[Any]:
-    """Id and training examples of those that are there and may take part."""
+def _connected(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> Select[Any]:
+    """Id and training examples of those that are there, hold the examples and run the framework."""
     live = list(connection.execute(query(gateways.c.id).where(gateways.c.expires > now)).scalars())
-    return query(datasets.c.client, datasets.c.train).where(
+    return query(datasets.c.client, datasets.c.train, datasets.c.random_key).where(
         datasets.c.tenant == tenant,
         datasets.c.dataset == request.dataset,
         datasets.c.gateway.is_not(None),
@@ -57,24 +60,58 @@ def _eligible(connection: Connection, tenant: str, request: SelectionRequest, no
     )
 
 
+def _with_client(found: Select[Any], stated: bool) -> Select[Any]:
+    """With the region, and with what else the conditions of a task are over where there are any."""
+    columns = (clients.c.region, clients.c.conditions) if stated else (clients.c.region,)
+    of_client = (clients.c.tenant == datasets.c.tenant) & (clients.c.client == datasets.c.client)
+    return found.add_columns(*columns).join(clients, of_client)
+
+
+def _meets(row: Row[Any], request: SelectionRequest, now: float) -> bool:
+    """Whether a client meets the conditions by what it said last; its region is the registry's, unless it said one."""
+    said = row.conditions if row.region is None else {REGION: row.region, **row.conditions}
+    return request.conditions.unmet(said, now) is None
+
+
 def _window(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> list[Candidate]:
-    """As `fededge.fleet.selection.window`, found by an index."""
-    eligible = _eligible(connection, tenant, request, now)
+    """As `fededge.fleet.selection.window`, found by an index.
+
+    With conditions the window goes on, a page after another, until it holds as many clients that meet them.
+    """
     begin, most = start(request.seed, request.number), width(request.size)
-    ordered = eligible.order_by(datasets.c.random_key)
-    found = list(connection.execute(ordered.where(datasets.c.random_key >= begin).limit(most)).all())
-    if len(found) < most:
-        before = ordered.where(datasets.c.random_key < begin).limit(most - len(found))
-        found += connection.execute(before).all()
-    return [Candidate(id=row.client, train=row.train) for row in found]
+    connected = _connected(connection, tenant, request, now)
+    found: list[Candidate] = []
+    key = datasets.c.random_key
+    for part in (connected.where(key >= begin), connected.where(key < begin)):
+        found += islice(_in_order(connection, part, request, now, most), most - len(found))
+    return found
+
+
+def _in_order(
+    connection: Connection, part: Select[Any], request: SelectionRequest, now: float, most: int
+) -> Iterator[Candidate]:
+    """The clients of a part that meet the conditions, in the order of their random keys, read by pages."""
+    stated = request.conditions.stated
+    wanted = (_with_client(part, stated) if stated else part).order_by(
+        datasets.c.random_key, datasets.c.client
+    )
+    place = tuple_(datasets.c.random_key, datasets.c.client)
+    page = wanted
+    while rows := connection.execute(page.limit(most)).all():
+        for row in rows:
+            if not stated or _meets(row, request, now):
+                yield Candidate(id=row.client, train=row.train)
+        if len(rows) < most:
+            return
+        page = wanted.where(place > (rows[-1].random_key, rows[-1].client))
 
 
 def _all(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> list[Candidate]:
-    """All of them, with what is known of each."""
+    """All that may take part, with what is known of each."""
+    stated = request.conditions.stated
     rows = (
-        _eligible(connection, tenant, request, now)
-        .add_columns(clients.c.region, clients.c.speed, participation.c.asked, participation.c.loss)
-        .join(clients, (clients.c.tenant == datasets.c.tenant) & (clients.c.client == datasets.c.client))
+        _with_client(_connected(connection, tenant, request, now), stated)
+        .add_columns(clients.c.speed, participation.c.asked, participation.c.loss)
         .outerjoin(
             participation,
             (participation.c.tenant == datasets.c.tenant)
@@ -92,4 +129,5 @@ def _all(connection: Connection, tenant: str, request: SelectionRequest, now: fl
             speed=row.speed,
         )
         for row in connection.execute(rows).all()
+        if not stated or _meets(row, request, now)
     ]

@@ -1,16 +1,30 @@
-"""What a client says of its assignments, carried out: accepted, declined, an update to send, a report.
+"""What a client says of its assignments and releases, carried out: accepted, declined, an update to send, a report, what
+it follows and runs.
 
 Each is answered once the registry holds it for good.
 """
 
+import asyncio
+
 from fededge.errors import GatewayError
-from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.functions import aggregation, blobs, model_update, releases
 from fededge.fleet.functions.work import received
 from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.objects import Objects, Place
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.registry.database import Registry
-from fededge.protocol import Accept, Decline, Received, ReportMessage, UploadPlace, UploadRequest
+from fededge.protocol import (
+    Accept,
+    Decline,
+    Follow,
+    Object,
+    Offer,
+    Received,
+    Releases,
+    ReportMessage,
+    UploadPlace,
+    UploadRequest,
+)
 from fededge.protocol.fields import Said
 
 UNWANTED = ("LATE", "NO_ASSIGNMENT", "NO_UPDATE", "SIZE")
@@ -22,7 +36,7 @@ async def answer(
     service: Service,
     tenant: str,
     client: str,
-    message: Accept | Decline | UploadRequest | ReportMessage,
+    message: Accept | Decline | UploadRequest | ReportMessage | Follow,
 ) -> Said:
     """What the gateway says to `message` of a client that proved who it is.
 
@@ -38,6 +52,8 @@ async def answer(
         )
     if isinstance(message, ReportMessage):
         return await _report(service, tenant, client, message)
+    if isinstance(message, Follow):
+        return await _releases(service, tenant, client, message)
     try:
         return await _place(service, tenant, client, message)
     except GatewayError as error:
@@ -83,6 +99,23 @@ async def _report(service: Service, tenant: str, client: str, message: ReportMes
     return await service.database.together(
         aggregation.report, tenant, client, message, now(), size is not None
     )
+
+
+async def _releases(service: Service, tenant: str, client: str, message: Follow) -> Releases:
+    newer = await service.database.together(releases.follow, tenant, client, message.releases, now())
+
+    def linked(found: tuple[str, int]) -> Object:
+        return Object(digest=found[0], bytes=found[1], url=service.objects.link(tenant, found[0]))
+
+    def offers() -> list[Offer]:
+        return [
+            Offer(task=each.task, manifest=linked(each.manifest), model=each.model and linked(each.model))
+            for each in newer
+        ]
+
+    if not newer:
+        return Releases()
+    return Releases(offers=await asyncio.get_running_loop().run_in_executor(service.files, offers))
 
 
 def _kept(

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from fededge.errors import GatewayError
-from fededge.fleet.functions import aggregation, enrollment, operators, selection, triggering
+from fededge.fleet.functions import aggregation, enrollment, operators, releases, selection, triggering
 from fededge.fleet.gateway import coordinators
 from fededge.fleet.gateway.operations import Call, Listing, Operation
 from fededge.fleet.registry import audit
@@ -26,6 +26,8 @@ from fededge.protocol import (
     OperatorToken,
     Page,
     QueueItem,
+    ReleaseInfo,
+    ReleaseRequest,
     Reports,
     RoundRequest,
     RoundStatus,
@@ -108,6 +110,18 @@ def _close_round(registry: Registry, call: Call) -> RoundStatus:
 
 def _show_queue(registry: Registry, call: Call) -> Page[QueueItem]:
     return aggregation.queue(registry, call.tenant, call.path.round, **call.query.model_dump())
+
+
+def _list_releases(registry: Registry, call: Call) -> Page[ReleaseInfo]:
+    return releases.listing(registry, call.tenant, **call.query.model_dump())
+
+
+def _show_release(registry: Registry, call: Call) -> ReleaseInfo:
+    return releases.get(registry, call.tenant, call.path.name)
+
+
+def _put_release(registry: Registry, call: Call) -> ReleaseInfo:
+    return releases.publish(registry, call.tenant, call.path.name, call.body, call.actor.name, call.now)
 
 
 def _list_tokens(registry: Registry, call: Call) -> Page[Operator]:
@@ -199,6 +213,10 @@ OPERATIONS = (
               CloseRequest),
     Operation("GET", f"{ROUND}/queue", "Show each client's part in a round", "reader", Page[QueueItem], _show_queue,
               query=Listing),
+    Operation("GET", "/v1/releases", "List releases", "reader", Page[ReleaseInfo], _list_releases, query=Listing),
+    Operation("GET", "/v1/releases/{name}", "Show the release of a task", "reader", ReleaseInfo, _show_release),
+    Operation("PUT", "/v1/releases/{name}", "Release models to devices", "operator", ReleaseInfo, _put_release,
+              ReleaseRequest),
     Operation("GET", "/v1/tokens", "List tokens", "admin", Page[Operator], _list_tokens, query=Listing),
     Operation("POST", "/v1/tokens", "Make a token", "admin", OperatorToken, _make_token, OperatorRequest,
               status=201),

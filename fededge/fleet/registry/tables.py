@@ -278,6 +278,41 @@ blobs = Table(
     Index("blobs_stored", "tenant", "stored"),
 )
 
+releases = Table(
+    "releases",
+    metadata,
+    _tenant(),
+    Column("task", Words, primary_key=True),
+    _words("manifest"),
+    _count("manifest_bytes"),
+    _time("issued"),
+    # digest and bytes by device class
+    _json("models"),
+    _time("published"),
+)
+
+release_blobs = Table(
+    "release_blobs",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    Column("digest", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
+    ForeignKeyConstraint(["tenant", "task"], ["releases.tenant", "releases.task"]),
+    Index("release_blobs_of_task", "tenant", "task"),
+)
+
+running = Table(
+    "running",
+    metadata,
+    Column("tenant", Words, primary_key=True),
+    Column("client", Words, primary_key=True),
+    Column("task", Words, primary_key=True),
+    # Running
+    _json("report"),
+    _time("at"),
+    ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+)
+
 triggers = Table(
     "triggers",
     metadata,

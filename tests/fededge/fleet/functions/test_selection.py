@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
+from fededge.eligibility import Conditions
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, enrollment, monitoring, selection
 from fededge.fleet.registry.database import Registry
@@ -82,6 +83,63 @@ def insert_clients(registry: Registry, names: list[str]) -> None:
     ]
     registry.run(lambda connection: connection.execute(insert(clients), rows))
     registry.run(lambda connection: connection.execute(insert(datasets), held))
+
+
+@pytest.mark.parametrize("policy", ["uniform", "fair"])
+def test_only_who_last_said_that_it_meets_the_conditions_is_chosen(registry: Registry, policy: str) -> None:
+    said: dict[str, dict[str, str]] = {
+        "charging": {"charging": "true", "battery": "0.9"},
+        "empty": {"charging": "true", "battery": "0.2"},
+        "pulled": {"charging": "false", "battery": "0.9"},
+        "silent": {},
+    }
+    sessions = make_fleet(registry, [])
+    for client, conditions in said.items():
+        enroll(registry, client)
+        sessions[client] = connect(registry, client, conditions=conditions).session
+    asked = Conditions(charging=True, min_battery=0.5)
+    assert chosen(registry, size=9, policy=policy) == sorted(said)
+    assert chosen(registry, size=9, policy=policy, conditions=asked) == ["charging"]
+    monitoring.beat(
+        registry, {sessions["silent"]: said["charging"], sessions["charging"]: said["pulled"]}, NOW
+    )
+    assert chosen(registry, size=9, policy=policy, conditions=asked) == ["silent"]
+    found = selection.select(registry, TENANT, request(size=9, conditions=Conditions(idle=True)), NOW)
+    assert (found.cohort, found.available) == ([], 0)
+
+
+def test_a_region_is_what_the_registry_says_unless_a_client_says_it_itself(registry: Registry) -> None:
+    make_fleet(registry, [])
+    for client, conditions in (("home", {}), ("roaming", {"region": "us"})):
+        enroll(registry, client, region="eu")
+        connect(registry, client, conditions=conditions)
+    assert chosen(registry, size=9, conditions=Conditions(regions=["eu"])) == ["home"]
+    assert chosen(registry, size=9, conditions=Conditions(regions=["us", "asia"])) == ["roaming"]
+
+
+def test_with_conditions_a_window_goes_on_until_it_is_full_of_those_that_meet_them(
+    registry: Registry,
+) -> None:
+    make_tenant(registry)
+    names = [f"client-{number:05}" for number in range(5000)]
+    insert_clients(registry, names)
+    monitoring.lease(registry, GATEWAY, "http://gateway", 60.0, NOW)
+    few = names[::3]
+
+    def charge(connection: Any) -> None:
+        for start in range(0, len(few), 400):
+            some = few[start : start + 400]
+            connection.execute(
+                update(clients).where(clients.c.client.in_(some)).values(conditions={"charging": "true"})
+            )
+
+    registry.run(charge)
+    asked = request(size=10, conditions=Conditions(charging=True))
+    found = selection.select(registry, TENANT, asked, NOW)
+    drawn = window(few, 10, asked.seed, asked.number)
+    assert found.available == len(drawn) == width(10)
+    order = sorted(drawn, key=lambda name: uniform(asked.seed, asked.number, name))
+    assert found.cohort == sorted(order[:10])
 
 
 def test_only_who_is_there_and_may_take_part_is_chosen(registry: Registry) -> None:

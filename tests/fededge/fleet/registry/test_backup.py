@@ -9,15 +9,41 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from fededge.errors import RegistryError
-from fededge.fleet.functions import aggregation, enrollment, model_update, operators, triggering
+from fededge.fleet.functions import (
+    aggregation,
+    enrollment,
+    model_update,
+    operators,
+    releases,
+    triggering,
+)
 from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.backup import MANIFEST, backup, restore
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import metadata, tenants
-from fededge.protocol import CloseRequest, OperatorRequest, ReportMessage, TriggerRequest
+from fededge.protocol import (
+    CloseRequest,
+    Following,
+    OperatorRequest,
+    ReleaseRequest,
+    ReportMessage,
+    Running,
+    TriggerRequest,
+)
 from tests.postgres import Postgres
-from tests.registries import NOW, TENANT, UPDATE, at_once, make_fleet, make_tenant, open_round, sent
+from tests.registries import (
+    NOW,
+    PLAN,
+    TENANT,
+    UPDATE,
+    WEIGHTS,
+    at_once,
+    make_fleet,
+    make_tenant,
+    open_round,
+    sent,
+)
 
 
 def fill(registry: Registry) -> str:
@@ -37,6 +63,11 @@ def fill(registry: Registry) -> str:
     evaluation = ReportMessage(assignment=assignment_id(TENANT, "e", "a"), counts=counts)
     aggregation.report(registry, TENANT, "a", evaluation, NOW)
     aggregation.close(registry, TENANT, "e", CloseRequest(outcome="committed"), NOW)
+    released = ReleaseRequest(manifest=PLAN, issued=1.0, models={"camera": WEIGHTS})
+    releases.publish(registry, TENANT, "tumors", released, "ci", NOW)
+    runs = Running(task="tumors", device_class="camera", status="failed", error="é")
+    following = [Following(task="tumors", device_class="camera", running=runs)]
+    releases.follow(registry, TENANT, "a", following, NOW)
     request = OperatorRequest(name="ci", scope="operator")
     return operators.make(registry, TENANT, request, "admin", NOW).token
 
@@ -148,7 +179,7 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes |
         (lambda name, data: None if name == MANIFEST else data, MANIFEST),
         (lambda name, data: data[:-40] if name == MANIFEST else data, "cut short"),
         (lambda name, data: data[:-40] if name == "clients.jsonl" else data, "clients was changed"),
-        (lambda name, data: data.replace(b'"version": "1"', b'"version": "0"'), "of version 0"),
+        (lambda name, data: data.replace(b'"version": "2"', b'"version": "0"'), "of version 0"),
         (lambda name, data: data.replace(b"backup-1", b"backup-2"), "newer than"),
         (
             lambda name, data: data.replace(b'"blobs"', b'"globs"') if name == MANIFEST else data,
