@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ pattern readwrite building/%u/#
 class Broker:
     """A broker's process; `port`: where it listens."""
 
-    def __init__(self, folder: Path, tls: str) -> None:
+    def __init__(self, folder: Path, users: Iterable[str], tls: str) -> None:
         self.folder = folder
         self.port = _free_port()
         folder.mkdir(exist_ok=True)
@@ -60,27 +60,29 @@ class Broker:
         (folder / "passwords").touch()
         text = CONFIGURATION.format(port=self.port, folder=folder, tls=tls)
         (folder / "mosquitto.conf").write_text(text + "user root\n")
-        self.allow(RELAY)
+        for user in (RELAY, *users):
+            command = ["mosquitto_passwd", "-b", str(folder / "passwords"), user, PASSWORD]
+            subprocess.run(command, check=True, capture_output=True)
         self.process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextmanager
-    def start(cls, folder: Path, certificates: Path | None = None, required: bool = False) -> "Iterator[Broker]":
-        """A broker whose files lie in `folder`; with `certificates` (ca.pem, broker.pem, broker.key) it speaks TLS."""
+    def start(
+        cls, folder: Path, sensors: Iterable[str] = (), certificates: Path | None = None, required: bool = False
+    ) -> "Iterator[Broker]":
+        """A broker for `sensors` whose files lie in `folder`.
+
+        With `certificates` (ca.pem, broker.pem, broker.key) it speaks TLS; clients may be `required` to have one, too.
+        """
         if PROGRAM is None:
             pytest.skip("mosquitto is not installed")
         tls = TLS.format(certificates=certificates, required=str(required).lower()) if certificates else ""
-        broker = cls(folder / "broker", tls)
+        broker = cls(folder / "broker", sensors, tls)
         broker.run()
         try:
             yield broker
         finally:
             broker.end(signal.SIGKILL)
-
-    def allow(self, user: str) -> None:
-        """Let `user` in, with the password PASSWORD."""
-        command = ["mosquitto_passwd", "-b", str(self.folder / "passwords"), user, PASSWORD]
-        subprocess.run(command, check=True, capture_output=True)
 
     def run(self) -> None:
         """Start it, (again) at its port, and wait until it listens."""
@@ -116,6 +118,7 @@ class Sensor:
         self.name = name
         self.heard: list[tuple[str, bytes, bytes | None]] = []
         self._came = threading.Condition()
+        self._sent = self._published = 0
         version = CallbackAPIVersion.VERSION2
         self.client = Client(version, f"sensor-{name}", protocol=MQTTProtocolVersion.MQTTv5)
         self.client.username_pw_set(name, PASSWORD)
@@ -123,7 +126,7 @@ class Sensor:
         self.client.reconnect_delay_set(1, 1)
         if tls:
             self.client.tls_set(**tls)
-        self.client.on_message = self._hear
+        self.client.on_message, self.client.on_publish = self._hear, self._publish
         ready = threading.Event()
         self.client.on_connect = lambda *_: ready.set()
         self.client.on_subscribe = lambda *_: ready.set()
@@ -162,15 +165,26 @@ class Sensor:
             properties.ResponseTopic = answer
         if correlation is not None:
             properties.CorrelationData = correlation
+        self._sent += 1
         sent = self.client.publish(topic, payload, qos, retain, properties)
         if wait:
             sent.wait_for_publish(60)
+
+    def settled(self) -> None:
+        """Wait until the broker has all that was sent, also while it was away."""
+        with self._came:
+            assert self._came.wait_for(lambda: self._published == self._sent, 60)
 
     def hears(self, count: int = 1) -> list[tuple[str, bytes, bytes | None]]:
         """The messages heard, once there are `count`."""
         with self._came:
             assert self._came.wait_for(lambda: len(self.heard) >= count, 60), self.heard
         return self.heard
+
+    def _publish(self, *_: object) -> None:
+        with self._came:
+            self._published += 1
+            self._came.notify_all()
 
     def _hear(self, _: Client, __: Any, message: Any) -> None:
         with self._came:

@@ -13,8 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fededge.device.relay.reader import Reader, Sensor
 from tests.mqtt_broker import PASSWORD, RELAY
 
@@ -34,6 +32,7 @@ GROUP: dict[str, Any] = {
     },
     "reading": {"id": "number"},
     "label": {"field": "occupied", "name": "occupancy", "classes": ["empty", "occupied"]},
+    "quota": {"per_second": 10_000, "burst": 100_000},
     "dataset": {"name": "occupancy", "features": ["temperature", "light"]},
 }
 BROKER = {"host": "127.0.0.1", "plain": True, "client_id": "relay", "user": RELAY, "password_file": "password"}
@@ -65,7 +64,7 @@ class Relay:
         self.folder, self.file = root / "relay", root / "relay.yaml"
         (root / "password").write_text(PASSWORD + "\n")
         content = {"broker": BROKER | {"port": port} | broker, "groups": list(groups) or [GROUP]}
-        self.file.write_text(yaml.safe_dump(content))
+        self.file.write_text(json.dumps(content, indent=1))  # which is YAML
         self.log: list[str] = []
         self._grew = threading.Condition()
         self.process: subprocess.Popen[str] | None = None
@@ -119,6 +118,15 @@ class Relay:
             assert time.monotonic() < deadline, (known, self.log)
             time.sleep(0.02)
         return known
+
+    def conditions(self) -> dict[str, Any]:
+        """What conditions.json tells, once it is there."""
+        file, deadline = self.folder / "conditions.json", time.monotonic() + WAIT_SECONDS
+        while not file.exists():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        told: dict[str, Any] = json.loads(file.read_text())
+        return told
 
     def ids(self, sensor: str, group: str = "rooms") -> list[int]:
         """Ids of the readings that are kept of a sensor, in their order."""

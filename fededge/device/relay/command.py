@@ -147,7 +147,7 @@ def _limits(file: RelayFile) -> dict[str, Limits]:
 
 
 def _limit(group: Group) -> Limits:
-    kept, row = group.retention, ROW_BYTES + 4 * sum(field.count or 1 for field in group.features)
+    kept, row = group.retention, ROW_BYTES + 4 * sum(field.size for field in group.features)
     # Windows are made of stored readings, so that a reading is the same whatever window it becomes a part of.
     form = schema_of(group.model_copy(update={"dataset": group.dataset.model_copy(update={"window": 1})}))
     return Limits(form.form_digest, max(1, min(kept.readings, kept.bytes // row)), kept.seconds)

@@ -61,7 +61,8 @@ class Connection:
     def __init__(self, broker: Broker, folder: Path, filters: Iterable[str]) -> None:
         self._filters = sorted(filters)
         self.arrived: queue.SimpleQueue[Arrived] = queue.SimpleQueue()
-        self._connected, self._lock, self._epoch, self._dropped = threading.Event(), threading.Lock(), 0, 0
+        self._lock, self._epoch, self._dropped = threading.Lock(), 0, 0
+        self._connected = self._kept = False
         client = Client(
             CallbackAPIVersion.VERSION2,
             broker.client_id,
@@ -92,11 +93,6 @@ class Connection:
             broker.host, broker.port, broker.keepalive, clean_start=False, properties=properties
         )
         self._client, self._address = client, f"{broker.host}:{broker.port}"
-
-    @property
-    def connected(self) -> bool:
-        """Whether the broker answers."""
-        return self._connected.is_set()
 
     def start(self) -> None:
         """Connect, again and again, in a thread of its own."""
@@ -132,10 +128,7 @@ class Connection:
         if reason.is_failure:
             log.error("the broker %s refuses this relay: %s", self._address, reason)
             return
-        log.info(
-            "connected to %s%s", self._address, ", which kept the session" if flags.session_present else ""
-        )
-        self._connected.set()
+        self._kept = flags.session_present
         options = SubscribeOptions(qos=1, noLocal=True, retainHandling=NEVER)
         client.subscribe([(each, options) for each in self._filters])
 
@@ -145,6 +138,8 @@ class Connection:
         for filter, reason in zip(self._filters, reasons, strict=False):
             if reason.is_failure:
                 log.error("the broker does not let this relay read %s: %s", filter, reason)
+        log.info("connected to %s%s", self._address, ", which kept what came meanwhile" if self._kept else "")
+        self._connected = True
 
     def _lost(
         self,
@@ -156,9 +151,9 @@ class Connection:
     ) -> None:
         with self._lock:
             self._epoch += 1
-        if self._connected.is_set():
+        if self._connected:
             log.warning("the connection to %s ended: %s", self._address, reason)
-        self._connected.clear()
+        self._connected = False
 
     def _failed(self, client: Client, _: Any) -> None:
         log.warning("the broker %s cannot be reached; trying again", self._address)

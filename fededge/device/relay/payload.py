@@ -68,13 +68,13 @@ class Part(BaseModel):
 
 
 class PayloadField(Part):
-    """One number, or a row of them.
+    """One number, or many.
 
     Attributes:
         name: by which rules speak of it, and of the feature.
         path: in JSON, the keys that lead to it, with dots between them; its name where there is none.
         type: of the number; JSON has bool, int64 and float32 alone.
-        count: numbers in a row; None: a single one.
+        shape: of many numbers, such as [4, 4]: they come as a row, the last dimension first; []: a single one.
         unit: such as C or lx; for people, and a part of the examples' form.
         low, high: bounds, after scaling; a message beyond them is refused.
         scale, offset: of a binary number, which stands for number * scale + offset.
@@ -84,7 +84,7 @@ class PayloadField(Part):
     name: FieldName
     path: Annotated[str, Field(max_length=500)] = ""
     type: Type = "float32"
-    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    shape: Annotated[list[Annotated[int, Field(ge=1, le=100_000)]], Field(max_length=8)] = []
     unit: Annotated[str, Field(max_length=40)] = ""
     low: float | None = None
     high: float | None = None
@@ -94,11 +94,18 @@ class PayloadField(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.categories and (self.count is not None or self.type == "bool" or self.scaled):
+        if self.categories and (self.shape or self.type == "bool" or self.scaled):
             raise ValueError("a field with categories is one number without scale or offset")
+        if self.size > 100_000:
+            raise ValueError(f"a field of {self.size:,} numbers: 100,000 at most")
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ValueError(f"low {self.low} lies above high {self.high}")
         return self
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
 
     @property
     def scaled(self) -> bool:
@@ -108,7 +115,7 @@ class PayloadField(Part):
     @property
     def whole(self) -> bool:
         """Whether its values are whole numbers."""
-        return not self.scaled and not self.type.startswith("float") and self.count is None
+        return not self.scaled and not self.type.startswith("float") and not self.shape
 
     @property
     def dtype(self) -> Literal["float32", "int64", "bool"]:
@@ -163,7 +170,7 @@ class Payload(Part):
 
     @cached_property
     def _layout(self) -> struct.Struct:
-        return struct.Struct("<" + "".join(f"{field.count or 1}{CODES[field.type]}" for field in self.fields))
+        return struct.Struct("<" + "".join(f"{field.size}{CODES[field.type]}" for field in self.fields))
 
     def field(self, name: str) -> PayloadField | None:
         """The field `name`."""
@@ -184,7 +191,7 @@ class Payload(Part):
             raise Refused(Reason.malformed)
         numbers, found, at = self._layout.unpack(data), {}, 0
         for field in self.fields:
-            row = numbers[at : at + (field.count or 1)]
+            row = numbers[at : at + (field.size)]
             at += len(row)
             if field.name not in wanted:
                 continue
@@ -192,7 +199,7 @@ class Payload(Part):
                 row = tuple(number * field.scale + field.offset for number in row)
             if not all(map(math.isfinite, row)):
                 raise Refused(Reason.bounds)
-            found[field.name] = row[0] if field.count is None else list(row)
+            found[field.name] = list(row) if field.shape else row[0]
         return found
 
 
@@ -215,9 +222,9 @@ def _value(content: Any, field: PayloadField) -> Value:
         if content not in field.categories:
             raise Refused(Reason.bounds if isinstance(content, str) else Reason.malformed)
         return field.categories.index(content)
-    if field.count is None:
+    if not field.shape:
         return _number(content, field)
-    if not isinstance(content, list) or len(content) != field.count:
+    if not isinstance(content, list) or len(content) != field.size:
         raise Refused(Reason.malformed)
     return [_number(each, field) for each in content]
 

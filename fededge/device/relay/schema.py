@@ -12,14 +12,14 @@ from fededge.documents import Feature, Label, Schema
 def schema_of(group: Group) -> Schema:
     """Of the examples that are made of the group's readings."""
     if group.dataset.window > 1:
-        width = sum(field.count or 1 for field in group.features)
+        width = sum(field.size for field in group.features)
         features = [Feature(name="window", dtype="float32", shape=[group.dataset.window, width])]
     else:
         features = [
             Feature(
                 name=field.name,
                 dtype=field.dtype,
-                shape=[] if field.count is None else [field.count],
+                shape=field.shape,
                 unit=field.unit,
                 categories=field.categories,
             )

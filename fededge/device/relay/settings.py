@@ -282,7 +282,8 @@ def load(path: Path) -> RelayFile:
 
 
 def _check_stamp(payload: Payload, stamp: Stamp, key: str) -> None:
-    if not _scalar(payload, stamp.id, f"{key}.id").whole:
+    field = _scalar(payload, stamp.id, f"{key}.id")
+    if not field.whole or field.type == "bool" or field.categories:
         raise ValueError(f"{key}.id: {stamp.id!r} is no whole number")
     if stamp.time is not None:
         _scalar(payload, stamp.time, f"{key}.time")
@@ -297,8 +298,8 @@ def _scalar(payload: Payload, name: str, key: str) -> PayloadField:
     field = payload.field(name)
     if field is None:
         raise ValueError(f"{key}: there is no field {name!r} in its payload.fields")
-    if field.count is not None:
-        raise ValueError(f"{key}: {name!r} is a row of numbers, where one is needed")
+    if field.shape:
+        raise ValueError(f"{key}: {name!r} is many numbers, where one is needed")
     return field
 
 
