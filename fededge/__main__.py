@@ -19,6 +19,10 @@ def main() -> int:
         from fededge.device import site
 
         return site.main(sys.argv[2:], runner())
+    if sys.argv[1:2] == ["relay"] and not has_typer:
+        from fededge.device.relay import command
+
+        return command.main(sys.argv[2:], runner())
     if has_typer:
         from fededge import cli
 
@@ -28,8 +32,8 @@ def main() -> int:
 
         return agent.main(sys.argv[2:])
     print(
-        "error: only `fededge agent` and `fededge site` run in this environment: the other verbs need the platform "
-        "environment (pip install 'fededge[platform]' fededge-pipelines)",
+        "error: only `fededge agent`, `fededge site` and `fededge relay` run in this environment: the other verbs need "
+        "the platform environment (pip install 'fededge[platform]' fededge-pipelines)",
         file=sys.stderr,
     )
     return 2

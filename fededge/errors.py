@@ -25,6 +25,7 @@
     ├── RegistryError          the gateway's database cannot be reached, or is not of this version
     ├── ProtocolError          a message between client and gateway is malformed, too large or out of order
     ├── SiteError              a site is not enrolled, or its policy file is wrong
+    ├── RelayError             the file of a relay is wrong, or does not fit what it has stored
     ├── KubeflowError          Kubeflow Pipelines cannot be reached or refused
     ├── EnvironmentMissing     the interpreter of an image is not set up on this machine
     └── SetupError             an environment, a lock file, an image or manifests could not be made
@@ -166,6 +167,10 @@ class ProtocolError(FedEdgeError):
 
 class SiteError(FedEdgeError):
     """A site is not enrolled, or its policy file is wrong."""
+
+
+class RelayError(FedEdgeError):
+    """The file of a relay is wrong, or it does not fit what the relay has stored."""
 
 
 class KubeflowError(FedEdgeError):

@@ -29,6 +29,7 @@ from fededge.cli import (
     manifests,
     models,
     predict,
+    relay,
     report,
     rollback,
     rounds,
@@ -96,6 +97,7 @@ app.add_typer(tenants.app, name="tenants")
 app.command("manifests")(manifests.manifests)
 app.command("agent", **agent.PASS_THROUGH)(agent.agent)
 app.command("site", **agent.PASS_THROUGH)(site.site)
+app.command("relay", **agent.PASS_THROUGH)(relay.relay)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -60,19 +60,24 @@ class Installation:
         task: name of the task.
         device_class: of this device.
         trusted: public key that releases must be signed by.
+        reading: whether it only looks, beside the process that installs.
 
     Raises:
         StorageError: the folder cannot be made.
         ReleaseError: another process works in it.
     """
 
-    def __init__(self, folder: Path, task: str, device_class: str, trusted: TrustedKey) -> None:
+    def __init__(
+        self, folder: Path, task: str, device_class: str, trusted: TrustedKey, *, reading: bool = False
+    ) -> None:
         self._task = task
         self._device_class = device_class
         self._trusted = trusted
         self._pointer = folder / "running.json"
         self._releases = folder / "releases"
         self._lock = FileLock(folder / "lock", thread_local=False)
+        if reading:
+            return
         try:
             self._releases.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)

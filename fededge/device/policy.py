@@ -226,7 +226,7 @@ def _validated(content: Content, source: str) -> Policy:
         policy = Policy.model_validate(content.value)
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_context=False)
-        raise SiteError("; ".join(_told(mistake, content, source) for mistake in mistakes[:10])) from error
+        raise SiteError("; ".join(told(mistake, content, source) for mistake in mistakes[:10])) from error
     names = [rule.name for rule in policy.rules]
     for number, rule in enumerate(policy.rules):
         where = content.places.get(("rules", number), source)
@@ -241,7 +241,7 @@ def _validated(content: Content, source: str) -> Policy:
     return policy
 
 
-def _told(mistake: Mapping[str, Any], content: Content, source: str) -> str:
+def told(mistake: Mapping[str, Any], content: Content, source: str) -> str:
     """One mistake that pydantic found: where, what, and the value it found there."""
     place: Place = mistake["loc"]
     ends = (place[:end] for end in range(len(place), -1, -1))

@@ -1,0 +1,195 @@
+"""Makes client folders of what was collected, whole, while others read the last one.
+
+<folder>/datasets/<name>                a link to the newest
+<folder>/datasets/<name>.versions/<n>/  train/, test/ and made.json: a client folder that never changes
+<folder>/conditions.json                what of them is new to who learns here: {"new_examples": N, ...}
+
+A link is replaced in one step, and who follows it once reads one version. The last KEPT stay for who still does.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fededge import examples, storage
+from fededge.device.relay.reader import Reader, Stored
+from fededge.device.relay.schema import schema_of
+from fededge.device.relay.settings import Group
+from fededge.device.store import remembered
+from fededge.documents import Schema
+from fededge.errors import StorageError
+
+log = logging.getLogger("fededge.relay")
+KEPT = 3
+LOOK_SECONDS = 1.0
+OWN_BYTES = 4096
+ROUNDS = 100
+"""Last ones, among which one that learned is looked for."""
+
+
+class Datasets:
+    """The datasets of `groups` in `folder`, made from the store `path`."""
+
+    def __init__(
+        self, groups: Iterable[Group], folder: Path, path: Path, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._groups, self._folder, self._path, self._now = list(groups), folder, path, now
+        self._looked = dict.fromkeys((group.name for group in self._groups), now())
+        self._rounds = folder / "store.db"
+
+    def run(self, ending: threading.Event) -> None:
+        """Make what is due, until `ending`."""
+        reader = Reader(self._path)
+        try:
+            while not ending.wait(LOOK_SECONDS):
+                try:
+                    self.make_due(reader)
+                except StorageError as error:
+                    log.error("%s", error)
+        finally:
+            reader.close()
+
+    def make_due(self, reader: Reader) -> None:
+        """Make the datasets for which there is enough that is new, and tell what nobody learned from yet.
+
+        Raises:
+            StorageError: a file cannot be read or written; what was made before is there still.
+        """
+        for group in self._groups:
+            rule, since = group.dataset, self._now() - self._looked[group.name]
+            count = reader.labeled(group.name) - self._made(group)
+            soon = since >= rule.seconds_between or not self._link(group).exists()
+            if (count >= rule.new_examples and soon) or (count and since >= rule.every_seconds):
+                self._looked[group.name] = self._now()
+                self.make(group, reader)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Write down how many labeled readings are in the datasets that were not when it was learned from them."""
+        made, file = sum(map(self._made, self._groups)), self._folder / "conditions.json"
+        known: dict[str, Any] = _content(file) if file.exists() else {"learned": 0, "round": None}
+        rounds = remembered(self._rounds, ROUNDS) if self._rounds.exists() else []
+        last = next((each.round for each in rounds if each.kind == "train"), None)
+        learned = known["learned"] if last == known["round"] else made
+        told = {"new_examples": made - learned, "learned": learned, "round": last}
+        if told != known:
+            storage.write(str(file), json.dumps(told).encode())
+
+    def make(self, group: Group, reader: Reader) -> None:
+        """Make the dataset of `group` anew, if there is an example to learn from.
+
+        Raises:
+            StorageError: a file cannot be read or written.
+        """
+        with reader.snapshot():
+            labeled = reader.labeled(group.name)
+            parts = _examples(group, reader)
+        if not parts["train"]:
+            return
+        link = self._link(group)
+        versions = link.with_name(f"{link.name}.versions")
+        try:
+            versions.mkdir(parents=True, exist_ok=True)
+            numbers = sorted(int(each.name) for each in versions.iterdir())
+            version = versions / str(numbers[-1] + 1 if numbers else 1)
+            try:
+                _write(version, parts, schema_of(group), labeled)
+                _point(link, version)
+            except BaseException:
+                shutil.rmtree(version, ignore_errors=True)
+                raise
+            for number in numbers[: 1 - KEPT]:
+                shutil.rmtree(versions / str(number), ignore_errors=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot make the dataset {link}: {error}. Free space, or fix permissions"
+            ) from error
+        log.info("dataset %s: %s training and %s test examples", link.name, *map(len, parts.values()))
+
+    def _link(self, group: Group) -> Path:
+        return self._folder / "datasets" / group.dataset.name
+
+    def _made(self, group: Group) -> int:
+        """How many labeled readings had come when the newest was made."""
+        made = self._link(group) / "made.json"
+        return int(_content(made)["labeled"]) if made.exists() else 0
+
+
+Made = list[tuple[np.ndarray, float]]
+
+
+def _examples(group: Group, reader: Reader) -> dict[str, Made]:
+    """Examples with their labels, the newest of each sensor, in a training and a test part."""
+    parts: dict[str, Made] = {"train": [], "test": []}
+    sensors = [each.name for each in reader.sensors() if each.group == group.name and each.name]
+    window, step = group.dataset.window, group.dataset.step or group.dataset.window
+    each = max(1, group.dataset.most // max(1, len(sensors)))
+    for sensor in sensors:
+        stored = reader.newest(group.name, sensor, each * step + window - 1)[::-1]
+        for start in range((len(stored) - window) % step, len(stored) - window + 1, step):
+            readings = stored[start : start + window]
+            label = readings[-1].label
+            if label is not None:
+                x = np.frombuffer(b"".join(reading.value for reading in readings), "<f4")
+                parts["test" if _is_test(readings[-1], group.dataset.test) else "train"].append((x, label))
+    return parts
+
+
+def _is_test(reading: Stored, share: float) -> bool:
+    """Whether a reading is for testing: by its sensor and id, so always the same."""
+    hashed = hashlib.sha256(f"{reading.sensor}/{reading.id}".encode()).digest()
+    return int.from_bytes(hashed[:8], "big") < share * 2.0**64
+
+
+def _write(version: Path, parts: Mapping[str, Made], schema: Schema, labeled: int) -> None:
+    """Write a client folder, synced."""
+    for part, made in parts.items():
+        if made:
+            x = np.stack([each for each, _ in made]).reshape(len(made), *schema.shape)
+            y = np.array([label for _, label in made])
+            examples.write(
+                version / part, x, np.empty((len(y), 0)) if schema.label.kind == "none" else y, schema
+            )
+    storage.write(str(version / "made.json"), json.dumps({"labeled": labeled}).encode())
+    _sync(version)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a file of the relay's own holds."""
+    try:
+        content = json.loads(storage.read(str(file), OWN_BYTES))
+        if isinstance(content, dict):
+            return content
+    except ValueError:
+        pass
+    raise StorageError(f"{file} is damaged: remove {file}")
+
+
+def _sync(version: Path) -> None:
+    """Make a folder and all in it survive a power cut."""
+    for file in version.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        else:
+            storage.sync_folder(file)
+    for folder in (version, version.parent, version.parent.parent):
+        storage.sync_folder(folder)
+
+
+def _point(link: Path, version: Path) -> None:
+    """Let `link` lead to `version` from now on."""
+    aside = link.with_name(f".{link.name}.new")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(version.relative_to(link.parent))
+    os.replace(aside, link)
+    storage.sync_folder(link.parent)
