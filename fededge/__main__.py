@@ -9,28 +9,32 @@ import sys
 
 from fededge import settings
 
+LITERT = [sys.executable, "-m", "fededge.device.litert_runner"]
+"""The command that executes plans on LiteRT alone."""
+
 
 def main() -> int:
     """Run the command line; the exit status."""
     _speak_utf8()
     os.environ.update(settings.without_proxy(os.environ))
+    arguments = sys.argv[1:]
     has_typer = importlib.util.find_spec("typer") is not None
-    if sys.argv[1:2] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
+    if arguments[:1] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
         from fededge.device import site
 
-        return site.main(sys.argv[2:], runner())
-    if sys.argv[1:2] == ["relay"] and not has_typer:
+        return site.main(arguments[1:], runner())
+    if arguments[:1] == ["agent"] and (not has_typer or importlib.util.find_spec("ai_edge_litert")):
+        from fededge.device import site
+
+        return site.main(arguments[1:], LITERT, site.AGENT)
+    if arguments[:1] == ["relay"] and not has_typer:
         from fededge.device.relay import command
 
-        return command.main(sys.argv[2:], runner())
+        return command.main(arguments[1:], LITERT)
     if has_typer:
         from fededge import cli
 
         return cli.main()
-    if sys.argv[1:2] == ["agent"]:
-        from fededge.device import agent
-
-        return agent.main(sys.argv[2:])
     print(
         "error: only `fededge agent`, `fededge site` and `fededge relay` run in this environment: the other verbs need "
         "the platform environment (pip install 'fededge[platform]' fededge-pipelines)",
@@ -42,8 +46,7 @@ def main() -> int:
 def runner() -> list[str]:
     """The command that executes plans at a site: on LiteRT where nothing else is installed for it."""
     frameworks = any(importlib.util.find_spec(name) for name in ("sklearn", "tensorflow", "torch"))
-    module = "fededge.learning.runtimes.site" if frameworks else "fededge.device.litert_runner"
-    return [sys.executable, "-m", module]
+    return [sys.executable, "-m", "fededge.learning.runtimes.site"] if frameworks else LITERT
 
 
 def _speak_utf8() -> None:

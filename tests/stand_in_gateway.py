@@ -28,11 +28,14 @@ from fededge.protocol import (
     ClientMessage,
     Decline,
     Enrollment,
+    Follow,
     Heartbeat,
     Hello,
     Object,
+    Offer,
     Order,
     Received,
+    Releases,
     ReportMessage,
     UploadPlace,
     UploadRequest,
@@ -95,6 +98,7 @@ class StandInGateway:
     Attributes:
         said: what clients said, in order.
         objects, uploads: bytes by name.
+        offers: releases by task.
         puts: each PUT: name, Content-Range, bytes.
         react: by type of message, takes the place of what the gateway would answer.
         http: looks at each request first.
@@ -107,6 +111,7 @@ class StandInGateway:
         self.sessions: list[Session] = []
         self.keys: dict[str, bytes] = {}
         self.objects: dict[str, bytes] = {}
+        self.offers: dict[str, Offer] = {}
         self.uploads: dict[str, bytearray] = {}
         self.puts: list[tuple[str, str, int]] = []
         self.react: dict[str, Callable[[Session, Any], Awaitable[None]]] = {}
@@ -255,7 +260,7 @@ class StandInGateway:
             case Hello():
                 self.prove(message)
                 await session.send(
-                    Welcome(version=1, session="s-1", heartbeat_seconds=self.heartbeat_seconds)
+                    Welcome(version=2, session="s-1", heartbeat_seconds=self.heartbeat_seconds)
                 )
             case Heartbeat():
                 await session.send(Heartbeat())
@@ -267,8 +272,17 @@ class StandInGateway:
                 await session.send(self.place(message))
             case ReportMessage():
                 await session.send(Received(assignment=message.assignment, of="report", outcome="kept"))
+            case Follow():
+                known = {each.task: each.manifest for each in message.releases}
+                offers = [self.offers[task] for task in known if task in self.offers]
+                newer = [offer for offer in offers if offer.manifest.digest != known[offer.task]]
+                await session.send(Releases(offers=newer))
             case Bye():
                 pass
+
+    def release(self, envelope: bytes, model: bytes, task: str = "tiny") -> None:
+        """From now on offer a release to who follows the task."""
+        self.offers[task] = Offer(task=task, manifest=self.keep(envelope), model=self.keep(model))
 
     def prove(self, hello: Hello) -> None:
         """Check a hello's proof."""

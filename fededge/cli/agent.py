@@ -16,8 +16,8 @@ PASS_THROUGH: dict[str, Any] = {
 
 
 def agent(context: typer.Context) -> None:
-    """Run the agent of a device ([bold]fededge agent --help[/bold] lists its options)."""
+    """Run models that are released to this device, and learn from its data ([bold]fededge agent --help[/bold])."""
     from pipelines.environments import interpreter_folder
 
     python = str(interpreter_folder("edge") / "python")
-    os.execv(python, [python, "-m", "fededge.device.agent", *context.args])
+    os.execv(python, [python, "-m", "fededge", "agent", *context.args])

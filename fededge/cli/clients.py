@@ -121,7 +121,8 @@ def enroll(
     else:
         rows = [(token.client, fleet_options.when(token.expires), token.token) for token in tokens]
         show.table(("client", "good until", "token"), rows)
-        show.say("at the client: fededge site enroll --gateway URL --token-file FILE")
+        program = "agent" if kind is Kind.device else "site"
+        show.say(f"at the client: fededge {program} enroll URL --token-file FILE")
 
 
 @app.command()

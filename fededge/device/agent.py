@@ -1,4 +1,4 @@
-"""The agent on a device: follows the release of its class and reports what it runs.
+"""The agent of a simulated device: follows the release of its class in a blob store, and reports what it runs.
 
 Each poll fetches the release, verifies signature and digest, tries the model on the device's own
 samples, and only then swaps it in; whatever goes wrong, the device keeps running what it ran and
@@ -195,7 +195,7 @@ def _run(options: argparse.Namespace, ending: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fededge agent", description="Run the released model of a task on this device."
+        prog="python -m fededge.device.agent", description="Run the released model of a task on this device."
     )
     parser.add_argument("task", type=_name, help="name of the task whose releases to follow")
     parser.add_argument("--device", type=_name, required=True, help="id of this device, unique in its task")

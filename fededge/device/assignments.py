@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fededge.device.connection import Connection
 from fededge.device.eligible import check
-from fededge.device.judging import judged, unseen
+from fededge.device.judging import harmless, judged, unseen
 from fededge.device.policy import Loaded
 from fededge.device.store import Held
 from fededge.device.work import WORDS, Work
@@ -73,6 +73,7 @@ class Assignments:
             policy = self._policy()
             verdict = judged(message, policy, place.identity.tenant, place.frameworks, place.isolated)
             unseen(verdict, place.store, place.clock)
+            harmless(verdict.order, place.store)
             order = verdict.order
             check(place, order.conditions, order.dataset, verdict.examples)
             self._need_room(message)

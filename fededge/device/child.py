@@ -59,6 +59,10 @@ class Setting:
     signer: bytes
 
 
+class RunnerFailed(SiteError):
+    """The runner went beyond a limit, ended, or gave no answer."""
+
+
 class Runner:
     """Asks one child process at a time.
 
@@ -89,7 +93,8 @@ class Runner:
             update: the file that gets what it leaves, if it leaves any.
 
         Raises:
-            SiteError: it went beyond a limit, ended, or gave no answer.
+            RunnerFailed: it went beyond a limit, ended, or gave no answer.
+            SiteError: what it left is larger than the policy lets out.
             StorageError: a file cannot be copied.
         """
         async with self._turn:
@@ -112,14 +117,8 @@ class Runner:
         """Kill the child, and those that it started."""
         self._stop_resting()
         process, self._process = self._process, None
-        if process is None:
-            return
-        with suppress(psutil.NoSuchProcess):
-            first = psutil.Process(process.pid)
-            for each in [first, *first.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):
-                    each.kill()
-        await process.wait()
+        if process is not None:
+            await end_all(process)
 
     async def _end_idle(self) -> None:
         await asyncio.sleep(IDLE_SECONDS)
@@ -160,20 +159,12 @@ class Runner:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,
-                env=self._environment(),
+                env=environment(self._folder),
                 limit=LARGEST_ANSWER,
                 start_new_session=True,
             )
         self._setting = setting
         return self._process
-
-    def _environment(self) -> dict[str, str]:
-        own = {
-            **dict.fromkeys(("HOME", "TMPDIR", "FEDEDGE_HOME", "MPLCONFIGDIR"), str(self._folder)),
-            "FEDEDGE_SIGNING_KEY_FILE": str(self._folder / "signer.pem"),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-        return {name: os.environ[name] for name in INHERITED if name in os.environ} | own
 
     def _lay_out(self, weights: Path) -> None:
         try:
@@ -208,7 +199,7 @@ class Runner:
 
     async def _answer(self, process: Process, request: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
         asked = asyncio.create_task(self._exchange(process, request))
-        watched = asyncio.create_task(_watch(process.pid, limits))
+        watched = asyncio.create_task(watch(process.pid, limits))
         try:
             done, _ = await asyncio.wait(
                 {asked, watched}, timeout=limits.seconds, return_when=asyncio.FIRST_COMPLETED
@@ -219,7 +210,7 @@ class Runner:
         if asked in done:
             return asked.result()
         late = f"the work took more than the {limits.seconds:,.0f} s that the policy allows"
-        raise SiteError(watched.result() if watched in done else late)
+        raise RunnerFailed(watched.result() if watched in done else late)
 
     async def _exchange(self, process: Process, request: Mapping[str, Any]) -> dict[str, Any]:
         assert process.stdin
@@ -232,11 +223,33 @@ class Runner:
         except (ConnectionError, ValueError, RecursionError):  # no process, no JSON, or an endless line
             answer = None
         if not isinstance(answer, dict):
-            raise SiteError(f"the runner ended, or gave no answer: {self._log.name} at the site tells more")
+            raise RunnerFailed(
+                f"the runner ended, or gave no answer: {self._log.name} at the site tells more"
+            )
         return answer
 
 
-async def _watch(pid: int, limits: Limits) -> str:
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of a child that works in `folder`."""
+    own = {
+        **dict.fromkeys(("HOME", "TMPDIR", "FEDEDGE_HOME", "MPLCONFIGDIR"), str(folder)),
+        "FEDEDGE_SIGNING_KEY_FILE": str(folder / "signer.pem"),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | own
+
+
+async def end_all(process: Process) -> None:
+    """Kill a child, and those that it started."""
+    with suppress(psutil.NoSuchProcess):
+        first = psutil.Process(process.pid)
+        for each in [first, *first.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+    await process.wait()
+
+
+async def watch(pid: int, limits: Limits) -> str:
     """Return what limit was passed, once one is, by the process `pid` and those that it started."""
     before = _taken(pid)[1]
     while True:

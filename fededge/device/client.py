@@ -22,6 +22,8 @@ from fededge.device import eligible, facts
 from fededge.device.assignments import Assignments
 from fededge.device.connection import Connection, TurnedAway, connected
 from fededge.device.pace import Pace
+from fededge.device.releases import Follower
+from fededge.device.serving import Models
 from fededge.device.work import WORDS
 from fededge.device.workplace import Workplace
 from fededge.errors import GatewayError, ProtocolError, SiteError, StorageError, shown
@@ -36,6 +38,7 @@ from fededge.protocol import (
     Hello,
     Received,
     Refused,
+    Releases,
     UploadPlace,
     Welcome,
     agreed,
@@ -75,6 +78,9 @@ class Client:
         self._place, self._pace, self._refresh = place, pace or Pace(), refresh_seconds
         self._ending, self._leaving = asyncio.Event(), asyncio.Event()
         self._assignments = Assignments(place, self._leaving.set)
+        serving = place.policy.current().policy.serving
+        self._models = Models(serving.port if serving else None)
+        self._follower = Follower(place, self._models)
         self._datasets: list[Dataset] = []
         self._conditions: dict[str, str] = {}
         self.state = State.waiting
@@ -91,14 +97,17 @@ class Client:
             SiteError: the gateway does not take this client any more: a person has to act.
         """
         self._assignments.resume()
+        self._follower.restore()
         least = 0.0
         try:
-            while not self._ending.is_set():
-                self._enter(State.waiting)
-                await _until(self._ending, least + self._pace.next())
-                least = 0.0 if self._ending.is_set() else await self._attend()
+            async with self._models.serving():
+                while not self._ending.is_set():
+                    self._enter(State.waiting)
+                    await _until(self._ending, least + self._pace.next())
+                    least = 0.0 if self._ending.is_set() else await self._attend()
         finally:
             await self._assignments.close()
+            await self._follower.close()
             await self._place.runner.close()
             await self._place.http.aclose()
 
@@ -196,12 +205,14 @@ class Client:
         beat = min(max(welcome.heartbeat_seconds, HEARTBEATS[0]), HEARTBEATS[1])
         listening = asyncio.create_task(self._listen(connection, beat))
         beating = asyncio.create_task(self._beat(connection, beat))
+        following = asyncio.create_task(self._follower.attend(connection, welcome.version))
         leaving = asyncio.create_task(self._leaving.wait())
-        tasks: list[asyncio.Task[Any]] = [listening, beating, leaving]
+        tasks: list[asyncio.Task[Any]] = [listening, beating, following, leaving]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if beating.done():
-                beating.result()
+            for task in (beating, following):
+                if task.done():
+                    task.result()
             if listening.done():
                 return listening.result()
             await connection.send(Bye(reason="ENDING" if self._ending.is_set() else "CHANGED"))
@@ -241,6 +252,8 @@ class Client:
                 pass
             case Assignment():
                 await self._assignments.take(connection, message)
+            case Releases():
+                self._follower.take(message)
             case Received(of="report") | UploadPlace():
                 self._place.line.answer(message)
             case Received(of="accept", outcome="late" | "refused"):

@@ -73,7 +73,10 @@ def identity_in(folder: Path) -> Identity:
         SiteError: it is not enrolled.
     """
     if not (folder / IDENTITY).exists():
-        raise SiteError(f"{folder} holds no enrolled site: `fededge site enroll GATEWAY` makes it one")
+        raise SiteError(
+            f"{folder} holds no enrolled client: `fededge site enroll GATEWAY` or `fededge agent enroll GATEWAY` makes "
+            "it one"
+        )
     return Identity.read(folder / IDENTITY)
 
 
@@ -149,7 +152,7 @@ def _post(url: str, body: bytes, tls: ssl.SSLContext) -> Enrolled:
             status,
         ) from error
     raise GatewayError(
-        f"the gateway does not take this site in: {shown(problem.message, 500)}. Ask its operator for a new token",
+        f"the gateway does not take this client in: {shown(problem.message, 500)}. Ask its operator for a new token",
         problem.reason,
         status,
     )

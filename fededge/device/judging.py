@@ -15,6 +15,8 @@ from fededge.protocol import Assignment, Order
 from fededge.signing import LIMIT, Envelope, TrustedKey
 
 DAY = 86_400
+MISHAPS = 3
+"""Times that the runner of a plan may hang, crash or take too much before the plan is refused."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,17 @@ def unseen(verdict: Verdict, store: Store, clock: Clock) -> None:
         )
     if rule.rounds_per_day is not None and sum(age < DAY for age in ages) >= rule.rounds_per_day:
         raise SiteError(f"rule {rule.name} of this site's policy: no more today (rounds_per_day)")
+
+
+def harmless(order: Order, store: Store) -> None:
+    """Refuse a plan whose runner failed here again and again.
+
+    Raises:
+        SiteError: why not.
+    """
+    times, reason = store.mishaps(order.plan)
+    if times >= MISHAPS:
+        raise SiteError(f"this plan was tried {times} times here, and is not run again: {reason}")
 
 
 def _signer(envelope: str, policy: Loaded) -> TrustedKey:

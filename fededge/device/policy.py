@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fededge import storage
 from fededge.eligibility import Region
@@ -121,6 +121,35 @@ class Monitoring(_Part):
     time_zone: Annotated[str, AfterValidator(_zone)] | None = None
 
 
+class Follows(_Part):
+    """A task whose releases are run here.
+
+    Attributes:
+        task: its name; device_class: which of its variants.
+        trusted_key: PEM file of the public key that releases are signed by.
+        issued_after: seconds since the epoch: no release that was issued earlier is taken, whatever else is forgotten.
+        samples: folder of the device's own samples (x.npy, y.npy), on which a new model is tried.
+        limits: of trying it.
+    """
+
+    task: Name
+    device_class: Annotated[Name, Field(alias="class")]
+    trusted_key: File
+    issued_after: Annotated[float, Field(ge=0)] = 0.0
+    samples: File | None = None
+    limits: Limits = Limits(memory_bytes=512 << 20, seconds=60.0, download_bytes=256 << 20)
+
+
+class Serving(_Part):
+    """Inference for programs of this machine.
+
+    Attributes:
+        port: on 127.0.0.1.
+    """
+
+    port: Annotated[int, Field(ge=1, le=65_535)] = 9000
+
+
 class Policy(_Part):
     """A whole policy.
 
@@ -128,17 +157,33 @@ class Policy(_Part):
         datasets: the client folder (with train/ and test/) of each name by which tasks ask for examples.
         hosts: beside the gateway's, where plans, weights and updates may lie: HOST or HOST:PORT of a bucket.
         conditions: where facts of this client come from.
+        releases: that are run here; serving: how they answer; None: they do not.
+        poll_seconds: how often to ask for newer ones.
         rules: of which the first that is for an order decides.
     """
 
-    datasets: Annotated[dict[Name, File], Field(min_length=1, max_length=64)]
+    datasets: Annotated[dict[Name, File], Field(max_length=64)] = {}
     hosts: Annotated[list[Host], Field(max_length=100)] = []
     conditions: Monitoring = Monitoring()
-    rules: Annotated[list[Rule], Field(min_length=1, max_length=1000)]
+    releases: Annotated[list[Follows], Field(max_length=16)] = []
+    serving: Serving | None = None
+    poll_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+    rules: Annotated[list[Rule], Field(max_length=1000)] = []
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Policy":
+        if not self.rules and not self.releases:
+            raise ValueError("it has neither rules nor releases: nothing would be done here")
+        if bool(self.rules) != bool(self.datasets):
+            raise ValueError("rules and datasets go together: give both or none")
+        names = [each.task for each in self.releases]
+        if len(set(names)) < len(names):
+            raise ValueError("releases lists a task twice")
+        return self
 
 
 class Loaded:
-    """A policy with what it names: `policy`, `folders` of data by name, `conditions`, and trusted keys.
+    """A policy with what it names: `folders` of data by name, `conditions`, trusted keys, and `releases` by task.
 
     Args:
         path: of the file; what it names is relative to its folder.
@@ -155,7 +200,9 @@ class Loaded:
         file = None if told.file is None else str(folder / told.file)
         self.conditions = told.model_copy(update={"file": file})
         self._keys: dict[str, TrustedKey] = {}
-        self._files = [path, *sorted({folder / file for rule in self.policy.rules for file in rule.signers})]
+        named = {file for rule in self.policy.rules for file in rule.signers}
+        named |= {each.trusted_key for each in self.policy.releases}
+        self._files = [path, *sorted(folder / file for file in named)]
         self._seen = [_state(file) for file in self._files]
         self._signers: dict[str, set[str]] = {}
         for number, rule in enumerate(self.policy.rules):
@@ -165,6 +212,14 @@ class Loaded:
                 raise SiteError(f"{shown(str(path), 500)}: rules.{number}.signers: {error}") from error
             self._keys |= {key.id: key for key in keys}
             self._signers[rule.name] = {key.id for key in keys}
+        self.releases: dict[str, tuple[Follows, TrustedKey]] = {}
+        for number, each in enumerate(self.policy.releases):
+            try:
+                trusted = TrustedKey.load(folder / each.trusted_key)
+            except FedEdgeError as error:
+                raise SiteError(f"{shown(str(path), 500)}: releases.{number}.trusted_key: {error}") from error
+            samples = None if each.samples is None else str(folder / each.samples)
+            self.releases[each.task] = (each.model_copy(update={"samples": samples}), trusted)
 
     @property
     def changed(self) -> bool:
@@ -198,6 +253,11 @@ class PolicyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._loaded: Loaded | None = Loaded(path)
+
+    @property
+    def last(self) -> Loaded | None:
+        """The policy as it was read last; None where that had a mistake."""
+        return self._loaded
 
     def current(self) -> Loaded:
         """The policy, read again where a file of it changed.

@@ -1,6 +1,8 @@
-"""A site: takes part in learning with data that stay where they are, as far as its own policy allows.
+"""The program of a client, by two names: `fededge site` and `fededge agent`.
 
-`fededge site --help` tells its commands; docs/guides/sites.md is the guide.
+Both take part in learning with data that stay where they are, and run what is released to them, as far as the client's
+own policy allows. They differ in what people call them and in what executes plans. docs/guides/sites.md and devices.md
+are the guides.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fededge import settings, storage
@@ -20,7 +23,7 @@ from fededge.device.client import Client
 from fededge.device.clock import Clock
 from fededge.device.enrollment import IDENTITY, enroll, identity_in
 from fededge.device.policy import Loaded
-from fededge.device.store import remembered
+from fededge.device.store import last_released, remembered
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, SiteError
 
@@ -28,26 +31,45 @@ TOKEN_LIMIT = 4096
 SHOWN_ROUNDS = 10
 EXAMPLES = """examples:
 
-  fededge site enroll https://gateway.example.com --token-file token
-  fededge site run --policy policy.yaml
-  fededge site status
+  fededge {name} enroll https://gateway.example.com --token-file token
+  fededge {name} run --policy policy.yaml
+  fededge {name} status
 """
 
 
-def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
-    """Run `fededge site`.
+@dataclass(frozen=True)
+class Words:
+    """What people call the program: its name, which is that of its folder, too; and what it does."""
+
+    name: str
+    does: str
+
+
+SITE = Words(
+    "site", "Take part in learning with data that stay here, as far as this site's own policy allows."
+)
+AGENT = Words(
+    "agent",
+    "Run and serve the models that are released to this device, and take part in learning with its data, as far as its "
+    "own policy allows.",
+)
+
+
+def main(arguments: Sequence[str], runner: Sequence[str], words: Words = SITE) -> int:
+    """Run the program.
 
     Args:
-        arguments: of the command, without `fededge site`.
+        arguments: of the command, without `fededge site` or `fededge agent`.
         runner: command that executes plans, as fededge.plan_runner does.
+        words: what it is called.
 
     Returns:
         0 when it ended as told; 2 for a mistake that the message on standard error names.
     """
-    options = parser().parse_args(arguments)
+    options = parser(words).parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells addresses, which are as good as passwords
-    folder = options.folder or settings.home() / "site"
+    folder = options.folder or settings.home() / words.name
     try:
         if options.command == "enroll":
             return _enroll(folder, options)
@@ -80,7 +102,7 @@ def _token(file: str | None) -> str:
     else:
         token = storage.read(str(file), TOKEN_LIMIT).decode(errors="replace")
     if not 16 <= len(token.strip()) <= 200:
-        raise SiteError("that is no token: give the one that the gateway's operator made for this site")
+        raise SiteError("that is no token: give the one that the gateway's operator made for this client")
     return token.strip()
 
 
@@ -88,7 +110,8 @@ async def _run(folder: Path, policy: Path, runner: Sequence[str]) -> int:
     with workplace(folder, policy, runner, Clock()) as place:
         identity, log = place.identity, logging.getLogger("fededge.site")
         log.info(
-            "site %s of %s; frameworks: %s", identity.client, identity.tenant, ", ".join(place.frameworks)
+            "%s %s of %s; frameworks: %s",
+            *(identity.kind, identity.client, identity.tenant, ", ".join(place.frameworks)),
         )
         if place.isolated:
             log.info("work runs in isolation: no network, no rights, its own files only")
@@ -107,16 +130,18 @@ def _status(folder: Path, policy: Path, as_json: bool) -> int:
     store = folder / "store.db"
     rounds = remembered(store, SHOWN_ROUNDS) if store.exists() else []
     held = facts.datasets(Loaded(policy).folders) if policy.exists() else []
+    releases = last_released(store) if store.exists() else []
     if as_json:
         told = {
             "identity": identity.to_content(),
             "isolation": {"namespaces": mistake is None, "why_not": mistake},
             "datasets": [each.to_content() for each in held],
             "rounds": [vars(each) for each in rounds],
+            "releases": [each.to_content() for each in releases],
         }
         print(json.dumps(told, indent=1))
         return 0
-    print(f"site       {identity.client} of {identity.tenant}, key {identity.key}")
+    print(f"{identity.kind:<10} {identity.client} of {identity.tenant}, key {identity.key}")
     print(f"gateway    {identity.gateway}")
     print(f"isolation  {'namespaces' if mistake is None else f'none: {mistake}'}")
     for each in held:
@@ -125,6 +150,10 @@ def _status(folder: Path, policy: Path, as_json: bool) -> int:
         )
     if not policy.exists():
         print(f"policy     none at {policy}: nothing is allowed without one")
+    for runs in releases:
+        print(
+            f"release    {runs.task}: version {runs.version} for {runs.device_class}, {runs.kind} {runs.digest}"
+        )
     for known in rounds:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.at))
         print(
@@ -133,20 +162,20 @@ def _status(folder: Path, policy: Path, as_json: bool) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options of `fededge site`."""
+def parser(words: Words = SITE) -> argparse.ArgumentParser:
+    """The options of the program."""
     parser = argparse.ArgumentParser(
-        prog="fededge site",
-        description="Take part in learning with data that stay here, as far as this site's own policy allows.",
-        epilog=EXAMPLES,
+        prog=f"fededge {words.name}",
+        description=words.does,
+        epilog=EXAMPLES.format(name=words.name),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = commands.add_parser(
         "enroll",
         help="become a client of a gateway, with a one-time token",
-        description="Make a key for this site and enroll it at a gateway. Repeat the same command after any failure: it "
-        "goes on where it stopped, and does nothing where it succeeded.",
+        description=f"Make a key for this {words.name} and enroll it at a gateway. Repeat the same command after any "
+        "failure: it goes on where it stopped, and does nothing where it succeeded.",
     )
     add.add_argument("gateway", help="its address, such as https://gateway.example.com")
     add.add_argument("--token-file", metavar="FILE", help="file with the token; - or none: standard input")
@@ -162,13 +191,17 @@ def parser() -> argparse.ArgumentParser:
         description="Connect to the gateway and work on what the policy file allows, until SIGTERM. What is under way "
         "when it ends, in whatever way, goes on at the next start.",
     )
-    status = commands.add_parser("status", help="tell who this site is, its data, isolation and last rounds")
+    status = commands.add_parser(
+        "status", help="tell who this is, its data, isolation, releases and last rounds"
+    )
     status.add_argument("--json", action="store_true", help="for programs")
-    verify = commands.add_parser("verify", help="check the journal of what left this site")
+    verify = commands.add_parser("verify", help="check the journal of what left here")
     for command in (run, status):
         command.add_argument(
             "--policy", type=Path, metavar="FILE", help="policy file (default: FOLDER/policy.yaml)"
         )
     for command in (add, run, status, verify):
-        command.add_argument("--folder", type=Path, help="of this site (default: $FEDEDGE_HOME/site)")
+        command.add_argument(
+            "--folder", type=Path, help=f"of this {words.name} (default: $FEDEDGE_HOME/{words.name})"
+        )
     return parser

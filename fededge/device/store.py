@@ -1,4 +1,5 @@
-"""What a client must not forget, in one SQLite file: assignments with their phase, and rounds that it knows.
+"""What a client must not forget, in one SQLite file: assignments with their phase, rounds and releases that it knows, and
+what did harm here.
 
     accepted --fetched--> fetched --result written--> finished --update lies at the gateway--> uploaded --received--> gone
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from fededge.device.clock import Moment
 from fededge.errors import StorageError
-from fededge.protocol import Assignment, Order, ReportMessage
+from fededge.protocol import Assignment, Order, ReportMessage, Running
 
 KEPT = 10_000
 """Rounds of a signer that are remembered one by one; of older ones, only when the last of them was issued."""
@@ -37,6 +38,11 @@ CREATE TABLE session (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT NOT NUL
 """,
     """
 CREATE TABLE learned (dataset TEXT PRIMARY KEY, examples INTEGER NOT NULL);
+CREATE TABLE mishaps (digest TEXT PRIMARY KEY, times INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE released (
+    task TEXT NOT NULL, signer TEXT NOT NULL, issued REAL NOT NULL, manifest TEXT NOT NULL, running TEXT NOT NULL,
+    PRIMARY KEY (task, signer)
+);
 """,
 )
 """What each version adds to the one before."""
@@ -79,6 +85,15 @@ class Remembered:
     rule: str
     at: float
     outcome: str
+
+
+@dataclass(frozen=True)
+class Released:
+    """A release that ran here: when it was issued, the digest of its manifest, and how it did."""
+
+    issued: float
+    manifest: str
+    running: Running
 
 
 class Store:
@@ -200,6 +215,39 @@ class Store:
             ).fetchone()
         return int(found[0]) if found else 0
 
+    def note_mishap(self, digest: str, reason: str) -> None:
+        """A model or plan of this digest hung, crashed or did otherwise harm."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT INTO mishaps VALUES (?, 1, ?) "
+                "ON CONFLICT (digest) DO UPDATE SET times = times + 1, reason = excluded.reason",
+                (digest, reason),
+            )
+
+    def mishaps(self, digest: str) -> tuple[int, str]:
+        """How often that was so, and what it was the last time."""
+        with self._named():
+            found = self._database.execute(
+                "SELECT times, reason FROM mishaps WHERE digest = ?", (digest,)
+            ).fetchone()
+        return (int(found[0]), str(found[1])) if found else (0, "")
+
+    def installed(self, signer: str, issued: float, manifest: str, running: Running) -> None:
+        """A release of a task runs here; from now on none that its signer issued earlier is taken."""
+        with self._transaction():
+            self._database.execute(
+                "INSERT OR REPLACE INTO released VALUES (?, ?, ?, ?, ?)",
+                (running.task, signer, issued, manifest, running.model_dump_json()),
+            )
+
+    def released(self, task: str, signer: str) -> Released | None:
+        """The last release of a task that ran here."""
+        with self._named():
+            found = self._database.execute(
+                "SELECT issued, manifest, running FROM released WHERE task = ? AND signer = ?", (task, signer)
+            ).fetchone()
+        return Released(found[0], found[1], Running.model_validate_json(found[2])) if found else None
+
     def uploaded(self, assignment: str) -> None:
         """Its update lies at the gateway."""
         self._advance(assignment, Phase.uploaded)
@@ -276,15 +324,22 @@ def remembered(path: Path, most: int) -> list[Remembered]:
     Raises:
         StorageError: it cannot be read.
     """
+    query = f"SELECT round, task, kind, number, rule, wall, outcome FROM rounds ORDER BY rowid DESC LIMIT {most:d}"
+    return [Remembered(*row) for row in _seen(path, query)]
+
+
+def last_released(path: Path) -> list[Running]:
+    """What ran last of each task by the store `path`; as `remembered`."""
+    query = "SELECT running FROM released ORDER BY task"
+    return [Running.model_validate_json(row[0]) for row in _seen(path, query)]
+
+
+def _seen(path: Path, query: str) -> list[Any]:
     try:
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            rows: list[Any] = database.execute(
-                "SELECT round, task, kind, number, rule, wall, outcome FROM rounds ORDER BY rowid DESC LIMIT ?",
-                (most,),
-            ).fetchall()
+            return database.execute(query).fetchall()
         finally:
             database.close()
     except sqlite3.Error as error:
         raise StorageError(f"cannot read {path}: {error}. Check its permissions") from error
-    return [Remembered(*row) for row in rows]

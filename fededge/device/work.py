@@ -18,10 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from fededge import storage
-from fededge.device.child import Setting
+from fededge.device.child import RunnerFailed, Setting
 from fededge.device.eligible import while_eligible
 from fededge.device.fetching import fetch
-from fededge.device.judging import Verdict, judged
+from fededge.device.judging import Verdict, harmless, judged
 from fededge.device.pace import Pace
 from fededge.device.policy import Loaded
 from fededge.device.store import Held, Phase
@@ -134,6 +134,7 @@ class Work:
                 policy = await self._policy()
                 verdict = self._verdict(policy)
                 order = verdict.order
+                harmless(order, self._place.store)
                 work = self._answered(policy, verdict)
                 answer = await while_eligible(
                     self._place, order.conditions, order.dataset, verdict.examples, work
@@ -222,7 +223,11 @@ class Work:
             verdict.rule.limits,
             verdict.signer.pem,
         )
-        return await place.runner.ask(setting, request, self._folder / "weights", self._folder / "update")
+        try:
+            return await place.runner.ask(setting, request, self._folder / "weights", self._folder / "update")
+        except RunnerFailed as error:
+            place.store.note_mishap(order.plan, str(error))
+            raise
 
     async def _result(self, answer: dict[str, Any], verdict: Verdict, seconds: float) -> ReportMessage:
         """The report of what the runner answered and left.

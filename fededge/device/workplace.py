@@ -93,7 +93,7 @@ def workplace(
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise SiteError(f"another site runs in {folder}: stop it, or name another folder") from error
+        raise SiteError(f"another client runs in {folder}: stop it, or name another folder") from error
     except OSError as error:
         raise StorageError(f"cannot use {folder}: {error.strerror}. Check its permissions") from error
     with lock:

@@ -77,7 +77,7 @@ def test_a_used_token_is_refused_with_what_to_do(tmp_path: Path) -> None:
             with pytest.raises(GatewayError, match=r"was used already.*new token") as refused:
                 await enrolled(tmp_path / "second", gateway)
             assert (refused.value.reason, refused.value.status) == ("FORBIDDEN", 403)
-            with pytest.raises(SiteError, match="holds no enrolled site"):
+            with pytest.raises(SiteError, match="holds no enrolled client"):
                 identity_in(tmp_path / "second")
 
     in_loop(scenario)

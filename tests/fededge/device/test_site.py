@@ -103,7 +103,7 @@ def test_a_site_without_identity_policy_or_folder_of_its_own_says_what_to_do(
     async def scenario() -> None:
         async with StandInGateway() as gateway, site.running(gateway):
             await gateway.hears(Hello)
-            assert "another site runs in" in await asyncio.to_thread(refused, run)
+            assert "another client runs in" in await asyncio.to_thread(refused, run)
 
     in_loop(scenario)
     site.policy_file.write_text("rules: {}")

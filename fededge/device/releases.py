@@ -1,0 +1,305 @@
+"""Following releases by way of the gateway: what is offered is proven, tried, and only then swapped in.
+
+    asked --offered--> fetched --> tried --> staged --> swapped --> told
+                          |          |
+                          +----------+--> refused, told; what runs goes on running
+
+<folder>/releases/<task>/            running.json, releases/: see fededge.device.installation
+<folder>/releases/<task>/incoming/   what is being fetched, by digest, and tried
+
+A manifest is refused as fededge.device.agent does, and one that was issued before the last that ran here, whether or not
+its files are still there. A model that did harm when it was tried is remembered, and not fetched again.
+"""
+
+import asyncio
+import logging
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fededge import storage
+from fededge.device.assignments import SPARE_BYTES
+from fededge.device.connection import Connection
+from fededge.device.fetching import fetch
+from fededge.device.installation import Installation, Installed
+from fededge.device.pace import Pace
+from fededge.device.policy import Follows
+from fededge.device.samples import Performance
+from fededge.device.serving import Models
+from fededge.device.trial import MODEL, ModelRefused, tried
+from fededge.device.workplace import Workplace
+from fededge.documents import Release, check_model
+from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError, shown
+from fededge.protocol import Follow, Following, Object, Offer, Releases, Running
+from fededge.signing import LIMIT, TrustedKey
+
+log = logging.getLogger("fededge.site")
+WORDS = 500
+"""Most letters of why a release is not followed."""
+LOOK_SECONDS = 60.0
+"""Between polls while the policy has a mistake."""
+FOLLOWS_FROM = 2
+"""Version of the protocol that has releases."""
+
+
+@dataclass
+class Followed:
+    """A release that is followed.
+
+    Attributes:
+        wanted: as the policy has it; trusted: the key that it names.
+        current: what is installed, without the model's bytes.
+        known: digest of the manifest that was installed or refused last.
+        running: what is told of it; `told`: what was told in this session.
+    """
+
+    wanted: Follows
+    trusted: TrustedKey
+    installation: Installation
+    folder: Path
+    running: Running
+    current: Installed | None = None
+    known: str | None = None
+    told: Running | None = None
+    work: "asyncio.Task[None] | None" = None
+
+
+class Follower:
+    """Follows the releases that the policy of the client in `place` names, and loads those that run into `models`."""
+
+    def __init__(self, place: Workplace, models: Models) -> None:
+        self._place, self._models = place, models
+        self._followed: dict[str, Followed] = {}
+        self._wake = asyncio.Event()
+        self._pace = Pace()
+
+    def restore(self) -> None:
+        """Run what is installed, with no word from anybody."""
+        self._look()
+
+    async def attend(self, connection: Connection, version: int) -> None:
+        """Ask over a connection whose protocol has this version, again and again; never returns."""
+        if version < FOLLOWS_FROM:
+            await asyncio.Event().wait()
+        for each in self._followed.values():
+            each.told = None
+        while True:
+            self._wake.clear()
+            self._look()
+            if self._followed:
+                await connection.send(Follow(releases=[_following(each) for each in self._followed.values()]))
+            last = self._place.policy.last
+            seconds = last.policy.poll_seconds if last else LOOK_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+
+    def take(self, message: Releases) -> None:
+        """Work on what is offered, beside everything else."""
+        for offer in message.offers:
+            each = self._followed.get(offer.task)
+            if each is not None and each.work is None and offer.manifest.digest != each.known:
+                each.work = asyncio.create_task(self._work(each, offer))
+
+    async def close(self) -> None:
+        """Stop; what is installed stays."""
+        for task in list(self._followed):
+            await self._drop(task)
+
+    def _look(self) -> None:
+        """Follow what the policy names now."""
+        try:
+            wanted = self._place.policy.current().releases
+        except FedEdgeError as error:
+            log.error("releases stay as they are: %s", error)
+            return
+        for task, (follows, trusted) in wanted.items():
+            each = self._followed.get(task)
+            if each is not None and (each.wanted, each.trusted.id) == (follows, trusted.id):
+                continue
+            if each is not None and each.work is not None:
+                continue  # looked at again once that is done
+            if each is not None:
+                each.installation.close()
+            try:
+                self._followed[task] = self._opened(follows, trusted)
+            except FedEdgeError as error:
+                log.error("release of %s: %s", task, error)
+        for task in self._followed.keys() - wanted.keys():
+            if self._followed[task].work is None:
+                self._followed.pop(task).installation.close()
+                self._models.remove(task)
+
+    def _opened(self, follows: Follows, trusted: TrustedKey) -> Followed:
+        """What is installed of a task, if anything, running."""
+        folder = self._place.folder / "releases" / follows.task
+        installation = Installation(folder, follows.task, follows.device_class, trusted)
+        nothing = Running(task=follows.task, device_class=follows.device_class, status="running")
+        each = Followed(follows, trusted, installation, folder, nothing)
+        try:
+            names = installation.names()
+        except FedEdgeError as error:
+            log.warning("%s", error)
+            names = []
+        for number, name in enumerate(names):
+            try:
+                release = installation.open(name)
+                self._models.put(follows.task, release)
+            except FedEdgeError as error:
+                log.warning("release %s of %s is not usable: %s", name, follows.task, error)
+                continue
+            before = self._place.store.released(follows.task, trusted.id)
+            digest = storage.digest(storage.read(str(folder / "releases" / name / "manifest.json"), LIMIT))
+            measured = before.running if before and before.manifest == digest else None
+            each.current = replace(release, model=b"")
+            each.known = digest if number == 0 else None
+            each.running = measured or _running(follows, each.current, None)
+            if measured is None:
+                self._place.store.installed(trusted.id, release.manifest.issued, digest, each.running)
+            log.info("runs release %s of %s", name, follows.task)
+            break
+        return each
+
+    async def _work(self, each: Followed, offer: Offer) -> None:
+        try:
+            await self._settle(each, offer)
+        finally:
+            each.work = None
+            self._wake.set()
+
+    async def _settle(self, each: Followed, offer: Offer) -> None:
+        """Install what is offered, or say why not; where that may be otherwise later, only return then."""
+        try:
+            each.running = await self._install(each, offer)
+            self._pace.reset()
+        except (GatewayError, StorageError, OSError) as error:
+            named = error if isinstance(error, FedEdgeError) else _unusable(each.folder, error)
+            self._failed(each, named)
+            self._wake.set()
+            await asyncio.sleep(self._pace.next())
+            return
+        except FedEdgeError as error:
+            self._failed(each, error)
+        each.known = offer.manifest.digest
+        shutil.rmtree(each.folder / "incoming", ignore_errors=True)
+
+    def _failed(self, each: Followed, error: FedEdgeError) -> None:
+        text = shown(" ".join(str(error).split()), WORDS)
+        log.warning("release of %s: %s", each.wanted.task, text)
+        each.running = each.running.model_copy(update={"status": "failed", "error": text})
+
+    async def _install(self, each: Followed, offer: Offer) -> Running:
+        """What runs once the offered release does."""
+        place, follows = self._place, each.wanted
+        incoming = each.folder / "incoming"
+        incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if offer.manifest.bytes > LIMIT:
+            raise ReleaseError(
+                f"a manifest of {offer.manifest.bytes:,} bytes is larger than {LIMIT:,}: refused"
+            )
+        envelope = (await self._fetched(offer.manifest, incoming)).read_bytes()
+        name, manifest, variant = each.installation.verify(envelope)
+        self._need_newer(each, manifest, offer.manifest.digest)
+        times, reason = place.store.mishaps(variant.digest)
+        if times:
+            raise ReleaseError(f"{reason} (it was tried here before, and is not fetched again)")
+        if offer.model is None or (offer.model.digest, offer.model.bytes) != (variant.digest, variant.bytes):
+            raise IntegrityError("the gateway offers another model than the release names: refused")
+        if variant.bytes > follows.limits.download_bytes:
+            raise ReleaseError(
+                f"the model's {variant.bytes:,} bytes are more than the {follows.limits.download_bytes:,} that the "
+                "policy lets in (download_bytes)"
+            )
+        self._need_room(each, 3 * variant.bytes)
+        fetched = await self._fetched(offer.model, incoming)
+        log.info("release of %s: version %d is fetched", follows.task, manifest.version)
+        performance = await self._tried(each, manifest, fetched)
+        log.info("release of %s: version %d is tried", follows.task, manifest.version)
+        model = fetched.read_bytes()
+        check_model(variant, model)
+        release = Installed(name, manifest, variant, model)
+        before = each.current.name if each.current else None
+        await asyncio.to_thread(each.installation.install, release, envelope, before)
+        self._models.put(follows.task, release)
+        each.current = replace(release, model=b"")
+        running = _running(follows, each.current, performance)
+        place.store.installed(each.trusted.id, manifest.issued, offer.manifest.digest, running)
+        log.info("runs release %s of %s: %s %s", name, follows.task, variant.kind, variant.digest)
+        return running
+
+    def _need_newer(self, each: Followed, manifest: Release, digest: str) -> None:
+        last = self._place.store.released(each.wanted.task, each.trusted.id)
+        if last is not None and last.manifest == digest:
+            return  # its files are gone, or were damaged
+        floors = [each.wanted.issued_after, *([last.issued] if last else [])]
+        floors += [each.current.manifest.issued] if each.current else []
+        if manifest.issued <= max(floors):
+            raise ReleaseError(
+                f"refused release {manifest.version}: it was issued no later than one that ran here, or than the policy "
+                "asks for (issued_after). Release again"
+            )
+
+    def _need_room(self, each: Followed, needed: int) -> None:
+        free = shutil.disk_usage(each.folder).free
+        if free < needed + SPARE_BYTES:
+            raise StorageError(
+                f"there are {free:,} bytes of disk, and {needed + SPARE_BYTES:,} are needed. Free space"
+            )
+
+    async def _fetched(self, wanted: Object, folder: Path) -> Path:
+        place, target = self._place, folder / wanted.digest.removeprefix("sha256:")
+        url = place.identity.address.object(wanted.url, place.policy.current().policy.hosts)
+        await fetch(place.http, url, wanted, target)
+        return target
+
+    async def _tried(self, each: Followed, manifest: Release, fetched: Path) -> Performance:
+        place, follows = self._place, each.wanted
+        variant = manifest.variant_for(follows.device_class)
+        folder = each.folder / "incoming" / "trial"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+        shutil.copyfile(fetched, folder / MODEL)
+        samples = None if follows.samples is None else Path(follows.samples)
+        hidden = place.hidden(place.policy.current(), samples or folder)
+        try:
+            return await tried(folder, manifest, variant, follows.limits, samples, hidden, place.isolated)
+        except ModelRefused as error:
+            place.store.note_mishap(variant.digest, str(error))
+            raise
+
+    async def _drop(self, task: str) -> None:
+        each = self._followed.pop(task)
+        if each.work is not None:
+            each.work.cancel()
+            await asyncio.wait([each.work])
+        each.installation.close()
+
+
+def _unusable(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot use {folder}: {error.strerror}. Free space, or check its permissions")
+
+
+def _following(each: Followed) -> Following:
+    """What is said of a release; what runs only where that was not told."""
+    told, each.told = each.told, each.running
+    return Following(
+        task=each.wanted.task,
+        device_class=each.wanted.device_class,
+        manifest=each.known,
+        running=None if told == each.running else each.running,
+    )
+
+
+def _running(follows: Follows, release: Installed, performance: Performance | None) -> Running:
+    return Running(
+        task=follows.task,
+        device_class=follows.device_class,
+        version=release.manifest.version,
+        kind=release.variant.kind,
+        digest=release.variant.digest,
+        status="running",
+        metric=performance.metric if performance else "",
+        score=performance.score if performance else None,
+        latency_ms=performance.latency_ms if performance else None,
+    )
