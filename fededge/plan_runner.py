@@ -12,18 +12,19 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fededge import storage
+from fededge import examples, storage
 from fededge.clients import Client
 from fededge.documents import Plan
 from fededge.errors import FedEdgeError
 from fededge.processes import ended_by_exception
 from fededge.seeds import seed_for
-from fededge.subset import subset
+from fededge.subset import subset, wanted
 from fededge.update import UpdateFormat
 from fededge.weights import Weights, from_bytes
 
@@ -79,8 +80,8 @@ class PlanRunner:
 
         Args:
             request: "do": train, evaluate or ranges; "weights": path. To train also "seed" and "round", "update": path,
-                "client": id of which the seed is made (by default the folder's name), "share": of the training examples
-                to learn from (by default 1, all).
+                "client": id of which the seed is made (by default the folder's name), "share": of the examples to use
+                (by default 1, all), "most": of them (by default all); the latter to evaluate, too.
         """
         try:
             if self._client is None:
@@ -88,20 +89,29 @@ class PlanRunner:
                 self._client = self._open(self._plan, self._data)
             weights = from_bytes(storage.read(request["weights"]))
             if request["do"] == "evaluate":
-                return {"counts": dict(self._client.evaluate(weights))}
+                with self._client_of("test", request, 0) as client:
+                    return {"counts": dict(client.evaluate(weights))}
             if request["do"] == "ranges":
                 return {"ranges": asdict(self._client.ranges(weights))}
-            self._train(self._client, weights, request)
+            self._train(weights, request)
         except FedEdgeError as error:
             return {"error": str(error)}
         return {}
 
-    def _train(self, client: Client, weights: Weights, request: dict[str, Any]) -> None:
+    def _train(self, weights: Weights, request: dict[str, Any]) -> None:
         seed = seed_for(request["seed"], request["round"], request.get("client", self._data.name))
-        share = request.get("share", 1.0)
-        if share < 1:
-            with subset(self._data, self._document.example, share, seed) as data:
-                update = self._open(self._plan, data).train(weights, seed)
-        else:
+        with self._client_of("train", request, seed) as client:
             update = client.train(weights, seed)
         storage.write(request["update"], UpdateFormat.of(self._document).encode(update))
+
+    @contextmanager
+    def _client_of(self, part: str, request: dict[str, Any], seed: int) -> Iterator[Client]:
+        """A client that has as many examples as it is to use."""
+        assert self._client
+        held = examples.length(self._data / part / "x.npy")
+        count = wanted(held, request.get("share", 1.0), request.get("most"))
+        if count == held:
+            yield self._client
+            return
+        with subset(self._data, part, self._document.example, count, seed) as data:
+            yield self._open(self._plan, data)

@@ -1,9 +1,9 @@
-"""fededge fleet: a task tried with a gateway and sites on this machine."""
+"""fededge fleet: a task tried with a gateway and clients on this machine."""
 
 import os
 import sys
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,15 @@ from rich.text import Text
 from fededge import settings
 from fededge import task as tasks
 from fededge.cli import fleet_options, show
+from fededge.eligibility import CHARGING
 
 if TYPE_CHECKING:
-    from pipelines.fleet import TrialFleet
+    from pipelines.trial.fleet import TrialFleet
 
 LINES = 12
 """Of what happened last, below the clients."""
+UPDATE_SECONDS = 60.0
+"""That devices may take to follow a release."""
 
 
 def fleet(
@@ -34,35 +37,50 @@ def fleet(
         help="Kill the last site after this round, and start it again two rounds later.",
         show_default=False,
     ),
+    devices: int = typer.Option(
+        0, min=0, help="Clients that are devices, with LiteRT alone; the rest are sites."
+    ),
+    relay: bool = typer.Option(
+        False, help="Let a client be a relay, whose examples come from sensors over MQTT."
+    ),
+    churn: bool = typer.Option(
+        False, help="Let devices lose their charger, go away and come back; only who charges works."
+    ),
 ) -> None:
-    """Try a task with a real fleet on this machine: a gateway, and a site of its own process for each client.
+    """Try a task with a real fleet on this machine: a gateway, and a program of its own for each client.
 
-    The task's examples are spread over the sites; then its pipeline runs, and reaches them through the gateway only.
-    In a terminal the sites and their work are shown live. Ctrl-C ends all of it.
+    The task's examples are spread over the clients; then its pipeline runs, and reaches them through the gateway only.
+    What it releases, devices take over the air. In a terminal the clients and their work are shown live. Ctrl-C ends all
+    of it.
 
     [bold]Examples[/bold]
 
       fededge fleet examples/digits/task.yaml
 
       fededge fleet examples/digits/task.yaml --slow 1 --die-after 5
+
+      fededge fleet examples/smart-building/fleet.yaml --devices 20 --relay --churn
     """
-    from pipelines.fleet import TrialFleet
     from pipelines.job import run_task
     from pipelines.local_steps import StepFailed
+    from pipelines.trial.churn import Churn
+    from pipelines.trial.fleet import TrialFleet
 
     spec = tasks.load(task, changes)
     view = _View()
+    folder = settings.home() / "fleet" / spec.name
     try:
-        with view:
-            with TrialFleet(spec, settings.home() / "fleet" / spec.name, slow=slow, say=view.say) as trial:
-                os.environ.update(trial.environment)
-                view.watch(trial, die_after)
+        with view, TrialFleet(spec, folder, slow, devices, relay, churn, view.say) as trial:
+            os.environ.update(trial.environment)
+            view.watch(trial, die_after)
+            with Churn(trial, spec.seed) if churn else nullcontext():
                 finished = run_task(trial.task, fresh=True, say=view.say)
+            view.say(_updated(trial))
     except StepFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
-        print("stopped, and with it the gateway and all sites", file=sys.stderr)
+        print("stopped, and with it the gateway and all clients", file=sys.stderr)
         raise typer.Exit(130) from stopped
     from fededge.report import summary
 
@@ -71,7 +89,7 @@ def fleet(
 
 
 class _View:
-    """What happens, in lines; in a terminal with the sites above them."""
+    """What happens, in lines; in a terminal with the clients above them."""
 
     def __init__(self) -> None:
         self._console = show.console()
@@ -105,18 +123,18 @@ class _View:
         self._draw()
 
     def watch(self, trial: "TrialFleet", die_after: int) -> None:
-        """Look at the sites of `trial` from now on, and kill and start the last one as asked."""
+        """Look at the clients of `trial` from now on, and kill and start its last site as asked."""
         self._watching = threading.Thread(target=self._watch, args=(trial, die_after), daemon=True)
         self._watching.start()
 
     def _watch(self, trial: "TrialFleet", die_after: int) -> None:
         from fededge.errors import GatewayError
 
-        last = list(trial.sites)[-1]
-        plan = [(die_after, trial.kill), (die_after + 2, trial.start)] if die_after else []
+        last = [name for name, plan in trial.plans.items() if plan.program == "site"][-1:]
+        plan = [(die_after, trial.kill), (die_after + 2, trial.start)] if die_after and last else []
         while not self._ending.wait(0.5):
             if plan and self._rounds >= plan[0][0]:
-                plan.pop(0)[1](last)
+                plan.pop(0)[1](last[0])
             if self._live:
                 with suppress(GatewayError):
                     self._clients = _table(trial)
@@ -129,7 +147,7 @@ class _View:
 
 
 def _table(trial: "TrialFleet") -> Table:
-    """The sites and what each does now, as the gateway tells."""
+    """The clients and what each does now, as the gateway tells."""
     with fleet_options.gateway() as gateway:
         working = {
             item.client: f"{each.kind} {each.number}: {item.state}"
@@ -137,15 +155,34 @@ def _table(trial: "TrialFleet") -> Table:
             for item in gateway.queue(each.round)
         }
         clients = list(gateway.clients())
-    table = Table("site", "state", "now", "rounds", "examples", box=None, pad_edge=False, header_style="dim")
+    columns = ("client", "is", "region", "state", "now", "rounds", "examples", "runs")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for client in clients:
-        site = trial.sites.get(client.client)
-        slow = " (slow)" if site and site.slow else ""
+        plan, running = trial.plans[client.client], trial.clients.get(client.client)
+        state = "connected" if client.connected else "away"
+        if client.conditions.get(CHARGING) == "false":
+            state += ", not charging"
         table.add_row(
             client.client,
-            ("connected" if client.connected else "away") + slow,
+            plan.device_class or plan.program,
+            plan.region,
+            state + (" (slow)" if running and running.slow else ""),
             working.get(client.client, ""),
             str(client.rounds),
             f"{sum(each.train for each in client.datasets):,}",
+            ", ".join(f"version {each.version}, {each.kind}" for each in client.running),
         )
     return table
+
+
+def _updated(trial: "TrialFleet") -> str:
+    """How many devices run the release, once all do, or after a while."""
+    following = [name for name, plan in trial.plans.items() if plan.device_class]
+    waited, updated = threading.Event(), 0
+    with fleet_options.gateway() as gateway:
+        for _ in range(int(UPDATE_SECONDS)):
+            updated = sum(bool(client.running) for client in gateway.clients() if client.client in following)
+            if updated == len(following):
+                break
+            waited.wait(1.0)
+    return f"{updated} of {len(following)} devices run the release" if following else ""

@@ -164,6 +164,8 @@ class Client:
         place = self._place
         self._datasets = self._held()
         self._conditions = self._told()
+        place.told.clear()
+        place.told.update({each.name: each for each in self._datasets})
         return Hello(
             tenant=place.identity.tenant,
             client=place.identity.client,

@@ -55,8 +55,8 @@ def dataset(name: str, folder: Path) -> Dataset:
     schema = Schema.read(described)
     return Dataset(
         name=name,
-        train=_count(folder / "train" / "x.npy"),
-        test=_count(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
+        train=examples.length(folder / "train" / "x.npy"),
+        test=examples.length(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
         schema_digest=schema.form_digest,
     )
 
@@ -79,10 +79,3 @@ def frameworks(runner: Sequence[str]) -> list[str]:
     if not found:
         raise SiteError("there is no framework here that plans need: run the site in the worker environment")
     return [str(name) for name in found]
-
-
-def _count(file: Path) -> int:
-    try:
-        return len(examples.open_array(file))
-    except examples.MALFORMED as error:
-        raise DataError(f"{file} cannot be read: {error}. Prepare the data again") from error

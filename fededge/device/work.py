@@ -215,6 +215,7 @@ class Work:
             "round": order.number,
             "client": place.identity.client,
             "share": verdict.share,
+            "most": place.told_of(order.dataset, order.kind),
         }
         setting = Setting(
             plan.resolve(),

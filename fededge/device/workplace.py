@@ -11,7 +11,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -29,6 +29,7 @@ from fededge.device.plans import Plans
 from fededge.device.policy import Loaded, PolicyFile
 from fededge.device.store import Store
 from fededge.errors import SiteError, StorageError
+from fededge.protocol import Dataset, Kind
 from fededge.signing import SigningKey
 
 TIMES = httpx.Timeout(60.0, connect=30.0)
@@ -42,6 +43,7 @@ class Workplace:
     Attributes:
         frameworks: whose plans its runner executes.
         isolated: whether that runs in isolation.
+        told: what the gateway was told of each dataset.
     """
 
     folder: Path
@@ -58,6 +60,12 @@ class Workplace:
     monitor: Monitor
     frameworks: list[str]
     isolated: bool
+    told: dict[str, Dataset] = field(default_factory=dict)
+
+    def told_of(self, dataset: str, kind: Kind) -> int | None:
+        """How many examples for work of a kind the gateway was told of; a coordinator takes nothing that is of more."""
+        held = self.told.get(dataset)
+        return None if held is None else held.test if kind == "evaluate" else held.train
 
     def work_folder(self, assignment: str) -> Path:
         """Where the files of an assignment lie."""

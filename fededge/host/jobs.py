@@ -27,7 +27,16 @@ SLOW_SUITES = (
     ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
 )
-FLEET_JOB = ("fleet", "examples/digits/task.yaml", "--slow", "1", "--die-after", "3")
+FLEET_JOB = (
+    "fleet",
+    "examples/smart-building/fleet.yaml",
+    "--devices",
+    "20",
+    "--relay",
+    "--churn",
+    "--slow",
+    "1",
+)
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
 
 
@@ -56,7 +65,7 @@ def run() -> NoReturn:
 
 
 def fleet() -> NoReturn:
-    """Set up, then become `fededge fleet` of the digits task: a gateway and three sites, one slow and one that dies."""
+    """Set up, then become `fededge fleet` of examples/smart-building/fleet.yaml: two sites, a relay and 20 devices."""
     set_up()
     say("running " + " ".join(("fededge", *FLEET_JOB)))
     become([VENVS / "platform" / "bin" / "fededge", *FLEET_JOB])

@@ -13,7 +13,7 @@ import pytest
 
 from fededge import task as tasks
 from fededge.learning import state
-from pipelines.fleet import TrialFleet
+from pipelines.trial.fleet import TrialFleet
 from tests.pipelines.waiting import wait_for
 
 from .conftest import ROOT, Machine
@@ -96,7 +96,7 @@ def test_a_round_survives_the_death_of_gateway_site_and_coordinator(
 def wait_for_accepted(fleet: TrialFleet, number: int) -> None:
     """Return once a site works on training round `number`."""
     wanted = f"-{number}-train: accepted"
-    logs: Mapping[str, Path] = {name: fleet.log(name) for name in fleet.sites}
+    logs: Mapping[str, Path] = {name: fleet.log(name) for name in fleet.clients}
     for _ in range(6):
         try:
             wait_for(lambda: any(wanted in log.read_text(errors="replace") for log in logs.values()))

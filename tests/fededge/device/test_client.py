@@ -76,6 +76,7 @@ def test_a_round_is_accepted_trained_uploaded_and_reported(site: EnrolledSite) -
                 "round": 7,
                 "client": CLIENT,
                 "share": 1.0,
+                "most": 40,
             }
             kinds = [message.type for message in gateway.said if not isinstance(message, Heartbeat)]
             assert kinds == ["hello", "accept", "upload", "report"]

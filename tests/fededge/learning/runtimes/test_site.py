@@ -186,4 +186,17 @@ def test_a_share_of_the_examples_is_drawn_anew_for_each_round_and_client(
     assert form.screen(first, held).examples == math.ceil(0.25 * held)
     assert len({first, trained(round=2), trained(client="site-9"), trained(share=0.5)}) == 4
     assert form.screen(trained(share=1.0), held).examples == held
+    assert form.screen(trained(share=1.0, most=held - 1), held).examples == held - 1
+    assert form.screen(trained(share=0.25, most=2 * held), held).examples == math.ceil(0.25 * held)
     assert not list(tmp_path.glob("fededge-share-*"))
+
+
+def test_no_more_than_the_test_examples_that_are_asked_for_are_evaluated(
+    prepared: Any, task: Any, weights: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_bytes(to_bytes(weights))
+    site = PlanRunner(prepared.plan(task), prepared.clients / "site-0", open_client)
+    request = {"do": "evaluate", "weights": str(tmp_path / "weights")}
+    held = prepared.population.clients[0].test
+    told = [site.answer(request | more)["counts"]["examples"] for more in ({}, {"most": 3}, {"most": held})]
+    assert told == [held, 3, held]
