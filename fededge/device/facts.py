@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from fededge import examples
 from fededge.documents import Schema
 from fededge.errors import DataError, FedEdgeError, SiteError
+from fededge.npy_header import rows
 from fededge.protocol import Dataset
 
 log = logging.getLogger("fededge.site")
@@ -55,8 +55,8 @@ def dataset(name: str, folder: Path) -> Dataset:
     schema = Schema.read(described)
     return Dataset(
         name=name,
-        train=_count(folder / "train" / "x.npy"),
-        test=_count(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
+        train=rows(folder / "train" / "x.npy"),
+        test=rows(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
         schema_digest=schema.form_digest,
     )
 
@@ -79,10 +79,3 @@ def frameworks(runner: Sequence[str]) -> list[str]:
     if not found:
         raise SiteError("there is no framework here that plans need: run the site in the worker environment")
     return [str(name) for name in found]
-
-
-def _count(file: Path) -> int:
-    try:
-        return len(examples.open_array(file))
-    except examples.MALFORMED as error:
-        raise DataError(f"{file} cannot be read: {error}. Prepare the data again") from error

@@ -18,7 +18,7 @@ from fededge.errors import FedEdgeError, SiteError, shown
 from fededge.protocol import Kind
 from fededge.protocol.fields import Name
 from fededge.signing import TrustedKey
-from fededge.task.text import Content, Place, dotted, read
+from fededge.yaml_text import Content, Place, dotted, read
 
 LIMIT = 1 << 20
 """Bytes of the largest policy file."""

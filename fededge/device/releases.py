@@ -24,8 +24,8 @@ from fededge.device.connection import Connection
 from fededge.device.fetching import fetch
 from fededge.device.installation import Installation, Installed
 from fededge.device.pace import Pace
+from fededge.device.performance import Performance
 from fededge.device.policy import Follows
-from fededge.device.samples import Performance
 from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
 from fededge.device.workplace import Workplace
