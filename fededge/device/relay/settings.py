@@ -14,7 +14,7 @@ from fededge.device.relay.payload import FieldName, Part, Payload, PayloadField
 from fededge.device.relay.topics import Topic
 from fededge.errors import FedEdgeError, RelayError, shown
 from fededge.protocol.fields import Name
-from fededge.task.text import Content, read
+from fededge.yaml_text import Content, read
 
 LIMIT = 1 << 20
 """Bytes of the largest file."""
