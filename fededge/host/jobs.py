@@ -26,7 +26,7 @@ SLOW_SUITES = (
     ("worker", ["tests/fededge", "tests/components"]),
     ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
-    ("edge", ["tests/fededge"]),
+    ("edge", ["tests/fededge", "tests/attacks"]),
 )
 FLEET_JOB = ("fleet", "examples/digits/task.yaml", "--slow", "1", "--die-after", "3")
 MAIN_JOB = ("run", "examples/digits/task.yaml", "--devices", "6")
