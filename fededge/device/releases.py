@@ -25,7 +25,7 @@ from fededge.device.fetching import fetch
 from fededge.device.installation import Installation, Installed
 from fededge.device.pace import Pace
 from fededge.device.performance import Performance
-from fededge.device.policy import Follows
+from fededge.device.policy_keys import Follows
 from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
 from fededge.device.workplace import Workplace

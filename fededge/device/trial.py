@@ -21,7 +21,7 @@ from typing import Any
 from fededge.device import isolation
 from fededge.device.child import end_all, environment, watch
 from fededge.device.performance import Performance
-from fededge.device.policy import Limits
+from fededge.device.policy_keys import Limits
 from fededge.documents import Release, VariantFile
 from fededge.errors import DataError, FedEdgeError, ReleaseError, StorageError, VariantError, shown
 

@@ -11,7 +11,7 @@ import pytest
 from fededge import storage
 from fededge.device import isolation
 from fededge.device.child import Runner, RunnerFailed, Setting
-from fededge.device.policy import Limits
+from fededge.device.policy_keys import Limits
 from fededge.device.trial import MODEL, tried
 from fededge.errors import ReleaseError
 from fededge.protocol import Decline, Follow, Hello, Offer, Releases, ReportMessage

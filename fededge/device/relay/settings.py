@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from fededge import storage
-from fededge.device.policy import File, Patterns, Positive, told
+from fededge.device.policy import told
+from fededge.device.policy_keys import File, Patterns, Positive
 from fededge.device.relay.payload import FieldName, Part, Payload, PayloadField
 from fededge.device.relay.topics import Topic
 from fededge.errors import FedEdgeError, RelayError, shown
