@@ -19,7 +19,7 @@ MAY_USE = {
     "report": {"tracking"},
 }
 BASE = {"cryptography", "filelock", "fsspec", "numpy", "pydantic", "safetensors", "yaml"}
-DEVICE = BASE | {"ai_edge_litert", "httpx", "paho", "psutil", "websockets"}
+DEVICE = BASE | {"ai_edge_litert", "httpx", "paho", "psutil", "starlette", "uvicorn", "websockets"}
 # What the ground floor needs beyond the base: runtimes, imported when a model is loaded.
 LAZY = {("fededge.inference", "ai_edge_litert"), ("fededge.inference", "onnxruntime")}
 

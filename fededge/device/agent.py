@@ -20,6 +20,7 @@ from pathlib import Path
 from fededge import settings
 from fededge.device import samples as own
 from fededge.device.installation import Installation, Installed
+from fededge.device.performance import Performance
 from fededge.device.transport import BlobTransport, Transport
 from fededge.documents import DeviceReport, check_model
 from fededge.documents.base import ACCURACY
@@ -38,7 +39,7 @@ class Running:
 
     release: Installed
     runtime: LoadedModel
-    performance: own.Performance
+    performance: Performance
 
 
 class Agent:

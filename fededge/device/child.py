@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from fededge.device import isolation
-from fededge.device.policy import Limits
+from fededge.device.policy_keys import Limits
 from fededge.errors import SiteError, StorageError
 
 LARGEST_ANSWER = 1 << 20

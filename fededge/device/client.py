@@ -120,7 +120,7 @@ class Client:
         identity, now = self._place.identity, asyncio.get_running_loop().time
         began = math.inf
         try:
-            async with connected(identity.address.socket, identity.tls, self._place.journal) as connection:
+            async with connected(identity.address.socket, self._place.tls, self._place.journal) as connection:
                 self._enter(State.proving)
                 async with asyncio.timeout(PROVING_SECONDS):
                     answer = await self._prove(connection)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from fededge import examples
 from fededge.documents import Schema
 from fededge.errors import DataError, FedEdgeError, SiteError
+from fededge.npy_header import rows
 from fededge.protocol import Dataset
 
 log = logging.getLogger("fededge.site")

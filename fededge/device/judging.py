@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from fededge.device import facts
 from fededge.device.clock import Clock
-from fededge.device.policy import Loaded, Rule
+from fededge.device.policy import Loaded
+from fededge.device.policy_keys import Rule
 from fededge.device.store import Store
 from fededge.errors import IntegrityError, SiteError, shown
 from fededge.protocol import Assignment, Order

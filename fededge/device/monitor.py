@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from fededge import storage
 from fededge.device.clock import Clock
-from fededge.device.policy import Measured, PolicyFile
+from fededge.device.policy import PolicyFile
+from fededge.device.policy_keys import Measured
 from fededge.documents.base import first_mistake
 from fededge.eligibility import (
     BATTERY,

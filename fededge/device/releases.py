@@ -24,8 +24,8 @@ from fededge.device.connection import Connection
 from fededge.device.fetching import fetch
 from fededge.device.installation import Installation, Installed
 from fededge.device.pace import Pace
-from fededge.device.policy import Follows
-from fededge.device.samples import Performance
+from fededge.device.performance import Performance
+from fededge.device.policy_keys import Follows
 from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
 from fededge.device.workplace import Workplace
@@ -50,6 +50,7 @@ class Followed:
     Attributes:
         wanted: as the policy has it; trusted: the key that it names.
         current: what is installed, without the model's bytes.
+        manifest: digest of its manifest.
         known: digest of the manifest that was installed or refused last.
         running: what is told of it; `told`: what was told in this session.
     """
@@ -60,6 +61,7 @@ class Followed:
     folder: Path
     running: Running
     current: Installed | None = None
+    manifest: str | None = None
     known: str | None = None
     told: Running | None = None
     work: "asyncio.Task[None] | None" = None
@@ -153,7 +155,7 @@ class Follower:
             digest = storage.digest(storage.read(str(folder / "releases" / name / "manifest.json"), LIMIT))
             measured = before.running if before and before.manifest == digest else None
             each.current = replace(release, model=b"")
-            each.known = digest if number == 0 else None
+            each.manifest, each.known = digest, digest if number == 0 else None
             each.running = measured or _running(follows, each.current, None)
             if measured is None:
                 self._place.store.installed(trusted.id, release.manifest.issued, digest, each.running)
@@ -192,6 +194,8 @@ class Follower:
     async def _install(self, each: Followed, offer: Offer) -> Running:
         """What runs once the offered release does."""
         place, follows = self._place, each.wanted
+        if offer.manifest.digest == each.manifest:
+            return each.running.model_copy(update={"status": "running", "error": None})
         incoming = each.folder / "incoming"
         incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         if offer.manifest.bytes > LIMIT:
@@ -222,7 +226,7 @@ class Follower:
         before = each.current.name if each.current else None
         await asyncio.to_thread(each.installation.install, release, envelope, before)
         self._models.put(follows.task, release)
-        each.current = replace(release, model=b"")
+        each.current, each.manifest = replace(release, model=b""), offer.manifest.digest
         running = _running(follows, each.current, performance)
         place.store.installed(each.trusted.id, manifest.issued, offer.manifest.digest, running)
         log.info("runs release %s of %s: %s %s", name, follows.task, variant.kind, variant.digest)

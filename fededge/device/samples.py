@@ -9,6 +9,7 @@ import numpy as np
 
 from fededge import counting, examples
 from fededge.counting import unnamed
+from fededge.device.performance import Performance
 from fededge.documents import Schema
 from fededge.documents.base import ACCURACY
 from fededge.errors import DataError, ReleaseError
@@ -26,15 +27,6 @@ class Samples:
     x: np.ndarray
     y: np.ndarray
     schema: Schema | None = None
-
-
-@dataclass(frozen=True)
-class Performance:
-    """`score`: in `metric`, None without samples; `latency_ms`: median for one example."""
-
-    metric: str
-    score: float | None
-    latency_ms: float
 
 
 def read(folder: Path) -> Samples:

@@ -22,8 +22,8 @@ from fededge.device import facts, isolation, journal
 from fededge.device.client import Client
 from fededge.device.clock import Clock
 from fededge.device.enrollment import IDENTITY, enroll, identity_in
+from fededge.device.history import last_released, remembered
 from fededge.device.policy import Loaded
-from fededge.device.store import last_released, remembered
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, SiteError
 

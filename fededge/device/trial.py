@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fededge.device import isolation
-from fededge.device import samples as own
 from fededge.device.child import end_all, environment, watch
-from fededge.device.policy import Limits
-from fededge.device.samples import Performance
+from fededge.device.performance import Performance
+from fededge.device.policy_keys import Limits
 from fededge.documents import Release, VariantFile
 from fededge.errors import DataError, FedEdgeError, ReleaseError, StorageError, VariantError, shown
-from fededge.inference import load_model
 
 LARGEST_ANSWER = 1 << 14
 FILE_BYTES = 1 << 20
@@ -120,6 +118,9 @@ def _performance(answer: bytes) -> Performance:
 
 def outcome(spec: Mapping[str, Any], model: Path) -> dict[str, Any]:
     """What came of trying `model`: its performance, or an error and what is to blame for it."""
+    from fededge.device import samples as own  # numpy, which the agent itself does without
+    from fededge.inference import load_model
+
     try:
         samples = None if spec["samples"] is None else own.read(Path(spec["samples"]))
         runtime = load_model(model.read_bytes(), spec["kind"], threads=1)

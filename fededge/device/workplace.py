@@ -9,6 +9,7 @@
 """
 
 import shutil
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Workplace:
     """See above.
 
     Attributes:
+        tls: how to prove the gateway's certificate.
         frameworks: whose plans its runner executes.
         isolated: whether that runs in isolation.
         told: what the gateway was told of each dataset.
@@ -54,6 +56,7 @@ class Workplace:
     journal: Journal
     plans: Plans
     runner: Runner
+    tls: ssl.SSLContext
     http: httpx.AsyncClient
     line: Line
     clock: Clock
@@ -106,6 +109,7 @@ def workplace(
         raise StorageError(f"cannot use {folder}: {error.strerror}. Check its permissions") from error
     with lock:
         isolated = isolation.mistake() is None
+        tls = identity.tls
         store = Store(folder / "store.db")
         place = Workplace(
             folder=folder,
@@ -116,7 +120,8 @@ def workplace(
             journal=Journal(folder / "journal.jsonl", clock),
             plans=Plans(folder / "plans"),
             runner=Runner(runner, folder / "runner", isolated),
-            http=httpx.AsyncClient(verify=identity.tls, timeout=TIMES, follow_redirects=False),
+            tls=tls,
+            http=httpx.AsyncClient(verify=tls, timeout=TIMES, follow_redirects=False),
             line=Line(),
             clock=clock,
             monitor=monitor or MachineMonitor(folder, rules, clock),

@@ -26,6 +26,7 @@ SLOW_SUITES = (
     ("worker", ["tests/fededge", "tests/components"]),
     ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
+    ("edge", ["tests/fededge", "tests/attacks"]),
 )
 FLEET_JOB = (
     "fleet",

@@ -7,7 +7,7 @@ from typing import Any
 from fededge.errors import TaskError, shown
 from fededge.task.federated_task import FederatedTask
 from fededge.task.keys import schema_at, unknown
-from fededge.task.text import Content, Place, dotted, read
+from fededge.yaml_text import Content, Place, dotted, read
 
 
 def changed(content: Content, changes: Sequence[str]) -> Content:

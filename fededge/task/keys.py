@@ -9,7 +9,7 @@ from fededge.errors import SHOWN
 from fededge.task.base import Part
 from fededge.task.federated_task import FederatedTask, json_schema
 from fededge.task.steps import StepSettings
-from fededge.task.text import Place, dotted
+from fededge.yaml_text import Place, dotted
 
 RENAMED = {
     "learning.cohort.quorum": "operation.quorum",

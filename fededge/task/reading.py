@@ -14,7 +14,7 @@ from fededge.task.changes import changed
 from fededge.task.federated_task import FederatedTask
 from fededge.task.keys import unknown
 from fededge.task.steps import ClusterSettings
-from fededge.task.text import Content, Place, dotted, read
+from fededge.yaml_text import Content, Place, dotted, read
 
 LIMIT = 1 << 20
 """Bytes of the largest task file."""

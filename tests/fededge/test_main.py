@@ -24,7 +24,7 @@ def test_a_device_runs_the_agent_and_says_what_other_verbs_need() -> None:
     if importlib.util.find_spec("typer"):
         assert fededge("schema").returncode == 0
         return
-    assert "--trusted-key" in fededge("agent", "--help").stdout
+    assert "fededge agent enroll https://" in fededge("agent", "--help").stdout
     refused = fededge("run", "task.yaml")
     assert refused.returncode == 2
     assert "platform environment" in refused.stderr

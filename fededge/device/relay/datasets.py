@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from fededge import examples, storage
+from fededge.device.history import remembered
 from fededge.device.relay.reader import Reader, Stored
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
-from fededge.device.store import remembered
 from fededge.documents import Schema
 from fededge.errors import StorageError
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from fededge import storage
-from fededge.device.policy import File, Patterns, Positive, told
+from fededge.device.policy import told
+from fededge.device.policy_keys import File, Patterns, Positive
 from fededge.device.relay.payload import FieldName, Part, Payload, PayloadField
 from fededge.device.relay.topics import Topic
 from fededge.errors import FedEdgeError, RelayError, shown
 from fededge.protocol.fields import Name
-from fededge.task.text import Content, read
+from fededge.yaml_text import Content, read
 
 LIMIT = 1 << 20
 """Bytes of the largest file."""

@@ -16,7 +16,7 @@ import pytest
 
 from fededge.device import child, facts, isolation
 from fededge.device.child import Runner, Setting
-from fededge.device.policy import Limits
+from fededge.device.policy_keys import Limits
 from fededge.errors import SiteError
 from tests.enrolled_site import ROOT, RUNNER, in_loop
 from tests.stand_in_gateway import KEY

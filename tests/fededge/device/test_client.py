@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fededge.device import journal
-from fededge.device.store import remembered
+from fededge.device.history import remembered
 from fededge.errors import SiteError
 from fededge.protocol import (
     Accept,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from fededge.device import assignments, journal
-from fededge.device.store import remembered
+from fededge.device.history import remembered
 from fededge.protocol import Accept, Decline, Hello, ReportMessage, UploadRequest
 from fededge.storage import digest
 from tests.enrolled_site import EnrolledSite, in_loop

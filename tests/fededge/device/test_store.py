@@ -7,7 +7,8 @@ import pytest
 
 from fededge.device import store as stores
 from fededge.device.clock import Clock
-from fededge.device.store import Phase, Store, remembered
+from fededge.device.history import remembered
+from fededge.device.store import Phase, Store
 from fededge.errors import StorageError
 from fededge.protocol import Assignment, Order, ReportMessage
 from tests.stand_in_gateway import KEY, StandInGateway

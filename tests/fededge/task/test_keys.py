@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fededge.task.keys import RENAMED, keys_at, schema_at
-from fededge.task.text import Place
+from fededge.yaml_text import Place
 
 GUIDE = (Path(__file__).resolve().parents[3] / "docs" / "guides" / "tasks.md").read_text()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fededge.errors import TaskError
-from fededge.task.text import read
+from fededge.yaml_text import read
 
 
 @pytest.mark.parametrize(
