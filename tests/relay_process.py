@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,10 @@ class Relay:
             if self.process is not None:
                 self.end()
 
-    def start(self, *arguments: str, said: str = "connected to") -> None:
+    def start(self, *arguments: str, said: str = "connected to", runner: Sequence[str] = ()) -> None:
         """Start it, and wait until it says so."""
         self.log = []
-        code = "import sys; from fededge.device.relay.command import main; sys.exit(main(sys.argv[1:], [sys.executable, '-m', 'fededge.device.litert_runner']))"
+        code = f"import sys; from fededge.device.relay.command import main; sys.exit(main(sys.argv[1:], {list(runner)}))"
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -136,6 +136,16 @@ class Relay:
             assert time.monotonic() < deadline, (known, self.log)
             time.sleep(0.02)
         return known
+
+    def keeps(self, sensor: str, count: int, *, more: bool = False) -> Sensor:
+        """What is known of a sensor, once `count` of its readings are kept, or `more`."""
+        none = Sensor("", sensor, 0, 0.0, {})
+
+        def kept(known: dict[str, Sensor]) -> bool:
+            found = known.get(sensor, none).readings
+            return found >= count if more else found == count
+
+        return self.until(kept)[sensor]
 
     def conditions(self) -> dict[str, Any]:
         """What conditions.json tells, once it is there."""

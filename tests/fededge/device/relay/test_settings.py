@@ -113,7 +113,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
         load(path)
     for text in (b"\xff", b"a: *b", b"[]"):
         path.write_bytes(text)
-        with pytest.raises(RelayError, match="relay.yaml"):
+        with pytest.raises(RelayError, match=r"relay\.yaml"):
             load(path)
 
 
