@@ -8,9 +8,9 @@ import psutil
 import pytest
 from hypothesis import given
 
+from fededge.device.relay.file import load
 from fededge.device.relay.intake import Intake, Message, Request
-from fededge.device.relay.settings import load
-from fededge.device.relay.store import Item
+from fededge.device.relay.items import Item
 from tests.attacks.hostile import mutants
 from tests.mqtt_broker import Broker, Sensor
 from tests.relay_process import Relay, group, reading

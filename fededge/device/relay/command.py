@@ -27,11 +27,13 @@ from fededge.device.relay.answering import Answering
 from fededge.device.relay.collector import Collector
 from fededge.device.relay.connection import Connection
 from fededge.device.relay.datasets import Datasets
+from fededge.device.relay.file import RelayFile, load
 from fededge.device.relay.intake import Intake
+from fededge.device.relay.items import Limits
 from fededge.device.relay.reader import Reader
 from fededge.device.relay.schema import schema_of
-from fededge.device.relay.settings import Group, RelayFile, load
-from fededge.device.relay.store import ROW_BYTES, Limits, Store
+from fededge.device.relay.settings import Group
+from fededge.device.relay.store import ROW_BYTES, Store
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, RelayError, StorageError
 

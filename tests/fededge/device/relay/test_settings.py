@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from fededge.device.relay.file import load
 from fededge.device.relay.schema import schema_of
-from fededge.device.relay.settings import load
 from fededge.errors import RelayError
 from tests.relay_process import GROUP, Relay, group
 
