@@ -86,7 +86,7 @@ async def _run(folder: Path, path: Path, policy: Path | None, runner: Sequence[s
     except OSError as error:
         raise StorageError(f"cannot use {folder}: {error.strerror}. Check its permissions") from error
     with lock, closing(Store(folder / STORE, Clock(), _limits(file))) as store:
-        filters = [topic.filter for group in file.groups for topic in group.topics.values()]
+        filters = {filter for group in file.groups for filter in group.filters}
         connection = Connection(file.broker, path.parent, filters)
         answering = Answering(file.groups, path.parent, folder / STORE, connection.publish)
         collector = Collector(store, Intake(file.groups, store.sensors), connection, answering.ask)
@@ -162,8 +162,8 @@ def _check(path: Path) -> int:
         schema = schema_of(group)
         label = f"{schema.label.kind} {schema.label.name}".strip()
         print(f"group      {group.name}: {', '.join(group.sensors)}")
-        for what, topic in group.topics.items():
-            print(f"  {what:<9}{topic.filter}")
+        for filter in sorted(group.filters):
+            print(f"  listens  {filter}")
         print(
             f"  dataset  {group.dataset.name}: examples {list(schema.shape)}, label {label}, {schema.form_digest}"
         )
@@ -187,10 +187,7 @@ def _status(folder: Path, as_json: bool) -> int:
         seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.seen))
         refused = "".join(f"; refused {count:,} {reason}" for reason, count in each.refused.items())
         name = f"{each.group}/{each.name}" if each.name else f"{each.group or 'any'}: nobody's"
-        print(
-            f"sensor   {name}: {each.readings:,} readings, last seen {seen}"
-            + (f"; refused {refused}" if refused else "")
-        )
+        print(f"sensor   {name}: {each.readings:,} readings, last seen {seen}{refused}")
     return 0
 
 

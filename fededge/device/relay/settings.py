@@ -234,6 +234,13 @@ class Group(Part):
         return [field for field in self.payload.fields if field.name not in own]
 
     @property
+    def filters(self) -> set[str]:
+        """What is subscribed to: where all sensors are named, their topics alone."""
+        if any(set(sensor) & set("*?[") for sensor in self.sensors):
+            return {topic.filter for topic in self.topics.values()}
+        return {topic.named(sensor) for sensor in self.sensors for topic in self.topics.values()}
+
+    @property
     def topics(self) -> dict[Literal["reading", "label", "request"], Topic]:
         """Those that the relay listens to, by what comes on them."""
         texts: dict[Any, str | None] = {"reading": self.topic}

@@ -150,3 +150,17 @@ def test_examples_follow_from_dataset_and_label(
     (rooms,) = load(relay.file).groups
     assert schema_of(rooms).shape == shape
     assert schema_of(rooms).label.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("sensors", "filters"),
+    [
+        (["room-1", "room-2"], {"building/room-1/climate", "building/room-2/climate"}),
+        (["room-1", "hall-*"], {"building/+/climate"}),
+    ],
+)
+def test_a_relay_listens_to_no_more_than_its_sensors(
+    tmp_path: Path, sensors: list[str], filters: set[str]
+) -> None:
+    (rooms,) = load(Relay(tmp_path, 1883, group(sensors=sensors)).file).groups
+    assert rooms.filters == filters
