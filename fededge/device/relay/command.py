@@ -3,7 +3,6 @@
 `fededge relay --help` tells its commands; docs/guides/relay.md is the guide.
 """
 
-import argparse
 import asyncio
 import json
 import logging
@@ -30,6 +29,7 @@ from fededge.device.relay.datasets import Datasets
 from fededge.device.relay.file import RelayFile, load
 from fededge.device.relay.intake import Intake
 from fededge.device.relay.items import Limits
+from fededge.device.relay.options import parser
 from fededge.device.relay.reader import Reader
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
@@ -40,13 +40,6 @@ from fededge.errors import FedEdgeError, RelayError, StorageError
 log = logging.getLogger("fededge.relay")
 STORE = "relay.db"
 Part = Callable[[threading.Event], None]
-EXAMPLES = """examples:
-
-  fededge relay check relay.yaml
-  fededge relay run --relay relay.yaml
-  fededge relay run --relay relay.yaml --policy policy.yaml
-  fededge relay status
-"""
 
 
 def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
@@ -189,31 +182,3 @@ def _status(folder: Path, as_json: bool) -> int:
         name = f"{each.group}/{each.name}" if each.name else f"{each.group or 'any'}: nobody's"
         print(f"sensor   {name}: {each.readings:,} readings, last seen {seen}{refused}")
     return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of `fededge relay`."""
-    parser = argparse.ArgumentParser(
-        prog="fededge relay",
-        description="Collect from sensors over MQTT, learn for them as far as a policy allows, and answer them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="collect, learn and answer",
-        description="Collect what the relay's file says, make datasets of it and answer requests, until SIGTERM. With a "
-        "policy it is a client of a gateway, too, which `fededge site enroll --folder FOLDER` enrolls.",
-    )
-    run.add_argument(
-        "--relay", type=Path, metavar="FILE", help="the relay's file (default: FOLDER/relay.yaml)"
-    )
-    run.add_argument("--policy", type=Path, metavar="FILE", help="policy file, to take part in learning")
-    status = commands.add_parser("status", help="tell the sensors, their readings and what was refused")
-    status.add_argument("--json", action="store_true", help="for programs")
-    for command in (run, status):
-        command.add_argument("--folder", type=Path, help="of this relay (default: $FEDEDGE_HOME/relay)")
-    check = commands.add_parser("check", help="look at a relay's file, and tell what it makes")
-    check.add_argument("file", type=Path, metavar="FILE", help="the relay's file")
-    return parser
