@@ -11,6 +11,8 @@ import argparse
 import csv
 import datetime
 import json
+import queue
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,23 @@ def play(host: str, port: int, per_second: float) -> None:
     print(f"{len(told):,} messages of {len(days)} days")
 
 
+def ask(host: str, port: int, room: str, measured: str) -> None:
+    """Publish a request of `room`, and print the answer."""
+    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    listening = threading.Event()
+    client = Client(CallbackAPIVersion.VERSION2, "asking", protocol=MQTTProtocolVersion.MQTTv5)
+    client.on_message = lambda client, data, message: answers.put(message.payload)
+    client.on_subscribe = lambda *_: listening.set()
+    client.connect(host, port)
+    client.loop_start()
+    client.subscribe(f"building/{room}/answer", qos=1)
+    listening.wait(10)
+    client.publish(f"building/{room}/ask", measured, qos=1)
+    print(answers.get(timeout=10).decode())
+    client.disconnect()
+    client.loop_stop()
+
+
 def hold_out() -> None:
     """Write held-out.csv."""
     rows = [row for row in minutes() if row["day"] in HELD_OUT][::4]
@@ -75,10 +94,13 @@ def main() -> None:
     parser.add_argument("--broker", default="127.0.0.1:1883", help="HOST:PORT (default: 127.0.0.1:1883)")
     parser.add_argument("--per-second", type=float, default=60.0, help="minutes in a second (default: 60)")
     parser.add_argument("--hold-out", action="store_true", help="write held-out.csv")
+    parser.add_argument("--ask", nargs=2, metavar=("ROOM", "JSON"), help="ask what a measurement of a room means")
     options = parser.parse_args()
     if options.hold_out:
         return hold_out()
     host, _, port = options.broker.rpartition(":")
+    if options.ask:
+        return ask(host, int(port), *options.ask)
     return play(host, int(port), options.per_second)
 
 
