@@ -3,9 +3,9 @@
     .venvs/edge/bin/python -m benchmarks.relay [--sensors 1000] [--seconds 60]
 
 Both are processes beside one mosquitto; one more process plays the sensors (QoS 1). The bare subscriber (paho) counts the
-messages and acknowledges each as it comes; the relay reads, checks, labels and stores them, synced, first. The CPU share is
-processor seconds over the seconds of traffic. Memory is the resident set after a third of it, and at its end. Prints a
-table and writes benchmarks/results/relay.json.
+messages and acknowledges each as it comes; the relay reads, checks, labels and stores them, synced, first. The CPU
+share is processor seconds over the seconds of traffic. Memory is the resident set after a third of it, and at its end.
+Prints a table and writes benchmarks/results/relay.json.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from fededge.host.layout import ROOT
 from fededge.processes import ended_with_parent
 
 PORT = 18_883
+MEASURED = {"temperature": 21.5, "humidity": 40.1, "light": 120, "co2": 801}
 BROKER = """listener {port} 127.0.0.1
 allow_anonymous true
 max_inflight_messages 0
@@ -67,14 +68,7 @@ def play(port: int, sensors: int, seconds: int) -> None:
         if (ahead := began + number / sensors - time.monotonic()) > 0:
             time.sleep(ahead)
         second, sensor = divmod(number, sensors)
-        said = {
-            "at": second,
-            "temperature": 21.5,
-            "humidity": 40.1,
-            "light": 120,
-            "co2": 801,
-            "occupied": second % 2 == 0,
-        }
+        said = MEASURED | {"at": second, "occupied": second % 2 == 0}
         sent.append(client.publish(f"building/room-{sensor}/climate", json.dumps(said), qos=1))
     for each in sent:
         each.wait_for_publish(60)
@@ -127,6 +121,7 @@ def measure(sensors: int, seconds: int) -> list[dict[str, Any]]:
         ]
         relay = _start(stack, [sys.executable, *run], stderr=subprocess.PIPE, text=True)
         _said(relay.stderr, "connected to")
+        assert relay.stderr
         threading.Thread(target=relay.stderr.read, daemon=True).start()  # its log
         time.sleep(1)
         watched = {"bare subscriber": psutil.Process(bare.pid), "relay": psutil.Process(relay.pid)}

@@ -160,18 +160,6 @@ def blocks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield values[start : start + step]
 
 
-def length(file: Path) -> int:
-    """How many examples or labels an untrusted .npy file says that it holds.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return len(open_array(file))
-    except MALFORMED as error:
-        raise DataError(f"{file} cannot be read: {error}. Prepare the data again") from error
-
-
 def open_array(path: Path) -> np.memmap:
     """The memory-mapped numbers in an untrusted .npy file.
 

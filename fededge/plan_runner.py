@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fededge import examples, storage
+from fededge import storage
 from fededge.clients import Client
 from fededge.documents import Plan
 from fededge.errors import FedEdgeError
+from fededge.npy_header import rows
 from fededge.processes import ended_by_exception
 from fededge.seeds import seed_for
 from fededge.subset import subset, wanted
@@ -108,7 +109,7 @@ class PlanRunner:
     def _client_of(self, part: str, request: dict[str, Any], seed: int) -> Iterator[Client]:
         """A client that has as many examples as it is to use."""
         assert self._client
-        held = examples.length(self._data / part / "x.npy")
+        held = rows(self._data / part / "x.npy")
         count = wanted(held, request.get("share", 1.0), request.get("most"))
         if count == held:
             yield self._client

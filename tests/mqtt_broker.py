@@ -1,4 +1,7 @@
-"""A mosquitto for tests: `with Broker.start(tmp_path) as broker: ...`, with a password for each sensor and topics of its own."""
+"""A mosquitto for tests: `with Broker.start(tmp_path) as broker: ...`.
+
+Each sensor has a password, and topics of its own.
+"""
 
 import shutil
 import signal
@@ -37,8 +40,8 @@ log_dest stderr
 """
 TLS = """
 cafile {certificates}/ca.pem
-certfile {certificates}/broker.pem
-keyfile {certificates}/broker.key
+certfile {certificates}/ca.pem
+keyfile {certificates}/ca-key.pem
 require_certificate {required}
 """
 ACL = """
@@ -76,7 +79,7 @@ class Broker:
     ) -> "Iterator[Broker]":
         """A broker for `sensors` whose files lie in `folder`.
 
-        With `certificates` (ca.pem, broker.pem, broker.key) it speaks TLS; clients may be `required` to have one, too.
+        With `certificates` (ca.pem, ca-key.pem) it speaks TLS; clients may be `required` to have one, too.
         """
         if PROGRAM is None:
             pytest.skip("mosquitto is not installed")
@@ -112,13 +115,13 @@ class Broker:
 
 
 class Sensor:
-    """A client of the broker, by its name.
+    """A client of the broker, by its name, with a certificate in the folder `tls`.
 
     Attributes:
         heard: payload and correlation data of what came on topics that it listens to.
     """
 
-    def __init__(self, broker: Broker, name: str, tls: dict[str, Any] | None = None) -> None:
+    def __init__(self, broker: Broker, name: str, tls: Path | None = None) -> None:
         self.name = name
         self.heard: list[tuple[str, bytes, bytes | None]] = []
         self._came = threading.Condition()
@@ -129,12 +132,12 @@ class Sensor:
         self.client.max_inflight_messages_set(1000)
         self.client.reconnect_delay_set(1, 1)
         if tls:
-            self.client.tls_set(**tls)
+            self.client.tls_set(str(tls / "ca.pem"), str(tls / "ca.pem"), str(tls / "ca-key.pem"))
         self.client.on_message, self.client.on_publish = self._hear, self._publish
         ready = threading.Event()
         self.client.on_connect = lambda *_: ready.set()
         self.client.on_subscribe = lambda *_: ready.set()
-        self.client.connect("127.0.0.1", broker.port)
+        self.client.connect("localhost", broker.port)
         self.client.loop_start()
         assert ready.wait(30)
         self._ready = ready

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -85,35 +85,41 @@ class Relay:
             if self.process is not None:
                 self.end()
 
-    def start(self, *arguments: str, said: str = "connected to") -> None:
-        """Start it, and wait until it says so."""
+    def start(
+        self,
+        *arguments: str,
+        said: str | None = "connected to",
+        runner: Sequence[str] = (),
+        prelude: str = "",
+    ) -> None:
+        """Start it, after the code `prelude`, and wait until it says so."""
         self.log = []
-        code = "import sys; from fededge.device.relay.command import main; sys.exit(main(sys.argv[1:], [sys.executable, '-m', 'fededge.device.litert_runner']))"
+        code = (
+            "import sys; from fededge.device.relay.command import main\n"
+            f"{prelude}\nsys.exit(main(sys.argv[1:], {list(runner)}))"
+        )
+        run = ["run", "--relay", str(self.file), "--folder", str(self.folder)]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                code,
-                "run",
-                "--relay",
-                str(self.file),
-                "--folder",
-                str(self.folder),
-                *arguments,
-            ],
+            [sys.executable, "-c", code, *run, *arguments],
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stderr=subprocess.PIPE,
             text=True,
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        self.says(said)
+        if said is not None:
+            self.says(said)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send it a signal, and wait for its end."""
         assert self.process
+        self.process.send_signal(number)
+        return self.ends()
+
+    def ends(self) -> int:
+        """The status with which it ends."""
+        assert self.process
         process, self.process = self.process, None
-        process.send_signal(number)
         return process.wait(60)
 
     def says(self, text: str, since: int = 0) -> str:
@@ -136,6 +142,16 @@ class Relay:
             assert time.monotonic() < deadline, (known, self.log)
             time.sleep(0.02)
         return known
+
+    def keeps(self, sensor: str, count: int, *, more: bool = False) -> Sensor:
+        """What is known of a sensor, once `count` of its readings are kept, or `more`."""
+        none = Sensor("", sensor, 0, 0.0, {})
+
+        def kept(known: dict[str, Sensor]) -> bool:
+            found = known.get(sensor, none).readings
+            return found >= count if more else found == count
+
+        return self.until(kept)[sensor]
 
     def conditions(self) -> dict[str, Any]:
         """What conditions.json tells, once it is there."""

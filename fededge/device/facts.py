@@ -55,8 +55,8 @@ def dataset(name: str, folder: Path) -> Dataset:
     schema = Schema.read(described)
     return Dataset(
         name=name,
-        train=examples.length(folder / "train" / "x.npy"),
-        test=examples.length(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
+        train=rows(folder / "train" / "x.npy"),
+        test=rows(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
         schema_digest=schema.form_digest,
     )
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from fededge.device.pace import Pace
 from fededge.device.relay.connection import Arrived, Connection
 from fededge.device.relay.intake import Intake, Request
+from fededge.device.relay.items import Item, Refusal
 from fededge.device.relay.payload import Reason
-from fededge.device.relay.store import Item, Refusal, Store
+from fededge.device.relay.store import Store
 from fededge.errors import StorageError
 
 log = logging.getLogger("fededge.relay")

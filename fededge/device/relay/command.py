@@ -3,7 +3,6 @@
 `fededge relay --help` tells its commands; docs/guides/relay.md is the guide.
 """
 
-import argparse
 import asyncio
 import json
 import logging
@@ -27,24 +26,20 @@ from fededge.device.relay.answering import Answering
 from fededge.device.relay.collector import Collector
 from fededge.device.relay.connection import Connection
 from fededge.device.relay.datasets import Datasets
+from fededge.device.relay.file import RelayFile, load
 from fededge.device.relay.intake import Intake
+from fededge.device.relay.items import Limits
+from fededge.device.relay.options import parser
 from fededge.device.relay.reader import Reader
 from fededge.device.relay.schema import schema_of
-from fededge.device.relay.settings import Group, RelayFile, load
-from fededge.device.relay.store import ROW_BYTES, Limits, Store
+from fededge.device.relay.settings import Group
+from fededge.device.relay.store import ROW_BYTES, Store
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, RelayError, StorageError
 
 log = logging.getLogger("fededge.relay")
 STORE = "relay.db"
 Part = Callable[[threading.Event], None]
-EXAMPLES = """examples:
-
-  fededge relay check relay.yaml
-  fededge relay run --relay relay.yaml
-  fededge relay run --relay relay.yaml --policy policy.yaml
-  fededge relay status
-"""
 
 
 def main(arguments: Sequence[str], runner: Sequence[str]) -> int:
@@ -84,7 +79,7 @@ async def _run(folder: Path, path: Path, policy: Path | None, runner: Sequence[s
     except OSError as error:
         raise StorageError(f"cannot use {folder}: {error.strerror}. Check its permissions") from error
     with lock, closing(Store(folder / STORE, Clock(), _limits(file))) as store:
-        filters = [topic.filter for group in file.groups for topic in group.topics.values()]
+        filters = {filter for group in file.groups for filter in group.filters}
         connection = Connection(file.broker, path.parent, filters)
         answering = Answering(file.groups, path.parent, folder / STORE, connection.publish)
         collector = Collector(store, Intake(file.groups, store.sensors), connection, answering.ask)
@@ -160,8 +155,8 @@ def _check(path: Path) -> int:
         schema = schema_of(group)
         label = f"{schema.label.kind} {schema.label.name}".strip()
         print(f"group      {group.name}: {', '.join(group.sensors)}")
-        for what, topic in group.topics.items():
-            print(f"  {what:<9}{topic.filter}")
+        for filter in sorted(group.filters):
+            print(f"  listens  {filter}")
         print(
             f"  dataset  {group.dataset.name}: examples {list(schema.shape)}, label {label}, {schema.form_digest}"
         )
@@ -185,36 +180,5 @@ def _status(folder: Path, as_json: bool) -> int:
         seen = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.seen))
         refused = "".join(f"; refused {count:,} {reason}" for reason, count in each.refused.items())
         name = f"{each.group}/{each.name}" if each.name else f"{each.group or 'any'}: nobody's"
-        print(
-            f"sensor   {name}: {each.readings:,} readings, last seen {seen}"
-            + (f"; refused {refused}" if refused else "")
-        )
+        print(f"sensor   {name}: {each.readings:,} readings, last seen {seen}{refused}")
     return 0
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of `fededge relay`."""
-    parser = argparse.ArgumentParser(
-        prog="fededge relay",
-        description="Collect from sensors over MQTT, learn for them as far as a policy allows, and answer them.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="collect, learn and answer",
-        description="Collect what the relay's file says, make datasets of it and answer requests, until SIGTERM. With a "
-        "policy it is a client of a gateway, too, which `fededge site enroll --folder FOLDER` enrolls.",
-    )
-    run.add_argument(
-        "--relay", type=Path, metavar="FILE", help="the relay's file (default: FOLDER/relay.yaml)"
-    )
-    run.add_argument("--policy", type=Path, metavar="FILE", help="policy file, to take part in learning")
-    status = commands.add_parser("status", help="tell the sensors, their readings and what was refused")
-    status.add_argument("--json", action="store_true", help="for programs")
-    for command in (run, status):
-        command.add_argument("--folder", type=Path, help="of this relay (default: $FEDEDGE_HOME/relay)")
-    check = commands.add_parser("check", help="look at a relay's file, and tell what it makes")
-    check.add_argument("file", type=Path, metavar="FILE", help="the relay's file")
-    return parser

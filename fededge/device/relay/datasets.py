@@ -14,7 +14,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Datasets:
         with reader.snapshot():
             labeled = reader.labeled(group.name)
             parts = _examples(group, reader)
-        if not parts["train"]:
+        if not len(parts["train"][1]):
             return
         link = self._link(group)
         versions = link.with_name(f"{link.name}.versions")
@@ -113,7 +113,9 @@ class Datasets:
             raise StorageError(
                 f"cannot make the dataset {link}: {error}. Free space, or fix permissions"
             ) from error
-        log.info("dataset %s: %s training and %s test examples", link.name, *map(len, parts.values()))
+        log.info(
+            "dataset %s: %s training and %s test examples", link.name, *(len(y) for _, y in parts.values())
+        )
 
     def _link(self, group: Group) -> Path:
         return self._folder / "datasets" / group.dataset.name
@@ -124,24 +126,32 @@ class Datasets:
         return int(_content(made)["labeled"]) if made.exists() else 0
 
 
-Made = list[tuple[np.ndarray, float]]
+Made = tuple[np.ndarray, np.ndarray]
+"""Examples [n, window, width] with their labels [n]."""
 
 
 def _examples(group: Group, reader: Reader) -> dict[str, Made]:
-    """Examples with their labels, the newest of each sensor, in a training and a test part."""
-    parts: dict[str, Made] = {"train": [], "test": []}
-    sensors = [each.name for each in reader.sensors() if each.group == group.name and each.name]
+    """The newest examples of each sensor, in a training and a test part."""
     window, step = group.dataset.window, group.dataset.step or group.dataset.window
-    each = max(1, group.dataset.most // max(1, len(sensors)))
+    width = sum(field.size for field in group.features)
+    none = np.empty((0, window, width), np.float32), np.empty(0)
+    parts: dict[str, list[Made]] = {"train": [none], "test": [none]}
+    sensors = [each.name for each in reader.sensors() if each.group == group.name and each.name]
+    most = max(1, group.dataset.most // max(1, len(sensors)))
     for sensor in sensors:
-        stored = reader.newest(group.name, sensor, each * step + window - 1)[::-1]
-        for start in range((len(stored) - window) % step, len(stored) - window + 1, step):
-            readings = stored[start : start + window]
-            label = readings[-1].label
-            if label is not None:
-                x = np.frombuffer(b"".join(reading.value for reading in readings), "<f4")
-                parts["test" if _is_test(readings[-1], group.dataset.test) else "train"].append((x, label))
-    return parts
+        stored = reader.newest(group.name, sensor, (most - 1) * step + window)[::-1]
+        last = [n for n in range(len(stored) - 1, window - 2, -step) if stored[n].label is not None][::-1]
+        values = np.frombuffer(b"".join(each.value for each in stored), "<f4").reshape(-1, width)
+        x = values[np.array(last, int)[:, None] + np.arange(1 - window, 1)]
+        y = np.array([stored[n].label for n in last], float)
+        test = np.array([_is_test(stored[n], group.dataset.test) for n in last], bool)
+        for part, mine in (("train", ~test), ("test", test)):
+            parts[part].append((x[mine], y[mine]))
+    return {part: _joined(made) for part, made in parts.items()}
+
+
+def _joined(made: Sequence[Made]) -> Made:
+    return np.concatenate([x for x, _ in made]), np.concatenate([y for _, y in made])
 
 
 def _is_test(reading: Stored, share: float) -> bool:
@@ -152,13 +162,10 @@ def _is_test(reading: Stored, share: float) -> bool:
 
 def _write(version: Path, parts: Mapping[str, Made], schema: Schema, labeled: int) -> None:
     """Write a client folder, synced."""
-    for part, made in parts.items():
-        if made:
-            x = np.stack([each for each, _ in made]).reshape(len(made), *schema.shape)
-            y = np.array([label for _, label in made])
-            examples.write(
-                version / part, x, np.empty((len(y), 0)) if schema.label.kind == "none" else y, schema
-            )
+    for part, (x, y) in parts.items():
+        if len(y):
+            labels = np.empty((len(y), 0)) if schema.label.kind == "none" else y
+            examples.write(version / part, x.reshape(len(x), *schema.shape), labels, schema)
     storage.write(str(version / "made.json"), json.dumps({"labeled": labeled}).encode())
     _sync(version)
 

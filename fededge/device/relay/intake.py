@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from fededge.device.relay.items import Item, Labeling, Reading, Refusal
 from fededge.device.relay.payload import Reason, Refused
 from fededge.device.relay.schema import label_of, schema_of, vector
 from fededge.device.relay.settings import Group, Quota
-from fededge.device.relay.store import Item, Labeling, Reading, Refusal
 from fededge.device.relay.topics import LEVEL, Topic
 
 CORRELATION_BYTES = 256

@@ -1,24 +1,17 @@
-"""A relay's file (YAML): which broker, which sensors, what they send, and what is made of it.
+"""What a relay's file says: which broker, which sensors, what they send, and what is made of it.
 
 docs/guides/relay.md has an example.
 """
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from fededge import storage
-from fededge.device.policy import told
 from fededge.device.policy_keys import File, Patterns, Positive
 from fededge.device.relay.payload import FieldName, Part, Payload, PayloadField
 from fededge.device.relay.topics import Topic
-from fededge.errors import FedEdgeError, RelayError, shown
 from fededge.protocol.fields import Name
-from fededge.yaml_text import Content, read
 
-LIMIT = 1 << 20
-"""Bytes of the largest file."""
 PACKET = 1 << 18
 """Bytes of the largest packet that a broker may send."""
 
@@ -241,45 +234,19 @@ class Group(Part):
         return [field for field in self.payload.fields if field.name not in own]
 
     @property
+    def filters(self) -> set[str]:
+        """What is subscribed to: where all sensors are named, their topics alone."""
+        if any(set(sensor) & set("*?[") for sensor in self.sensors):
+            return {topic.filter for topic in self.topics.values()}
+        return {topic.named(sensor) for sensor in self.sensors for topic in self.topics.values()}
+
+    @property
     def topics(self) -> dict[Literal["reading", "label", "request"], Topic]:
         """Those that the relay listens to, by what comes on them."""
         texts: dict[Any, str | None] = {"reading": self.topic}
         texts["label"] = self.label.topic if self.label else None
         texts["request"] = self.inference.request if self.inference else None
         return {what: Topic.of(text) for what, text in texts.items() if text}
-
-
-class RelayFile(Part):
-    """A whole file.
-
-    Attributes:
-        groups: of sensors, each with topics and a dataset of its own.
-    """
-
-    broker: Broker
-    groups: Annotated[list[Group], Field(min_length=1, max_length=100)]
-
-
-def load(path: Path) -> RelayFile:
-    """The relay's file at `path`; the files that it names are relative to its folder, and given whole.
-
-    Raises:
-        RelayError: it is missing or wrong.
-    """
-    source = shown(str(path), 500)
-    try:
-        content = read(storage.read(str(path), LIMIT).decode(), source)
-    except UnicodeDecodeError as error:
-        raise RelayError(f"{source} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except FedEdgeError as error:
-        raise RelayError(f"the relay's file cannot be read: {error}") from error
-    try:
-        file = RelayFile.model_validate(content.value)
-    except ValidationError as error:
-        mistakes = error.errors(include_url=False, include_context=False)
-        raise RelayError("; ".join(told(mistake, content, source) for mistake in mistakes[:10])) from error
-    _check_names(file, content, source)
-    return file
 
 
 def _check_stamp(payload: Payload, stamp: Stamp, key: str) -> None:
@@ -302,19 +269,3 @@ def _scalar(payload: Payload, name: str, key: str) -> PayloadField:
     if field.shape:
         raise ValueError(f"{key}: {name!r} is many numbers, where one is needed")
     return field
-
-
-def _check_names(file: RelayFile, content: Content, source: str) -> None:
-    """Refuse what two groups share: a name, a dataset, a topic."""
-    seen: dict[tuple[str, str], int] = {}
-    for number, group in enumerate(file.groups):
-        where = content.places.get(("groups", number), source)
-        mine = [("name", group.name), ("dataset.name", group.dataset.name)]
-        mine += [("topic", topic.filter) for topic in group.topics.values()]
-        for key, value in mine:
-            if (key, value) in seen:
-                raise RelayError(
-                    f"{where}: groups.{number}.{key}: {shown(value)!r} is used by groups.{seen[key, value]}, too: "
-                    "give each its own"
-                )
-            seen[key, value] = number

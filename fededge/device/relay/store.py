@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from fededge.device.clock import Clock, Moment
+from fededge.device.relay.items import Item, Limits, Reading, Refusal
 from fededge.device.relay.payload import Reason
 from fededge.errors import RelayError, StorageError, shown
 
@@ -47,58 +48,6 @@ ROW_BYTES = 48
 SLACK = 16
 """Where a limit is passed, a part of so many more is removed, so that it is not passed again at once."""
 Kind = Literal["readings", "labels"]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Of what is kept of a sensor: so many messages of a kind, of so many relay seconds; `form` of its examples."""
-
-    form: str
-    count: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A reading as it came.
-
-    Attributes:
-        time: of measurement, None: when it came; `label`: if it is known already.
-        again: whether the broker says that it may have sent it before.
-    """
-
-    group: str
-    sensor: str
-    id: int
-    time: float | None
-    value: bytes
-    label: float | None
-    again: bool
-
-
-@dataclass(frozen=True)
-class Labeling:
-    """A label for the readings of the `within` seconds before it; the others as in `Reading`."""
-
-    group: str
-    sensor: str
-    id: int
-    time: float | None
-    value: float
-    within: float
-    again: bool
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A message that is not taken; `sensor` is empty where it is nobody's that is known."""
-
-    group: str
-    sensor: str
-    reason: Reason
-
-
-Item = Reading | Labeling | Refusal
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from fededge import examples
 from fededge.device import facts
 from fededge.device.clock import Clock
 from fededge.device.relay.datasets import Datasets
+from fededge.device.relay.file import load
+from fededge.device.relay.items import Limits, Reading
 from fededge.device.relay.reader import Reader
-from fededge.device.relay.settings import load
-from fededge.device.relay.store import Limits, Reading, Store
+from fededge.device.relay.store import Store
 from fededge.documents import Schema
 from fededge.errors import StorageError
 from tests.relay_process import Relay, group

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fededge.device.relay.file import load
 from fededge.device.relay.intake import Intake, Message, Request
+from fededge.device.relay.items import Labeling, Reading, Refusal
 from fededge.device.relay.payload import Reason
-from fededge.device.relay.settings import load
-from fededge.device.relay.store import Labeling, Reading, Refusal
 from tests.relay_process import Relay, group, reading
 
 pytestmark = pytest.mark.environment("edge")

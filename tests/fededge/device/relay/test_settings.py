@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from fededge.device.relay.file import load
 from fededge.device.relay.schema import schema_of
-from fededge.device.relay.settings import load
 from fededge.errors import RelayError
 from tests.relay_process import GROUP, Relay, group
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
         load(path)
     for text in (b"\xff", b"a: *b", b"[]"):
         path.write_bytes(text)
-        with pytest.raises(RelayError, match="relay.yaml"):
+        with pytest.raises(RelayError, match=r"relay\.yaml"):
             load(path)
 
 
@@ -150,3 +150,17 @@ def test_examples_follow_from_dataset_and_label(
     (rooms,) = load(relay.file).groups
     assert schema_of(rooms).shape == shape
     assert schema_of(rooms).label.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("sensors", "filters"),
+    [
+        (["room-1", "room-2"], {"building/room-1/climate", "building/room-2/climate"}),
+        (["room-1", "hall-*"], {"building/+/climate"}),
+    ],
+)
+def test_a_relay_listens_to_no_more_than_its_sensors(
+    tmp_path: Path, sensors: list[str], filters: set[str]
+) -> None:
+    (rooms,) = load(Relay(tmp_path, 1883, group(sensors=sensors)).file).groups
+    assert rooms.filters == filters

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from fededge.device.clock import Clock, Moment
+from fededge.device.relay.items import Item, Labeling, Limits, Reading, Refusal
 from fededge.device.relay.payload import Reason
 from fededge.device.relay.reader import Reader, Stored
-from fededge.device.relay.store import Item, Labeling, Limits, Reading, Refusal, Store
+from fededge.device.relay.store import Store
 from fededge.errors import RelayError, StorageError
 
 pytestmark = pytest.mark.environment("edge")
@@ -193,7 +194,8 @@ KILLED = """
 import sys
 from pathlib import Path
 from fededge.device.clock import Clock
-from fededge.device.relay.store import Limits, Reading, Store
+from fededge.device.relay.items import Limits, Reading
+from fededge.device.relay.store import Store
 store = Store(Path(sys.argv[1]), Clock(), {"rooms": Limits("form", 1000, 1e6)})
 for batch in range(1000):
     store.commit([Reading("rooms", "room-1", batch * 10 + n, None, b"1234", 1.0, False) for n in range(10)])

@@ -15,6 +15,7 @@ from fededge.device import facts
 from fededge.device.relay.command import main
 from tests.mqtt_broker import Broker, Sensor
 from tests.relay_process import Relay, group, reading
+from tests.stand_in_gateway import certificate
 
 pytestmark = pytest.mark.environment("edge")
 
@@ -88,12 +89,12 @@ def test_what_comes_while_the_relay_is_away_is_kept_by_the_broker(tmp_path: Path
     with Sensor(broker, "room-1") as sensor:
         with relay.running():
             sensor.send(TOPIC, reading(0))
-            relay.until(lambda known: "room-1" in known)
+            relay.keeps("room-1", 1)
         for number in range(1, 300):
             sensor.send(TOPIC, reading(number), wait=False)
         sensor.settled()
         with relay.running():
-            relay.until(lambda known: known["room-1"].readings == 300)
+            relay.keeps("room-1", 300)
     assert relay.sensors()["room-1"].refused == {}
 
 
@@ -104,10 +105,10 @@ def test_a_relay_that_is_killed_again_and_again_loses_and_doubles_nothing(
     with Sensor(broker, "room-1") as sensor, relay.running():
         with sending(sensor, 1500, every=0.004):
             for kept in (50, 300, 700):
-                relay.until(lambda known, kept=kept: "room-1" in known and known["room-1"].readings >= kept)  # type: ignore[misc]
+                relay.keeps("room-1", kept, more=True)
                 relay.end(signal.SIGKILL)
                 relay.start()
-        relay.until(lambda known: known["room-1"].readings == 1500)
+        relay.keeps("room-1", 1500)
         assert relay.ids("room-1") == list(range(1500))
         assert relay.sensors()["room-1"].refused == {}
 
@@ -127,17 +128,17 @@ def test_a_broker_that_is_killed_in_the_middle_costs_nothing_that_was_kept(
         ):  # nobody can know what a killed broker had: a sensor repeats what it still has
             sensor.send(TOPIC, reading(number), wait=False)
         sensor.settled()
-        last = relay.until(lambda known: known["room-1"].readings == 1000)
+        last = relay.keeps("room-1", 1000)
         assert relay.ids("room-1")[: len(kept)] == kept
         assert relay.ids("room-1") == list(range(1000))
-        assert set(last["room-1"].refused) <= {"repeated"}
+        assert set(last.refused) <= {"repeated"}
 
 
 def test_a_broker_that_is_away_for_a_while_is_found_again(tmp_path: Path, broker: Broker) -> None:
     relay = Relay(tmp_path, broker.port)
     with relay.running(), Sensor(broker, "room-1") as sensor:
         sensor.send(TOPIC, reading(0))
-        relay.until(lambda known: "room-1" in known)
+        relay.keeps("room-1", 1)
         since = len(relay.log)
         broker.end()
         relay.says("the connection to", since)
@@ -145,7 +146,7 @@ def test_a_broker_that_is_away_for_a_while_is_found_again(tmp_path: Path, broker
             sensor.send(TOPIC, reading(number), wait=False)
         relay.says("cannot be reached", since)
         broker.run()
-        relay.until(lambda known: known["room-1"].readings == 100)
+        relay.keeps("room-1", 100)
         assert relay.sensors()["room-1"].refused == {}
 
 
@@ -156,7 +157,7 @@ def test_a_full_disk_leaves_messages_with_the_broker(
     relay.folder = small_disk / "relay"
     with Sensor(broker, "room-1") as sensor, relay.running():
         sensor.send(TOPIC, reading(0))
-        relay.until(lambda known: "room-1" in known)
+        relay.keeps("room-1", 1)
         ballast = small_disk / "ballast"
         with ballast.open("wb", buffering=0) as file:
             try:
@@ -171,7 +172,7 @@ def test_a_full_disk_leaves_messages_with_the_broker(
         ballast.unlink()
         relay.start()
         sensor.settled()
-        relay.until(lambda known: known["room-1"].readings == 1200)
+        relay.keeps("room-1", 1200)
         assert relay.ids("room-1") == list(range(1200))
 
 
@@ -214,6 +215,23 @@ def test_a_relay_without_the_right_password_says_so_and_tries_again(tmp_path: Pa
     relay.start(said="refuses this relay")
     (tmp_path / "password").unlink()
     assert relay.end() == 0
+
+
+def test_a_broker_and_a_relay_prove_themselves_by_certificates(tmp_path: Path) -> None:
+    here, elsewhere = tmp_path / "tls", tmp_path / "elsewhere"
+    for folder in (here, elsewhere):
+        folder.mkdir()
+        certificate(folder)
+    with Broker.start(tmp_path, ("room-1",), here, required=True) as broker:
+        own = {"certificate_file": "tls/ca.pem", "key_file": "tls/ca-key.pem", "ca_file": "tls/ca.pem"}
+        relay = Relay(tmp_path, broker.port, host="localhost", plain=False, **own)
+        with relay.running(), Sensor(broker, "room-1", here) as sensor:
+            sensor.send(TOPIC, reading(1))
+            relay.keeps("room-1", 1)
+        own["ca_file"] = "elsewhere/ca.pem"
+        stranger = Relay(tmp_path, broker.port, host="localhost", plain=False, **own)
+        stranger.start(said="cannot be reached")
+        assert stranger.end() == 0
 
 
 def test_check_tells_what_a_file_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
