@@ -18,6 +18,7 @@ from fededge.fleet.gateway.settings import GatewaySettings
 from fededge.fleet.registry.database import Registry
 
 FILE_THREADS = 16
+ENDS = "this gateway ends"
 
 
 class Service:
@@ -56,12 +57,14 @@ class Service:
         self.operations = Buckets(settings.operations)
         self.messages = Buckets(settings.messages)
 
-    def overloaded(self) -> str | None:
-        """Why no more can be taken now, None where it can."""
-        if self.draining:
-            return "this gateway ends"
+    def full(self) -> str | None:
+        """Why no client can be taken now, None where one can."""
         self.load.connections = len(self.sessions)
-        return self.load.reason()
+        return ENDS if self.draining else self.load.full()
+
+    def overloaded(self) -> str | None:
+        """Why no request can be answered now, None where it can: also where no more clients can be taken."""
+        return ENDS if self.draining else self.load.behind()
 
     async def close(self) -> None:
         """Give up what it holds."""

@@ -76,6 +76,7 @@ class GatewaySettings:
         drain_seconds: for requests to finish after SIGTERM.
 
         connections: most clients at a time; `requests`: most other connections.
+        welcomes: most clients that are let in at a time: of more, each would wait longer, and so would those that are in.
         lag_seconds: of the event loop, from which on the gateway is overloaded; `pending`: so is it with so many
             database calls waiting.
         connects_per_second: of clients that were turned away or sent off, when they come back.
@@ -117,7 +118,8 @@ class GatewaySettings:
 
     connections: int = 15_000
     requests: int = 2_000
-    lag_seconds: float = 2.0
+    welcomes: int = 64
+    lag_seconds: float = 1.0
     pending: int = 5_000
     connects_per_second: float = 200.0
     outgoing: int = 16

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -227,6 +228,13 @@ class TestLimits:
         assert (refused.type, refused.reason) == ("refused", "OVERLOADED")
         assert refused.retry_seconds > 0
         assert third.ended() == 1008
+
+    def test_who_operates_is_answered_where_no_more_clients_fit(self, narrow: Gateway, enroll: Any) -> None:
+        for _ in range(2):
+            enroll().join()
+        full = httpx.get(f"{narrow.url}/ready", trust_env=False)
+        assert (full.status_code, full.json()["state"]) == (503, "2 clients are connected")
+        enroll()  # as a token is made, and used
 
 
 def test_too_many_connects_of_one_address_are_turned_away(tmp_path: Path) -> None:

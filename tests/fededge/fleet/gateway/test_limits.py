@@ -53,12 +53,24 @@ def test_the_more_are_turned_away_the_wider_they_come_back() -> None:
 
 
 def test_too_much_of_anything_is_a_reason_to_take_no_more() -> None:
-    load = Load(GatewaySettings(connections=5, pending=7, lag_seconds=1.0))
-    assert load.reason() is None
-    for name, value in (("connections", 5), ("pending", 8), ("lag", 1.5)):
+    load = Load(GatewaySettings(connections=5, welcomes=3, pending=7, lag_seconds=1.0))
+    assert load.full() is None
+    for name, value, why in (
+        ("connections", 5, (True, False, False)),
+        ("welcoming", 3, (True, True, False)),
+        ("pending", 8, (True, True, True)),
+        ("lag", 1.5, (True, True, True)),
+    ):
         setattr(load, name, value)
-        assert load.reason()
+        assert (load.full() is not None, load.crowded() is not None, load.behind() is not None) == why
         setattr(load, name, 0)
+
+
+def test_clients_are_let_in_so_many_at_a_time() -> None:
+    load = Load(GatewaySettings(welcomes=2))
+    with load.one_more(), load.one_more():
+        assert load.crowded() == "2 clients wait to be let in"
+    assert load.crowded() is None
 
 
 def test_an_event_loop_that_is_held_up_is_seen_and_forgotten() -> None:
