@@ -84,7 +84,6 @@ class Dispatch:
         settings = self._service.settings
         await self._lease()
         loops: tuple[tuple[Callable[[], Coroutine[Any, Any, None]], float], ...] = (
-            (self._poll, settings.poll_seconds),
             (self._beat, BEAT_SECONDS),
             (self._expire, BEAT_SECONDS),
             (self._count, COUNT_SECONDS),
@@ -94,7 +93,11 @@ class Dispatch:
             (self._sweep_blobs, SWEEP_SECONDS),
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
-        self._tasks.append(asyncio.create_task(self._service.load.watch()))
+        wake_ups = self._service.wake_ups
+        poll = self._repeat(self._poll, settings.poll_seconds, wake_ups.wait)
+        self._tasks += [
+            asyncio.create_task(work) for work in (poll, wake_ups.serve(), self._service.load.watch())
+        ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -109,14 +112,19 @@ class Dispatch:
             self._service.failed = True
             log.critical("a loop ended", exc_info=error)
 
-    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        seconds: float,
+        pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+    ) -> None:
         while True:
             begun = time.monotonic()
             try:
                 await work()
             except FedEdgeError as error:
                 log.error("loop", loop=work.__name__.strip("_"), problem=str(error))
-            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+            await pause(max(0.0, seconds - (time.monotonic() - begun)))
 
     async def _poll(self) -> None:
         service = self._service

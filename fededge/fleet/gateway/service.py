@@ -15,6 +15,7 @@ from fededge.fleet.gateway.oidc import Provider
 from fededge.fleet.gateway.overload import Load
 from fededge.fleet.gateway.sessions import Sessions
 from fededge.fleet.gateway.settings import GatewaySettings
+from fededge.fleet.gateway.wakeup import WakeUps
 from fededge.fleet.registry.database import Registry
 
 FILE_THREADS = 16
@@ -51,6 +52,7 @@ class Service:
         self.authentication = Authentication(self.database, self.provider, settings.oidc)
         self.sessions = Sessions(settings, self.metrics)
         self.files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="objects")
+        self.wake_ups = WakeUps(settings.redis)
         self.enrolls = Buckets(settings.enrolls)
         self.connects = Buckets(settings.connects)
         self.requests = Buckets(settings.requests_rate)
@@ -71,6 +73,7 @@ class Service:
         await self.database.close()
         self.registry.close()
         self.files.shutdown()
+        await self.wake_ups.close()
         if self.provider is not None:
             await self.provider.close()
 

@@ -58,6 +58,7 @@ class GatewaySettings:
             its lease ends.
         database: URL of the registry; `storage`: of the blob store; `key_file`: secret that
             signs its URLs; None: the one in the home folder, made there first.
+        redis: URL of the Redis by which gateways wake each other; None: each looks for work by itself alone.
         certificate_file, private_key_file: PEM, for TLS; `client_ca_file`: only who has a certificate of this CA is
             served at all (mTLS).
         insecure: serve plain HTTP on other addresses than this machine's own, as behind a proxy that does TLS.
@@ -96,6 +97,7 @@ class GatewaySettings:
     database: str = field(default_factory=settings.fleet_database)
     storage: str = field(default_factory=settings.storage)
     key_file: Path | None = field(default_factory=settings.gateway_key_file)
+    redis: str | None = field(default_factory=settings.gateway_redis)
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
