@@ -21,6 +21,7 @@ from fededge.protocol import (
     Enrollment,
     EnrollmentRequest,
     EnrollmentToken,
+    LookupRequest,
     Operator,
     OperatorRequest,
     OperatorToken,
@@ -81,6 +82,10 @@ def _list_clients(registry: Registry, call: Call) -> Page[ClientInfo]:
 
 def _show_client(registry: Registry, call: Call) -> ClientInfo:
     return enrollment.info(registry, call.tenant, call.path.client, call.now)
+
+
+def _look_up(registry: Registry, call: Call) -> Page[ClientInfo]:
+    return enrollment.named(registry, call.tenant, call.body.clients, call.now)
 
 
 def _change_client(registry: Registry, call: Call) -> ClientInfo:
@@ -202,6 +207,8 @@ OPERATIONS = (
     Operation("POST", f"{CLIENT}/revoke", "Never let a client in again", "operator", Accepted, _revoke_client,
               wakes=True),
     Operation("POST", "/v1/selections", "Choose a cohort", "operator", SelectionResult, _select, SelectionRequest),
+    Operation("POST", "/v1/lookups", "Show the clients of these ids", "reader", Page[ClientInfo], _look_up,
+              LookupRequest),
     Operation("POST", "/v1/blobs", "Ask where to send a plan or weights", "operator", BlobPlace,
               coordinators.offer_blob, BlobOffer),
     Operation("GET", "/v1/rounds", "List rounds", "reader", Page[RoundStatus], _list_rounds, query=Rounds),
