@@ -60,7 +60,7 @@ class GatewaySettings:
             signs its URLs; None: the one in the home folder, made there first.
         redis: URL of the Redis by which gateways wake each other; None: each looks for work by itself alone.
         certificate_file, private_key_file: PEM, for TLS; `client_ca_file`: only who has a certificate of this CA is
-            served at all (mTLS).
+            served at all (mTLS). `certificate_seconds`: how often it is looked whether these files changed.
         insecure: serve plain HTTP on other addresses than this machine's own, as behind a proxy that does TLS.
         trusted_proxies: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
         oidc: an identity provider beside the gateway's own tokens.
@@ -101,6 +101,7 @@ class GatewaySettings:
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
+    certificate_seconds: float = 10.0
     insecure: bool = False
     trusted_proxies: tuple[str, ...] = ()
     oidc: Oidc | None = None
