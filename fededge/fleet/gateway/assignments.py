@@ -91,6 +91,8 @@ def _expected(
 
 async def _report(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
     answer = await _keep(service, tenant, client, message)
+    if answer.outcome == "kept":
+        service.reported.ring()
     if answer.outcome == "kept" and service.settings.trace_endpoint and message.phases:
         trace = await service.database.call(aggregation.trace_of, tenant, message.assignment)
         phases = {str(phase): seconds for phase, seconds in message.phases.items()}
