@@ -15,6 +15,8 @@ from fededge.fleet.gateway.settings import GatewaySettings
 
 TICK = 0.1
 HALF_LIFE_TICKS = 5
+SOON = 1.0
+"""Seconds after which those come back who were too many at once."""
 
 
 class Load:
@@ -66,9 +68,10 @@ class Load:
             self.welcoming -= 1
 
     def turn_away(self) -> float:
-        """When a client that is turned away now comes back, in seconds."""
+        """When a client that is turned away now comes back, in seconds: soon, where too many came at once and no more."""
         self.turned_away += 1
-        least = self._settings.heartbeat_seconds / 2
+        waits = self.connections >= self._settings.connections or self.behind() is not None
+        least = self._settings.heartbeat_seconds / 2 if waits else SOON
         return least + self.spread(least * self._settings.connects_per_second + self.turned_away)
 
     def spread(self, clients: float) -> float:

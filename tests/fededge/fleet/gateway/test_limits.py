@@ -42,7 +42,10 @@ def test_an_address_is_known_by_its_household(host: str, known: str) -> None:
 
 
 def test_the_more_are_turned_away_the_wider_they_come_back() -> None:
-    load = Load(GatewaySettings(heartbeat_seconds=30.0, connects_per_second=10.0))
+    load = Load(GatewaySettings(heartbeat_seconds=30.0, connects_per_second=10.0, connections=5))
+    at_once = [load.turn_away() for _ in range(20)]
+    assert all(1 <= seconds <= 2 + 20 / 10 for seconds in at_once)
+    load.connections, load.turned_away = 5, 0.0
     few = [load.turn_away() for _ in range(20)]
     assert all(15 <= seconds <= 30 + 20 / 10 for seconds in few)
     many = [load.turn_away() for _ in range(5000)]
