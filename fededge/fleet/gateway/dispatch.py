@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fededge.errors import FedEdgeError
-from fededge.fleet.functions import blobs, model_update, monitoring, operators
+from fededge.fleet.functions import blobs, model_update, monitoring, operators, retention
 from fededge.fleet.functions.model_update import Due
 from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.gateway.observing import log, span
@@ -91,6 +91,7 @@ class Dispatch:
             (self._sweep_sessions, settings.lease_seconds / 3),
             (self._sweep_objects, SWEEP_SECONDS),
             (self._sweep_blobs, SWEEP_SECONDS),
+            (self._sweep_rounds, SWEEP_SECONDS),
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
         wake_ups = self._service.wake_ups
@@ -196,6 +197,13 @@ class Dispatch:
         before = now() - service.settings.partial_seconds
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(service.files, service.objects.sweep, before)
+
+    async def _sweep_rounds(self) -> None:
+        """Forget rounds that are kept no longer."""
+        service, seconds = self._service, self._service.settings.history_seconds
+        left = seconds is not None
+        while left:
+            left = await service.database.call(retention.forget, now() - (seconds or 0.0)) > 0
 
     async def _sweep_blobs(self) -> None:
         """Delete what no round needs any more."""

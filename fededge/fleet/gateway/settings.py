@@ -74,6 +74,7 @@ class GatewaySettings:
         url_seconds: for which a URL is good.
         partial_seconds: after which an upload that nobody goes on with is removed.
         keep_seconds: for which plans, weights and updates are kept that no open round needs.
+        history_seconds: for which closed rounds are kept, with their reports, after their deadline; None: for good.
         drain_seconds: for requests to finish after SIGTERM.
 
         connections: most clients at a time; `requests`: most other connections.
@@ -117,6 +118,7 @@ class GatewaySettings:
     url_seconds: float = 3600.0
     partial_seconds: float = 86_400.0
     keep_seconds: float = 7 * 86_400.0
+    history_seconds: float | None = None
     drain_seconds: float = 20.0
 
     connections: int = 15_000
