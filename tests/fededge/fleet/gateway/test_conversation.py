@@ -247,6 +247,8 @@ def test_too_many_connects_of_one_address_are_turned_away(tmp_path: Path) -> Non
         assert refused.value.response.status_code == 429
         assert int(refused.value.response.headers["retry-after"]) > 1
         assert json.loads(refused.value.response.body or b"")["reason"] == "TOO_FREQUENT"
+        assert gateway.end() == 0
+        assert not [line for line in gateway.log if line.get("level") == "error"]
 
 
 def test_the_subprotocol_must_be_asked_for(gateway: Gateway) -> None:
