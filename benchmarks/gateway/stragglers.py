@@ -48,7 +48,7 @@ WAYS: dict[str, tuple[int, dict[str, Any]]] = {
     "deadline": (SEATS, {"seconds": DEADLINE}),
 }
 CENTERS = np.random.default_rng(0).normal(size=(10, 32))
-EXAMPLES, RATE = 60, 0.02
+EXAMPLES, RATE = 60, 0.003
 
 
 def points(seed: int, count: int, odds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
