@@ -20,6 +20,11 @@ BENCHMARKS = (
     ("serving", "serving"),
     ("platform", "registry"),
     ("platform", "gateway"),
+    ("platform", "gateway.overload"),
+    ("platform", "gateway.churn"),
+    ("platform", "gateway.cut"),
+    ("platform", "gateway.local"),
+    ("platform", "gateway.stragglers"),
     ("platform", "flower"),
 )
 

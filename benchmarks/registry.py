@@ -4,10 +4,11 @@
 
 Both databases lie on this machine's disk and lose nothing that they acknowledged (SQLite: synchronous FULL; PostgreSQL:
 fsync, synchronous_commit). All clients are connected, to ten gateways, and hold the dataset. A line is the median of its
-repeats, one call after the other; `cpu ms` is what this process worked in it (of SQLite all of the work, of PostgreSQL
-its client's); `x commit` is the time over the one of a transaction that writes one row and nothing
-else, in the same run; `goal` is what a line must not exceed. `draw by SQL` is what selecting replaces: every client that
-may take part in random order, and the first of them. Prints a table and writes benchmarks/results/registry.json.
+repeats, one call after the other (three for the policies that look at every client); `cpu ms` is what this process
+worked in it (of SQLite all of the work, of PostgreSQL its client's); `x commit` is the time over the one of a
+transaction that writes one row and nothing else, in the same run; `goal` is what a line must not exceed. `draw by SQL`
+is what selecting replaces: every client that may take part in random order, and the first of them. Prints a table and
+writes benchmarks/results/registry.json.
 """
 
 import argparse
@@ -47,6 +48,9 @@ UPDATE_BYTES = 1_270_000
 GATEWAYS = [f"gateway-{n}" for n in range(10)]
 GOALS = {("select", "SQLite"): 100.0, ("select", "PostgreSQL"): 50.0}
 """Milliseconds."""
+POLICIES = ("poisson", "fair", "geo", "data_size", "oort", "weighted")
+"""Each looks at every client that may take part."""
+SELECTIONS = 3
 ROWS = 20_000
 
 
@@ -183,6 +187,9 @@ class Measured:
             self.timed("connect", self._connect)
             self.timed("due, nothing to do", lambda: self._due(GATEWAYS[0]))
         self.timed("draw by SQL", self._draw)
+        for policy in POLICIES:
+            for _ in range(SELECTIONS):
+                self.timed(f"select, {policy}", partial(self._select, policy))
         tracemalloc.start()
         self._select()
         self.cohort_kilobytes = tracemalloc.get_traced_memory()[1] / 1000
@@ -198,8 +205,10 @@ class Measured:
         seen = update(gateways).where(gateways.c.id == GATEWAYS[0]).values(url=str(next(self._numbers)))
         self.registry.run(lambda connection: connection.execute(seen))
 
-    def _select(self) -> list[str]:
+    def _select(self, policy: str = "uniform") -> list[str]:
         request = SelectionRequest(
+            policy=policy,
+            weights={"oort": 2.0, "geo": 1.0, "fair": 1.0} if policy == "weighted" else {},
             task=TASK,
             dataset=DATASET,
             framework=FRAMEWORK,

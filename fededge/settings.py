@@ -66,6 +66,11 @@ def gateway_key_file() -> Path | None:
     return Path(name) if name else None
 
 
+def gateway_redis() -> str | None:
+    """`FEDEDGE_GATEWAY_REDIS`: URL of the Redis by which gateways wake each other; by default none."""
+    return os.environ.get("FEDEDGE_GATEWAY_REDIS") or None
+
+
 def platform() -> str:
     """`FEDEDGE_PLATFORM`: `kubernetes` (default) or `local`, which the local runner sets."""
     return os.environ.get("FEDEDGE_PLATFORM", "kubernetes")

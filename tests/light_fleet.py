@@ -64,14 +64,14 @@ class LightFleet:
             made = self._admin("POST", "/v1/enrollments", {"client": name})["items"][0]
             enroll(site.folder, self._url, made["token"], plain=True)
 
-    def start(self, names: Iterable[str]) -> subprocess.Popen[bytes]:
-        """Run these sites in one process; its log lies in the fleet's folder."""
+    def start(
+        self, names: Iterable[str], program: Sequence[str] = (sys.executable, "-m", "tests.light_fleet")
+    ) -> subprocess.Popen[bytes]:
+        """Run these sites in one process, by a program that takes their folders; its log lies in the fleet's folder."""
         folders = [str(self.folder / name) for name in names]
         log = self.folder / f"process-{len(self._processes)}.log"
         with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [*self._inside, sys.executable, "-m", "tests.light_fleet", *folders], cwd=ROOT, stderr=stream
-            )
+            process = subprocess.Popen([*self._inside, *program, *folders], cwd=ROOT, stderr=stream)
         self._processes.append(process)
         return process
 
@@ -87,7 +87,14 @@ class LightFleet:
         return {item["client"] for item in items}
 
     def open(
-        self, name: str, number: int, cohort: list[str], size: int, works: float = 0.0, **changes: Any
+        self,
+        name: str,
+        number: int,
+        cohort: list[str],
+        size: int,
+        works: float = 0.0,
+        weights: bytes | None = None,
+        **changes: Any,
     ) -> None:
         """Open a round of training.
 
@@ -97,10 +104,11 @@ class LightFleet:
             cohort: sites.
             size: bytes of the weights, and of each update.
             works: seconds that a site trains.
+            weights: their bytes; None: some.
             changes: in the request.
         """
-        plan, weights = plan_zip(seconds=str(works)), f"{name} ".encode() * (size // (len(name) + 1) + 1)
-        weights = weights[:size]
+        plan = plan_zip(seconds=str(works))
+        weights = weights or (f"{name} ".encode() * size)[:size]
         self._weights[name] = number, weights
         digests = {"plan": self._admin.store(plan), "weights": self._admin.store(weights)}
         order = Order(

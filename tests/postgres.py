@@ -58,7 +58,7 @@ class Postgres:
         self.data = self.folder / "data"
         if not os.getuid():
             os.chown(self.folder, _account().pw_uid, _account().pw_gid)
-        self.port = _free_port()
+        self.port = free_port()
         self.settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -144,7 +144,8 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])

@@ -89,9 +89,9 @@ def started(module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def server(kind: str, folder: Path) -> Iterator[tuple[str, int]]:
+def server(kind: str, folder: Path, *arguments: str) -> Iterator[tuple[str, int]]:
     """URL and process id of a server."""
-    with started("servers", kind, str(folder)) as process:
+    with started("servers", kind, str(folder), *arguments) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["url"], process.pid
 

@@ -236,12 +236,14 @@ class Clients:
         await asyncio.sleep(seconds)
         return [beat for client in self._clients for beat in client.beats]
 
-    async def storm(self, url: str, numbers: list[int], seconds: float) -> dict[str, Any]:
-        """Connect all of these clients within so many seconds, each at its moment, whatever becomes of the others.
+    async def storm(
+        self, url: str, numbers: list[int], seconds: float, patience: float
+    ) -> dict[str, list[float]]:
+        """Connect all of these clients within `seconds`, each at its moment, whatever becomes of the others.
 
         Returns:
-            Seconds that the welcome of each took, those after which each that was sent away was to come again, and when
-            the last was in.
+            Seconds that the welcome took of each that was in within `patience` seconds, and those after which one that
+            was sent away was to come again.
         """
         arrivals = [Client(number) for number in range(*numbers)]
 
@@ -249,13 +251,15 @@ class Clients:
             await asyncio.sleep(seconds * place / len(arrivals))
             await client.open(url, False)
 
-        begun = time.monotonic()
-        await asyncio.gather(*(arrive(place, client) for place, client in enumerate(arrivals)))
+        tasks = [asyncio.create_task(arrive(place, client)) for place, client in enumerate(arrivals)]
+        _, left = await asyncio.wait(tasks, timeout=patience)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         self._clients += arrivals
         return {
-            "welcome": [client.welcome_seconds for client in arrivals],
+            "welcome": [client.welcome_seconds for client in arrivals if client.welcome_seconds],
             "turned_away": [retry for client in arrivals for retry in client.turned_away],
-            "seconds": time.monotonic() - begun,
         }
 
     async def leave(self, count: int) -> int:

@@ -27,14 +27,15 @@ def ready(url: str) -> None:
     print(json.dumps({"url": url}), flush=True)
 
 
-def gateway(folder: Path) -> None:
-    """A gateway whose files lie in `folder`."""
+def gateway(folder: Path, connections: str = "15000") -> None:
+    """A gateway whose files lie in `folder`, and that has so many clients at most."""
     rates = dict.fromkeys(("enrolls", "connects", "requests_rate", "operations"), FREE)
     settings = GatewaySettings(
         port=0,
         database=f"sqlite:///{folder}/registry.db",
         storage=f"file://{folder}/storage",
         log_level="WARNING",
+        connections=int(connections),
         **rates,  # type: ignore[arg-type]
     )
     serve(settings, ready)
@@ -83,4 +84,4 @@ def bare(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"gateway": gateway, "bare": bare}[sys.argv[1]](Path(sys.argv[2]))
+    {"gateway": gateway, "bare": bare}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

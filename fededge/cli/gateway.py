@@ -44,6 +44,9 @@ def serve(
         None, help="URL of an OpenID Connect provider.", show_default=False
     ),
     oidc_audience: str = typer.Option("fededge", help="That its tokens must be for."),
+    history_days: float | None = typer.Option(
+        None, min=1, help="Days for which closed rounds are kept (default: for good).", show_default=False
+    ),
     traces: str | None = typer.Option(
         None, help="OTLP endpoint, such as http://collector:4318/v1/traces.", show_default=False
     ),
@@ -81,6 +84,7 @@ def serve(
         insecure=insecure,
         trusted_proxies=tuple(trusted_proxies),
         oidc=oidc,
+        history_seconds=None if history_days is None else 86_400 * history_days,
         trace_endpoint=traces,
     )
     registry = Registry.open(chosen.database)

@@ -234,9 +234,13 @@ class Store:
             ).fetchone()
         return Released(found[0], found[1], Running.model_validate_json(found[2])) if found else None
 
-    def uploaded(self, assignment: str) -> None:
-        """Its update lies at the gateway."""
-        self._advance(assignment, Phase.uploaded)
+    def uploaded(self, report: ReportMessage) -> None:
+        """The update of an assignment lies at the gateway, and that is what is to be reported."""
+        with self._transaction():
+            self._database.execute(
+                "UPDATE assignments SET phase = ?, report = ? WHERE id = ?",
+                (Phase.uploaded, report.model_dump_json(exclude_none=True), report.assignment),
+            )
 
     def drop(self, assignment: str, outcome: str) -> None:
         """Nothing more is to be done about it; `outcome` says why."""

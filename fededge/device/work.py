@@ -30,6 +30,7 @@ from fededge.device.workplace import Workplace
 from fededge.documents.base import first_mistake
 from fededge.errors import FedEdgeError, GatewayError, SiteError, StorageError, shown
 from fededge.protocol import LARGEST_MESSAGE, Assignment, Object, Received, ReportMessage, UploadRequest
+from fededge.protocol import Phase as MessagePhase
 
 log = logging.getLogger("fededge.site")
 RENEWALS = 5
@@ -58,6 +59,8 @@ class Work:
         self._folder = place.work_folder(held.assignment.id)
         self._fresh = asyncio.Event()
         self._learned: tuple[str, int] | None = None
+        self._phases: dict[MessagePhase, float] = {}
+        self._bytes = 0
         self.stale = False
 
     def renewed(self, assignment: Assignment) -> None:
@@ -98,6 +101,7 @@ class Work:
                 over = await self._handed_in(self._report)
                 if over is not None:
                     return over
+            assert self._report is not None
             outcome = await self._told(self._report)
             if outcome != "refused" or self._report.update is None:
                 break
@@ -107,6 +111,7 @@ class Work:
     async def _handed_in(self, report: ReportMessage) -> str | None:
         """Upload the update of `report`; the outcome, where the round is over for this client."""
         assert report.update is not None
+        began = time.monotonic()
         try:
             over = await self._upload(report.update)
         except SiteError as error:
@@ -114,7 +119,9 @@ class Work:
             self._place.store.finish(self._report)
             return None
         if over is None:
-            self._place.store.uploaded(self._assignment.id)
+            phases = report.phases | {"upload": time.monotonic() - began}
+            self._report = report.model_copy(update={"phases": phases})
+            self._place.store.uploaded(self._report)
             self._phase = Phase.uploaded
         return over
 
@@ -154,10 +161,15 @@ class Work:
 
     async def _answered(self, policy: Loaded, verdict: Verdict) -> dict[str, Any]:
         """What the runner answers, once plan and weights are there."""
+        began = time.monotonic()
         plan = await self._fetched(policy)
+        self._phases["fetch"] = time.monotonic() - began
         self._place.store.fetched(self._assignment.id)
         self._say({"train": "training", "evaluate": "evaluating"}.get(verdict.order.kind, "measuring"))
-        return await self._asked(policy, verdict, plan)
+        began = time.monotonic()
+        answer = await self._asked(policy, verdict, plan)
+        self._phases["train"] = time.monotonic() - began
+        return answer
 
     async def _policy(self) -> Loaded:
         """The policy, once it can be read."""
@@ -186,6 +198,7 @@ class Work:
 
     async def _fetch(self, wanted: Callable[[], Object], target: Path, policy: Loaded) -> None:
         self._say(f"fetching {target.name} ({wanted().bytes:,} bytes)")
+        self._bytes += 0 if target.exists() else wanted().bytes
         pace, renewals = Pace(longest=60.0), 0
         while True:
             url = self._place.identity.address.object(wanted().url, policy.policy.hosts)
@@ -248,6 +261,8 @@ class Work:
                 counts=answer.get("counts"),
                 ranges=answer.get("ranges"),
                 seconds=seconds,
+                phases=self._phases,
+                fetched=self._bytes,
             )
         except ValidationError as error:
             raise SiteError(f"the runner's answer cannot be told: {first_mistake(error)}") from error
@@ -285,7 +300,13 @@ class Work:
                 await asyncio.sleep(pace.next())
 
     def _failure(self, reason: str, seconds: float) -> ReportMessage:
-        return ReportMessage(assignment=self._assignment.id, failure=shown(reason, WORDS), seconds=seconds)
+        return ReportMessage(
+            assignment=self._assignment.id,
+            failure=shown(reason, WORDS),
+            seconds=seconds,
+            phases=self._phases,
+            fetched=self._bytes,
+        )
 
     def _say(self, text: str) -> None:
         log.info("round %s: %s", self._held.round, text)

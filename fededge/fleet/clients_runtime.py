@@ -8,7 +8,6 @@ came of a round of training is told the gateway after the checkpoint was saved, 
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -44,8 +43,6 @@ PAUSE = 1.0
 """Seconds between two questions whether there are reports, at least."""
 EVALUATORS = 1000
 """Clients that evaluate, where the task does not say how many."""
-ASKED_AT_ONCE = 8
-"""Clients of a cohort about which the registry is asked at the same time."""
 REASON = 500
 """Characters of a reason that a gateway takes."""
 
@@ -233,8 +230,7 @@ class GatewayClients:
         while status is None and len(cohort) < fewest and time.monotonic() < end:
             time.sleep(LOOK)
             cohort = self._gateway.select(request).cohort
-        with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:
-            self._known = dict(zip(cohort, threads.map(self._gateway.client, cohort), strict=True))
+        self._known = {client.client: client for client in self._gateway.clients_of(cohort)}
         return [counts_of(self._known[client], self._data.dataset) for client in sorted(cohort)]
 
     def _standing(self, kind: Kind, number: int) -> tuple[str, RoundStatus | None]:

@@ -1,6 +1,6 @@
 """The gateway's HTTP API (docs/protocol.md) as typed calls, for pipelines and the command line."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
@@ -20,6 +20,7 @@ from fededge.protocol import (
     CloseRequest,
     EnrollmentRequest,
     EnrollmentToken,
+    LookupRequest,
     Operator,
     OperatorRequest,
     OperatorToken,
@@ -40,6 +41,8 @@ from fededge.protocol import (
 Item = TypeVar("Item", bound=BaseModel)
 SELECTION = 120.0
 """Seconds that a policy may take that looks at each of a million clients."""
+LOOKED_UP = 1000
+"""Clients that are asked about at once."""
 PAGE = 500
 """Entries that are asked for at once."""
 
@@ -77,6 +80,14 @@ class GatewayClient(Connection):
     def client(self, client: str) -> ClientInfo:
         """What the registry holds of a client."""
         return self.ask(ClientInfo, "GET", f"/v1/clients/{_part(client)}")
+
+    def clients_of(self, ids: Sequence[str]) -> list[ClientInfo]:
+        """What the registry holds of these clients, in their order."""
+        found: list[ClientInfo] = []
+        for start in range(0, len(ids), LOOKED_UP):
+            request = LookupRequest(clients=list(ids[start : start + LOOKED_UP]))
+            found += self.ask(Page[ClientInfo], "POST", "/v1/lookups", request).items
+        return found
 
     def change_client(self, client: str, change: ClientChange) -> ClientInfo:
         """Say something else of a client."""

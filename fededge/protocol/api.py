@@ -181,6 +181,12 @@ class SelectionResult(Said):
     available: Count
 
 
+class LookupRequest(Said):
+    """Pipeline to gateway, POST /v1/lookups: what is known of these clients, by their ids."""
+
+    clients: Annotated[list[Name], Field(max_length=1000)]
+
+
 class RoundRequest(Said):
     """Pipeline to gateway, PUT /v1/rounds/ROUND: open a round, or learn how one of this id stands.
 

@@ -38,6 +38,8 @@ SUBPROTOCOL = "fededge"
 LARGEST_MESSAGE = 1 << 16
 """Most bytes of a message, either way."""
 
+Phase = Literal["fetch", "train", "upload"]
+"""What a client spends its time with."""
 Kind = Literal["train", "evaluate", "ranges"]
 """What a client is asked to do: see fededge.learning.interfaces.Client."""
 
@@ -158,7 +160,8 @@ class Assignment(Said):
         seconds_left: until the deadline, when this was sent: the clocks of two machines need not agree.
         share: of the client's training examples to learn from, chosen at random: less than 1 for a slow client
             (fededge.fleet.allocation).
-        trace: of the coordinator's request, for spans of a client that makes some.
+        trace: of the coordinator's request. A client needs no tracing of its own: its report says how long its phases
+            took.
     """
 
     type: Literal["assignment"] = "assignment"
@@ -218,6 +221,8 @@ class ReportMessage(Said):
     Attributes:
         counts, ranges: as fededge.learning.interfaces.EvaluationReport and RangesReport have them.
         seconds: that the work took.
+        phases: seconds of its parts in their order: fetch, train, upload.
+        fetched: bytes of plan and weights that were fetched for it.
     """
 
     type: Literal["report"] = "report"
@@ -227,6 +232,8 @@ class ReportMessage(Said):
     ranges: dict[str, Any] | None = None
     failure: Text | None = None
     seconds: Seconds = 0.0
+    phases: Annotated[dict[Phase, Seconds], Field(max_length=8)] = {}
+    fetched: Bytes = 0
 
 
 class Received(Said):

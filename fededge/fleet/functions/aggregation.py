@@ -84,12 +84,19 @@ def expected(registry: Registry, tenant: str, client: str, request: UploadReques
 
 
 def report(
-    registry: Registry, tenant: str, client: str, message: ReportMessage, now: float, sent: bool = True
+    registry: Registry,
+    tenant: str,
+    client: str,
+    message: ReportMessage,
+    now: float,
+    sent: bool = True,
+    passed_by: bool = False,
 ) -> Received:
     """Keep what a client reported; reporting again changes nothing.
 
     Args:
         sent: whether the update that it names, if it names one, lies in the store.
+        passed_by: whether bytes pass the gateway by: then they are counted as the report tells of them.
     """
 
     def kept(connection: Connection) -> Received:
@@ -118,9 +125,23 @@ def report(
             ranges=None if failed else message.ranges,
             seconds=message.seconds,
         )
+        if passed_by:
+            _count_told(connection, round, message, client)
         return received(message.assignment, "report", "kept")
 
     return registry.run(kept)
+
+
+def trace_of(registry: Registry, tenant: str, assignment: str) -> str | None:
+    """The trace of the round that an assignment belongs to (W3C Trace Context), if it has one."""
+    mine = {"tenant": tenant, "assignment": assignment}
+
+    def found(connection: Connection) -> str | None:
+        round = connection.execute(_ROUND_OF, mine).scalar_one_or_none()
+        row = connection.execute(_ROUND, {"tenant": tenant, "round": round}).one_or_none()
+        return None if row is None else row.trace
+
+    return registry.read(found)
 
 
 def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
@@ -254,6 +275,14 @@ def moved(registry: Registry, tenant: str, of: str, up: int = 0, down: int = 0) 
         connection.execute(_MOVED, moved)
 
     registry.run(counted)
+
+
+def _count_told(connection: Connection, round: Row[Any], message: ReportMessage, client: str) -> None:
+    """Count the bytes that a report tells of: no more came down than plan and weights have."""
+    up = 0 if message.update is None else size_of(connection, round.tenant, message.update, client) or 0
+    down = min(message.fetched, round.plan_bytes + round.weights_bytes)
+    key = {"of_tenant": round.tenant, "of_round": round.round}
+    connection.execute(_MOVED, {**key, "up": up, "down": down})
 
 
 def _state(connection: Connection, tenant: str, round: str) -> str:

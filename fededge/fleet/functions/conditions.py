@@ -113,5 +113,13 @@ def is_due(
     return value - baseline >= (request.count or 1)
 
 
+def baseline(request: TriggerRequest, kept: float | None, value: float | None) -> float | None:
+    """What a later value is compared with, where a trigger is not due: reports are counted anew from where they are once
+    old rounds were forgotten.
+    """
+    fell = request.when == "blobs" and kept is not None and value is not None and value < kept
+    return value if kept is None or fell else kept
+
+
 def _task(request: TriggerRequest) -> str:
     return str(json.loads(request.task)["name"])

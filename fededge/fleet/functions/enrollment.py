@@ -13,7 +13,7 @@ from fededge.fleet.functions.monitoring import end_session
 from fededge.fleet.functions.quotas import count_client, tenant_of
 from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
-from fededge.fleet.registry.database import Registry, add, locked
+from fededge.fleet.registry.database import Registry, add, chunks, locked
 from fededge.fleet.registry.pages import page
 from fededge.fleet.registry.tables import clients, datasets, enrollments, gateways, running, work
 from fededge.protocol import (
@@ -191,6 +191,27 @@ def info(registry: Registry, tenant: str, client: str, now: float) -> ClientInfo
         if row is None:
             raise _no_client(client)
         return _infos(connection, tenant, [row], now)[0]
+
+    return registry.read(found)
+
+
+def named(registry: Registry, tenant: str, ids: Sequence[str], now: float) -> Page[ClientInfo]:
+    """What is known of the clients of these ids, in their order.
+
+    Raises:
+        GatewayError: one of them is no client.
+    """
+
+    def found(connection: Connection) -> Page[ClientInfo]:
+        infos: list[ClientInfo] = []
+        for some in chunks(sorted(set(ids))):
+            query = select(clients).where(clients.c.tenant == tenant, clients.c.client.in_(some))
+            infos += _infos(connection, tenant, connection.execute(query).all(), now)
+        by_id = {info.client: info for info in infos}
+        for client in ids:
+            if client not in by_id:
+                raise _no_client(client)
+        return Page[ClientInfo](items=[by_id[client] for client in ids])
 
     return registry.read(found)
 

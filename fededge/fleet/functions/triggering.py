@@ -186,7 +186,7 @@ def _claim(connection: Connection, row: Row[Any], now: float) -> Start | None:
             return None
         if not conditions.is_due(request, row.next_start, row.baseline, value, now):
             look = conditions.next_look(request, row.next_start, now)
-            baseline = value if row.baseline is None else row.baseline
+            baseline = conditions.baseline(request, row.baseline, value)
             _change(connection, row, next_look=look, baseline=baseline)
             return None
     start = row.start or _start_id(row, now)

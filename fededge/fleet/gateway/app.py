@@ -133,7 +133,7 @@ async def _health(service: Service, request: Request) -> Response:
 
 async def _ready(service: Service, request: Request) -> Response:
     """Whether clients may be sent here."""
-    if (why := service.overloaded()) is not None:
+    if (why := service.full()) is not None:
         return _state(why, 503)
     try:
         await service.database.call(Registry.ping)

@@ -11,6 +11,7 @@ from fededge.fleet.functions import aggregation, blobs, model_update, releases
 from fededge.fleet.functions.work import received
 from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.objects import Objects, Place
+from fededge.fleet.gateway.observing import past_spans
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import (
@@ -89,15 +90,29 @@ def _expected(
 
 
 async def _report(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
+    answer = await _keep(service, tenant, client, message)
+    if answer.outcome == "kept":
+        service.reported.ring()
+    if answer.outcome == "kept" and service.settings.trace_endpoint and message.phases:
+        trace = await service.database.call(aggregation.trace_of, tenant, message.assignment)
+        phases = {str(phase): seconds for phase, seconds in message.phases.items()}
+        who = {"client": client, "tenant": tenant, "assignment": message.assignment}
+        past_spans("client", trace, phases, now(), **who)
+    return answer
+
+
+async def _keep(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
     objects = service.objects
-    if message.update is None or objects.through_gateway:
+    if objects.through_gateway:
         return await service.database.together(_kept, objects, tenant, client, message, now())
+    if message.update is None:
+        return await service.database.together(aggregation.report, tenant, client, message, now(), True, True)
     size = await size_of(service, tenant, message.update, client)
     if size is not None:
         async with kept(service, tenant, message.update, client):
             await service.database.together(blobs.stored, tenant, message.update, size, now(), client)
     return await service.database.together(
-        aggregation.report, tenant, client, message, now(), size is not None
+        aggregation.report, tenant, client, message, now(), size is not None, True
     )
 
 

@@ -15,7 +15,7 @@ from fededge.protocol import BlobOffer, BlobPlace, Reports, RoundRequest, RoundS
 from fededge.protocol.fields import Count
 
 LOOK_SECONDS = 0.25
-"""How often a request that waits for reports looks for some."""
+"""How often a request that waits for reports looks for some, beside hearing of those that come here."""
 
 
 class Wait(Query):
@@ -82,7 +82,7 @@ async def wait_for_reports(call: Call) -> Reports:
         left = until - time.monotonic()
         if found.items or not found.open or left <= 0 or service.draining:
             break
-        await asyncio.sleep(min(LOOK_SECONDS, left))
+        await service.reported.heard(min(LOOK_SECONDS, left))
 
     def linked() -> Reports:
         links = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fededge.errors import FedEdgeError
-from fededge.fleet.functions import blobs, model_update, monitoring, operators
+from fededge.fleet.functions import blobs, model_update, monitoring, operators, retention
 from fededge.fleet.functions.model_update import Due
 from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.gateway.observing import log, span
@@ -84,7 +84,6 @@ class Dispatch:
         settings = self._service.settings
         await self._lease()
         loops: tuple[tuple[Callable[[], Coroutine[Any, Any, None]], float], ...] = (
-            (self._poll, settings.poll_seconds),
             (self._beat, BEAT_SECONDS),
             (self._expire, BEAT_SECONDS),
             (self._count, COUNT_SECONDS),
@@ -92,9 +91,14 @@ class Dispatch:
             (self._sweep_sessions, settings.lease_seconds / 3),
             (self._sweep_objects, SWEEP_SECONDS),
             (self._sweep_blobs, SWEEP_SECONDS),
+            (self._sweep_rounds, SWEEP_SECONDS),
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
-        self._tasks.append(asyncio.create_task(self._service.load.watch()))
+        wake_ups = self._service.wake_ups
+        poll = self._repeat(self._poll, settings.poll_seconds, wake_ups.wait)
+        self._tasks += [
+            asyncio.create_task(work) for work in (poll, wake_ups.serve(), self._service.load.watch())
+        ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -109,14 +113,19 @@ class Dispatch:
             self._service.failed = True
             log.critical("a loop ended", exc_info=error)
 
-    async def _repeat(self, work: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+    async def _repeat(
+        self,
+        work: Callable[[], Coroutine[Any, Any, None]],
+        seconds: float,
+        pause: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
+    ) -> None:
         while True:
             begun = time.monotonic()
             try:
                 await work()
             except FedEdgeError as error:
                 log.error("loop", loop=work.__name__.strip("_"), problem=str(error))
-            await asyncio.sleep(max(0.0, seconds - (time.monotonic() - begun)))
+            await pause(max(0.0, seconds - (time.monotonic() - begun)))
 
     async def _poll(self) -> None:
         service = self._service
@@ -188,6 +197,13 @@ class Dispatch:
         before = now() - service.settings.partial_seconds
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(service.files, service.objects.sweep, before)
+
+    async def _sweep_rounds(self) -> None:
+        """Forget rounds that are kept no longer."""
+        service, seconds = self._service, self._service.settings.history_seconds
+        left = seconds is not None
+        while left:
+            left = await service.database.call(retention.forget, now() - (seconds or 0.0)) > 0
 
     async def _sweep_blobs(self) -> None:
         """Delete what no round needs any more."""

@@ -56,6 +56,52 @@ def tls(settings: GatewaySettings) -> ssl.SSLContext:
     return context
 
 
+class Certificates:
+    """The files of TLS, which may be replaced while a gateway runs.
+
+    Args:
+        settings: that name them.
+        context: which connections that begin from then on are served with.
+    """
+
+    def __init__(self, settings: GatewaySettings, context: ssl.SSLContext) -> None:
+        self._settings, self._context = settings, context
+        self._seen = self._state()
+
+    def renew(self) -> bool:
+        """Read them again where they changed; whether they did.
+
+        A client's CA that is taken out of its file stays good until the gateway starts again.
+
+        Raises:
+            StorageError: they do not fit, as in the middle of a change: those that were read before stay in use.
+        """
+        now = self._state()
+        if now == self._seen:
+            return False
+        tls(self._settings)  # a context takes a certificate before it looks at the key: this one proves both
+        settings = self._settings
+        self._context.load_cert_chain(str(settings.certificate_file), str(settings.private_key_file))
+        if settings.client_ca_file is not None:
+            self._context.load_verify_locations(str(settings.client_ca_file))
+        self._seen = now
+        return True
+
+    def _state(self) -> list[tuple[int, int] | None]:
+        settings = self._settings
+        files = (settings.certificate_file, settings.private_key_file, settings.client_ca_file)
+        return [_changed(file) for file in files if file is not None]
+
+
+def _changed(file: Path) -> tuple[int, int] | None:
+    """What differs once a file was replaced; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 @contextlib.contextmanager
 def _named(file: Path | None, what: str) -> Iterator[None]:
     try:

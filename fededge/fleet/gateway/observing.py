@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import (
     CollectorRegistry,
@@ -132,6 +133,34 @@ def span(name: str, parent: str | None = None, **attributes: str) -> Iterator[tr
     tracer = trace.get_tracer("fededge.gateway")
     with tracer.start_as_current_span(name, context, attributes=attributes) as current:
         yield current
+
+
+def past_spans(
+    name: str, parent: str | None, phases: Mapping[str, float], end: float, **attributes: str
+) -> None:
+    """Spans of what somebody without tracing did, as it says itself: one for all of it, and one a phase below it.
+
+    Args:
+        name: of the whole.
+        parent: a `traceparent`, None: a trace of its own.
+        phases: seconds of each, one after the other, the last until `end`.
+        end: in seconds since the epoch.
+        attributes: ids.
+    """
+    context = _PROPAGATOR.extract({"traceparent": parent}) if parent else Context()
+    tracer = trace.get_tracer("fededge.gateway")
+    begin = end - sum(phases.values())
+    whole = tracer.start_span(name, context, attributes=attributes, start_time=_nanoseconds(begin))
+    inside = trace.set_span_in_context(whole, context)
+    for phase, seconds in phases.items():
+        part = tracer.start_span(f"{name}.{phase}", inside, start_time=_nanoseconds(begin))
+        begin += seconds
+        part.end(_nanoseconds(begin))
+    whole.end(_nanoseconds(end))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(1e9 * seconds)
 
 
 def traceparent(headers: Mapping[str, str]) -> str | None:

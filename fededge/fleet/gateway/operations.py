@@ -86,6 +86,7 @@ class Operation:
         answer: what it answers with; `status`: as which.
         handler: carries it out: called in a thread with the registry, or awaited where it needs more.
         body, query: what it takes.
+        wakes: whether it makes work for gateways.
     """
 
     method: str
@@ -97,6 +98,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[Query] = Query
     status: int = 200
+    wakes: bool = False
 
 
 async def carry_out(service: Service, operations: Mapping[str, Operation], request: Request) -> Response:
@@ -108,6 +110,8 @@ async def carry_out(service: Service, operations: Mapping[str, Operation], reque
             return actor
         call = await _call(service, operation, actor, request)
         answer = await handled(operation.handler, call)
+        if operation.wakes:
+            service.wake_ups.wake()
     except FedEdgeError as error:
         return problems.refused(service, error)
     return Response(

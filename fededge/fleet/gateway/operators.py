@@ -21,6 +21,7 @@ from fededge.protocol import (
     Enrollment,
     EnrollmentRequest,
     EnrollmentToken,
+    LookupRequest,
     Operator,
     OperatorRequest,
     OperatorToken,
@@ -81,6 +82,10 @@ def _list_clients(registry: Registry, call: Call) -> Page[ClientInfo]:
 
 def _show_client(registry: Registry, call: Call) -> ClientInfo:
     return enrollment.info(registry, call.tenant, call.path.client, call.now)
+
+
+def _look_up(registry: Registry, call: Call) -> Page[ClientInfo]:
+    return enrollment.named(registry, call.tenant, call.body.clients, call.now)
 
 
 def _change_client(registry: Registry, call: Call) -> ClientInfo:
@@ -199,18 +204,21 @@ OPERATIONS = (
     Operation("GET", CLIENT, "Show a client", "reader", ClientInfo, _show_client),
     Operation("PATCH", CLIENT, "Change what is said of a client", "operator", ClientInfo, _change_client,
               ClientChange),
-    Operation("POST", f"{CLIENT}/revoke", "Never let a client in again", "operator", Accepted, _revoke_client),
+    Operation("POST", f"{CLIENT}/revoke", "Never let a client in again", "operator", Accepted, _revoke_client,
+              wakes=True),
     Operation("POST", "/v1/selections", "Choose a cohort", "operator", SelectionResult, _select, SelectionRequest),
+    Operation("POST", "/v1/lookups", "Show the clients of these ids", "reader", Page[ClientInfo], _look_up,
+              LookupRequest),
     Operation("POST", "/v1/blobs", "Ask where to send a plan or weights", "operator", BlobPlace,
               coordinators.offer_blob, BlobOffer),
     Operation("GET", "/v1/rounds", "List rounds", "reader", Page[RoundStatus], _list_rounds, query=Rounds),
     Operation("PUT", ROUND, "Open a round, or show it", "operator", RoundStatus, coordinators.open_round,
-              RoundRequest),
+              RoundRequest, wakes=True),
     Operation("GET", ROUND, "Show a round", "reader", RoundStatus, _show_round),
     Operation("GET", f"{ROUND}/reports", "Wait for reports", "operator", Reports, coordinators.wait_for_reports,
               query=coordinators.Wait),
     Operation("POST", f"{ROUND}/close", "End a round, with its outcome", "operator", RoundStatus, _close_round,
-              CloseRequest),
+              CloseRequest, wakes=True),
     Operation("GET", f"{ROUND}/queue", "Show each client's part in a round", "reader", Page[QueueItem], _show_queue,
               query=Listing),
     Operation("GET", "/v1/releases", "List releases", "reader", Page[ReleaseInfo], _list_releases, query=Listing),

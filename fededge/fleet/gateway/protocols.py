@@ -100,6 +100,8 @@ def bounded(settings: GatewaySettings) -> tuple[type[HttpToolsProtocol], type[We
             if message["type"] == "websocket.accept":
                 self.request = self.response = cast(Any, None)
                 self.scope["headers"] = []
+            elif message["type"] == "websocket.http.response.body":
+                self.handshake_complete = True  # or uvicorn would log each that is turned away as a mistake
 
     return Http, WebSocket
 

@@ -14,9 +14,10 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
+from fededge.errors import StorageError
 from fededge.fleet.gateway import drain, observing
 from fededge.fleet.gateway.app import create_app
-from fededge.fleet.gateway.listening import BACKLOG, check, listening, tls, url_of
+from fededge.fleet.gateway.listening import BACKLOG, Certificates, check, listening, tls, url_of
 from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.protocols import bounded
 from fededge.fleet.gateway.service import Service
@@ -43,6 +44,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._ready = ready
+        self._renewing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin. uvicorn's own would wait a minute for who begins TLS and says no more."""
@@ -61,12 +63,26 @@ class Server(uvicorn.Server):
             )
             for listener in sockets or ()
         ]
+        if self.config.ssl:
+            self._renewing = asyncio.create_task(
+                self._renew(Certificates(self._service.settings, self.config.ssl))
+            )
         self.started = True
         # What is there now stays: the collector need not look at it again, nor at every message.
         gc.collect()
         gc.freeze()
         gc.set_threshold(NEW_OBJECTS)
         self._ready()
+
+    async def _renew(self, certificates: Certificates) -> None:
+        """Take up a new certificate."""
+        while True:
+            await asyncio.sleep(self._service.settings.certificate_seconds)
+            try:
+                if certificates.renew():
+                    log.info("certificate", state="renewed")
+            except StorageError as error:
+                log.error("certificate", problem=str(error))
 
     def _connection(self) -> asyncio.Protocol:
         protocol: Any = self.config.http_protocol_class
@@ -77,6 +93,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nobody any more, send clients off, let requests finish, and end."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         for server in self.servers:
             server.close()
         await drain.send_off(self._service)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fededge.fleet.gateway import objects
 from fededge.fleet.gateway.auth import Authentication
+from fededge.fleet.gateway.bell import Bell
 from fededge.fleet.gateway.database import Database
 from fededge.fleet.gateway.grants import Keys
 from fededge.fleet.gateway.limits import Buckets
@@ -15,9 +16,11 @@ from fededge.fleet.gateway.oidc import Provider
 from fededge.fleet.gateway.overload import Load
 from fededge.fleet.gateway.sessions import Sessions
 from fededge.fleet.gateway.settings import GatewaySettings
+from fededge.fleet.gateway.wakeup import WakeUps
 from fededge.fleet.registry.database import Registry
 
 FILE_THREADS = 16
+ENDS = "this gateway ends"
 
 
 class Service:
@@ -30,6 +33,7 @@ class Service:
     Attributes:
         draining: whether it ends, and takes no more clients.
         failed: whether a part of it ended by mistake.
+        reported: rung when a report is kept here.
 
     Raises:
         FedEdgeError: its registry, store or keys cannot be opened.
@@ -50,24 +54,29 @@ class Service:
         self.authentication = Authentication(self.database, self.provider, settings.oidc)
         self.sessions = Sessions(settings, self.metrics)
         self.files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="objects")
+        self.reported = Bell()
+        self.wake_ups = WakeUps(settings.redis)
         self.enrolls = Buckets(settings.enrolls)
         self.connects = Buckets(settings.connects)
         self.requests = Buckets(settings.requests_rate)
         self.operations = Buckets(settings.operations)
         self.messages = Buckets(settings.messages)
 
-    def overloaded(self) -> str | None:
-        """Why no more can be taken now, None where it can."""
-        if self.draining:
-            return "this gateway ends"
+    def full(self) -> str | None:
+        """Why no client can be taken now, None where one can."""
         self.load.connections = len(self.sessions)
-        return self.load.reason()
+        return ENDS if self.draining else self.load.full()
+
+    def overloaded(self) -> str | None:
+        """Why no request can be answered now, None where it can: also where no more clients can be taken."""
+        return ENDS if self.draining else self.load.behind()
 
     async def close(self) -> None:
         """Give up what it holds."""
         await self.database.close()
         self.registry.close()
         self.files.shutdown()
+        await self.wake_ups.close()
         if self.provider is not None:
             await self.provider.close()
 

@@ -58,8 +58,9 @@ class GatewaySettings:
             its lease ends.
         database: URL of the registry; `storage`: of the blob store; `key_file`: secret that
             signs its URLs; None: the one in the home folder, made there first.
+        redis: URL of the Redis by which gateways wake each other; None: each looks for work by itself alone.
         certificate_file, private_key_file: PEM, for TLS; `client_ca_file`: only who has a certificate of this CA is
-            served at all (mTLS).
+            served at all (mTLS). `certificate_seconds`: how often it is looked whether these files changed.
         insecure: serve plain HTTP on other addresses than this machine's own, as behind a proxy that does TLS.
         trusted_proxies: addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed.
         oidc: an identity provider beside the gateway's own tokens.
@@ -73,9 +74,11 @@ class GatewaySettings:
         url_seconds: for which a URL is good.
         partial_seconds: after which an upload that nobody goes on with is removed.
         keep_seconds: for which plans, weights and updates are kept that no open round needs.
+        history_seconds: for which closed rounds are kept, with their reports, after their deadline; None: for good.
         drain_seconds: for requests to finish after SIGTERM.
 
         connections: most clients at a time; `requests`: most other connections.
+        welcomes: most clients that are let in at a time: of more, each would wait longer, and so would those that are in.
         lag_seconds: of the event loop, from which on the gateway is overloaded; `pending`: so is it with so many
             database calls waiting.
         connects_per_second: of clients that were turned away or sent off, when they come back.
@@ -95,9 +98,11 @@ class GatewaySettings:
     database: str = field(default_factory=settings.fleet_database)
     storage: str = field(default_factory=settings.storage)
     key_file: Path | None = field(default_factory=settings.gateway_key_file)
+    redis: str | None = field(default_factory=settings.gateway_redis)
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
+    certificate_seconds: float = 10.0
     insecure: bool = False
     trusted_proxies: tuple[str, ...] = ()
     oidc: Oidc | None = None
@@ -113,11 +118,13 @@ class GatewaySettings:
     url_seconds: float = 3600.0
     partial_seconds: float = 86_400.0
     keep_seconds: float = 7 * 86_400.0
+    history_seconds: float | None = None
     drain_seconds: float = 20.0
 
     connections: int = 15_000
     requests: int = 2_000
-    lag_seconds: float = 2.0
+    welcomes: int = 64
+    lag_seconds: float = 1.0
     pending: int = 5_000
     connects_per_second: float = 200.0
     outgoing: int = 16

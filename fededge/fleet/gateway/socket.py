@@ -83,9 +83,11 @@ def _turned_away(service: Service, scope: Scope) -> Response | None:
         mistake = GatewayError(f"ask for the WebSocket's subprotocol {SUBPROTOCOL}", "SUBPROTOCOL", 400)
     elif wait := service.connects.take(address_of(scope["client"]), time.monotonic()):
         return problems.busy(service, "TOO_FREQUENT", "connect less often", 429, wait)
-    elif len(service.sessions) >= settings.connections + SPARE:
+    elif len(service.sessions) >= settings.connections + SPARE or service.load.crowded():
         retry = service.load.turn_away()
-        return problems.busy(service, "OVERLOADED", "too many clients: come back later", 503, retry)
+        return problems.busy(
+            service, "OVERLOADED", "too many clients come at once: come back later", 503, retry
+        )
     else:
         return None
     return problems.refused(service, mistake)
@@ -189,12 +191,13 @@ class Conversation:
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{hello.type} before hello: say hello first", "OUT_OF_ORDER")
         version = agreed(hello.oldest, hello.newest)
-        if why := service.overloaded():
+        if why := service.full():
             reason = "DRAINING" if service.draining else "OVERLOADED"
             await self._refuse(reason, f"{why}: come back later", service.load.turn_away())
             return
         heartbeat = service.settings.heartbeat_seconds
-        connected = await joining.joined(service, hello, self._nonce, service.settings.id, heartbeat)
+        with service.load.one_more():
+            connected = await joining.joined(service, hello, self._nonce, service.settings.id, heartbeat)
         session.id, session.tenant, session.client = connected.session, hello.tenant, hello.client
         self._state = State.OPEN
         service.sessions.add(session)

@@ -494,3 +494,44 @@ async def began(site: EnrolledSite) -> Any:
         await asyncio.sleep(0.01)
     (child,) = psutil.Process().children()
     return child
+
+
+def test_a_report_says_how_long_its_phases_took_and_what_was_fetched(site: EnrolledSite) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+            await gateway.hears(Hello)
+            first = gateway.order()
+            await gateway.tell(first)
+            report = await gateway.hears(ReportMessage)
+            assert list(report.phases) == ["fetch", "train", "upload"]
+            assert 0 < report.phases["train"] <= report.seconds
+            assert report.fetched == first.plan.bytes + first.weights.bytes
+            second = gateway.order(2)
+            await gateway.tell(second)
+            again = await gateway.hears(ReportMessage, 2)
+            assert again.fetched == second.weights.bytes  # it has the plan
+
+    in_loop(scenario)
+
+
+def test_a_refusal_that_names_an_assignment_is_of_no_other(site: EnrolledSite) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+            await gateway.hears(Hello)
+
+            async def refuse(session: Any, message: Any) -> None:
+                """The gateway refuses something else, then answers."""
+                await session.send(Refused(reason="BUSY", message="another", assignment="another"))
+                await gateway._react(session, message)
+
+            gateway.react["report"] = refuse
+            await gateway.tell(gateway.order())
+            await gateway.hears(ReportMessage)
+            await gateway.tell(gateway.order(2))
+            await gateway.hears(ReportMessage, 2)
+            store = site.folder / "store.db"
+            while [each.outcome for each in remembered(store, 9)] != ["kept", "kept"]:
+                await asyncio.sleep(0.01)
+            assert len(gateway.heard(ReportMessage)) == 2  # none was sent again
+
+    in_loop(scenario)

@@ -21,6 +21,7 @@ from fededge.protocol import (
     ClientInfo,
     CloseRequest,
     Dataset,
+    LookupRequest,
     Page,
     Problem,
     Report,
@@ -123,6 +124,9 @@ class StandIn:
         match method, parts:
             case "GET", ["v1", "caller"]:
                 return Caller(tenant="hospital", name="pipelines", scope="operator")
+            case "POST", ["v1", "lookups"]:
+                asked = LookupRequest.model_validate_json(body).clients
+                return Page[ClientInfo](items=[self.clients[client] for client in asked])
             case "GET", ["v1", "clients"]:
                 return self._listing(query)
             case "GET", ["v1", "clients", client]:

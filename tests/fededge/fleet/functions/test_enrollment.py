@@ -283,3 +283,13 @@ def test_a_client_that_is_not_there_is_not_found(registry: Registry, name: str) 
             attempt()
         assert reason(refused) == ("NO_CLIENT", 404)
     assert monitoring.key_of(registry, TENANT, name) is None
+
+
+def test_many_clients_are_looked_up_at_once_in_the_order_that_was_asked_for(registry: Registry) -> None:
+    make_fleet(registry, ["a", "b", "c"])
+    found = enrollment.named(registry, TENANT, ["c", "a", "c"], NOW)
+    assert [client.client for client in found.items] == ["c", "a", "c"]
+    assert found.items[0] == enrollment.info(registry, TENANT, "c", NOW)
+    with pytest.raises(GatewayError, match="no client nobody") as refused:
+        enrollment.named(registry, TENANT, ["a", "nobody"], NOW)
+    assert refused.value.status == 404

@@ -11,14 +11,20 @@ from tests.gateway_process import Gateway, token
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp("gateway")) as started:
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URL of the gateway's registry; a module that runs on PostgreSQL, too, has a fixture of its own."""
+    return f"sqlite:///{tmp_path_factory.mktemp('database')}/registry.db"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[Gateway]:
+    with Gateway.start(tmp_path_factory.mktemp("gateway"), database=database) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def registry(gateway: Gateway) -> Iterator[Registry]:
-    opened = Registry.open(f"sqlite:///{gateway.folder}/registry.db")
+def registry(database: str, gateway: Gateway) -> Iterator[Registry]:
+    opened = Registry.open(database)
     yield opened
     opened.close()
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -228,6 +229,13 @@ class TestLimits:
         assert refused.retry_seconds > 0
         assert third.ended() == 1008
 
+    def test_who_operates_is_answered_where_no_more_clients_fit(self, narrow: Gateway, enroll: Any) -> None:
+        for _ in range(2):
+            enroll().join()
+        full = httpx.get(f"{narrow.url}/ready", trust_env=False)
+        assert (full.status_code, full.json()["state"]) == (503, "2 clients are connected")
+        enroll()  # as a token is made, and used
+
 
 def test_too_many_connects_of_one_address_are_turned_away(tmp_path: Path) -> None:
     with Gateway.start(tmp_path, connects={"per_second": 0.001, "burst": 2}) as gateway:
@@ -239,6 +247,8 @@ def test_too_many_connects_of_one_address_are_turned_away(tmp_path: Path) -> Non
         assert refused.value.response.status_code == 429
         assert int(refused.value.response.headers["retry-after"]) > 1
         assert json.loads(refused.value.response.body or b"")["reason"] == "TOO_FREQUENT"
+        assert gateway.end() == 0
+        assert not [line for line in gateway.log if line.get("level") == "error"]
 
 
 def test_the_subprotocol_must_be_asked_for(gateway: Gateway) -> None:

@@ -42,7 +42,10 @@ def test_an_address_is_known_by_its_household(host: str, known: str) -> None:
 
 
 def test_the_more_are_turned_away_the_wider_they_come_back() -> None:
-    load = Load(GatewaySettings(heartbeat_seconds=30.0, connects_per_second=10.0))
+    load = Load(GatewaySettings(heartbeat_seconds=30.0, connects_per_second=10.0, connections=5))
+    at_once = [load.turn_away() for _ in range(20)]
+    assert all(1 <= seconds <= 2 + 20 / 10 for seconds in at_once)
+    load.connections, load.turned_away = 5, 0.0
     few = [load.turn_away() for _ in range(20)]
     assert all(15 <= seconds <= 30 + 20 / 10 for seconds in few)
     many = [load.turn_away() for _ in range(5000)]
@@ -53,12 +56,24 @@ def test_the_more_are_turned_away_the_wider_they_come_back() -> None:
 
 
 def test_too_much_of_anything_is_a_reason_to_take_no_more() -> None:
-    load = Load(GatewaySettings(connections=5, pending=7, lag_seconds=1.0))
-    assert load.reason() is None
-    for name, value in (("connections", 5), ("pending", 8), ("lag", 1.5)):
+    load = Load(GatewaySettings(connections=5, welcomes=3, pending=7, lag_seconds=1.0))
+    assert load.full() is None
+    for name, value, why in (
+        ("connections", 5, (True, False, False)),
+        ("welcoming", 3, (True, True, False)),
+        ("pending", 8, (True, True, True)),
+        ("lag", 1.5, (True, True, True)),
+    ):
         setattr(load, name, value)
-        assert load.reason()
+        assert (load.full() is not None, load.crowded() is not None, load.behind() is not None) == why
         setattr(load, name, 0)
+
+
+def test_clients_are_let_in_so_many_at_a_time() -> None:
+    load = Load(GatewaySettings(welcomes=2))
+    with load.one_more(), load.one_more():
+        assert load.crowded() == "2 clients wait to be let in"
+    assert load.crowded() is None
 
 
 def test_an_event_loop_that_is_held_up_is_seen_and_forgotten() -> None:

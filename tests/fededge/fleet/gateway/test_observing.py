@@ -1,14 +1,24 @@
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from fededge.fleet.gateway.observing import Metrics, span, traceparent
+from fededge.fleet.registry.database import Registry
+from tests.gateway_client import Operator
+from tests.gateway_process import Gateway, token
 
 PROGRAM = """
 import logging
@@ -65,3 +75,62 @@ def test_spans_belong_to_the_trace_of_the_request() -> None:
     assert inner.parent is not None
     assert inner.parent.span_id == outer.context.span_id
     assert here.split("-")[2] == f"{inner.context.span_id:016x}"
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[Any]]]:
+    """Endpoint of a collector of OTLP over HTTP, and the spans that it has so far."""
+    spans: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    spans.extend(scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
+        server.shutdown()
+        thread.join()
+
+
+def test_a_trace_leads_from_the_request_to_the_phases_of_a_client(tmp_path: Path) -> None:
+    given = f"00-{'a1' * 16}-{'b2' * 8}-01"
+    with collector() as (endpoint, spans):
+        with Gateway.start(tmp_path, trace_endpoint=endpoint) as gateway:
+            registry = Registry.open(f"sqlite:///{tmp_path}/registry.db")
+            admin = Operator(gateway.url, token(registry))
+            registry.close()
+            client = admin.enroll("site").join()
+            admin.http.headers["traceparent"] = given
+            admin.round("r", ["site"], kind="evaluate", update_bytes=None)
+            assignment = client.hear()
+            report = {
+                "type": "report",
+                "assignment": assignment.id,
+                "counts": {"examples": 1.0},
+                "seconds": 3.0,
+            }
+            assert client.ask(report | {"phases": {"fetch": 1.0, "train": 2.0}}).outcome == "kept"
+            refused = client.ask(report | {"phases": {"sleep": 1.0}})
+            assert (refused.type, refused.reason) == ("refused", "MALFORMED")
+            client.close()
+            admin.close()
+            assert gateway.end() == 0  # it sends what it has
+        found = {span.name: span for span in spans}
+    trace_id = bytes.fromhex("a1" * 16)
+    whole, fetch, train = (found[name] for name in ("client", "client.fetch", "client.train"))
+    assert {span.trace_id for span in (whole, fetch, train)} == {trace_id}
+    assert fetch.parent_span_id == train.parent_span_id == whole.span_id
+    assert whole.parent_span_id.hex() == assignment.trace.split("-")[2]
+    assert train.end_time_unix_nano - train.start_time_unix_nano == pytest.approx(2e9, abs=1e3)
+    assert fetch.end_time_unix_nano == train.start_time_unix_nano
+    assert {each.key for each in whole.attributes} == {"client", "tenant", "assignment"}

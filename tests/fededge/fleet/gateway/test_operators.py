@@ -36,6 +36,7 @@ NEEDED: dict[tuple[str, str], tuple[str, Any]] = {
     ("GET", "/v1/caller"): ("reader", None),
     ("GET", "/v1/clients"): ("reader", None),
     ("GET", "/v1/clients/absent"): ("reader", None),
+    ("POST", "/v1/lookups"): ("reader", {"clients": []}),
     ("GET", "/v1/rounds"): ("reader", None),
     ("GET", "/v1/rounds/absent"): ("reader", None),
     ("GET", "/v1/rounds/absent/queue"): ("reader", None),

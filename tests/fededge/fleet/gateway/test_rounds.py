@@ -15,6 +15,18 @@ NUMBERS = itertools.count()
 UPDATE = b"update"
 
 
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Rounds are the same on each kind of database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path_factory.mktemp('database')}/registry.db"
+        return
+    server = request.getfixturevalue("postgres")
+    server.execute("CREATE DATABASE rounds TEMPLATE template")
+    yield server.url("rounds")
+    server.execute("DROP DATABASE rounds WITH (FORCE)")
+
+
 @pytest.fixture
 def clients(admin: Operator) -> Iterator[list[Client]]:
     made = [admin.enroll(f"worker-{next(NUMBERS)}").join() for _ in range(2)]

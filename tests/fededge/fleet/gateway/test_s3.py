@@ -76,13 +76,16 @@ def test_a_round_whose_objects_lie_in_a_bucket(store: str, tmp_path: Path) -> No
             assert assignment.plan.url.startswith(store)
             assert httpx.get(assignment.plan.url, trust_env=False).content == b"plan"
             told = {"assignment": assignment.id}
-            report = {"type": "report", "update": update, "seconds": 1.0, **told}
+            report = {"type": "report", "update": update, "seconds": 1.0, "fetched": 11, **told}
             assert client.ask(report).outcome == "refused"
             place = client.ask({"type": "upload", "digest": update, "bytes": 6, **told})
             assert httpx.put(place.url, content=b"update", trust_env=False).status_code == 200
             assert client.ask({"type": "upload", "digest": update, "bytes": 6, **told}).done
             assert client.ask(report).outcome == "kept"
+            assert client.ask(report | {"fetched": 10**9}).outcome == "kept"
             client.close()
+        status = admin("GET", "/v1/rounds/r")
+        assert (status["bytes_up"], status["bytes_down"]) == (12, 22)
         items = admin("GET", "/v1/rounds/r/reports")["items"]
         assert [httpx.get(item["url"], trust_env=False).content for item in items] == [b"update"] * 2
         assert (

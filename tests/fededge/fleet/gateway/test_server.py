@@ -76,6 +76,29 @@ def admin_of(gateway: Gateway, **options: Any) -> Operator:
     return Operator(gateway.url, secret, **options)
 
 
+def test_a_certificate_that_is_replaced_is_taken_up(tmp_path: Path, authority: Authority, until: Any) -> None:
+    certificate, key = authority.certify("gateway")
+    with Gateway.start(
+        tmp_path, certificate_file=certificate, private_key_file=key, certificate_seconds=0.05
+    ) as gateway:
+        before = serial(gateway)
+        renewed, renewed_key = authority.certify("renewed")
+        renewed.rename(certificate)  # in the middle of a change they do not fit
+        until(lambda: gateway.events("certificate"))
+        assert "cannot use the certificate" in gateway.events("certificate")[0]["problem"]
+        assert serial(gateway) == before
+        renewed_key.rename(key)
+        until(lambda: serial(gateway) != before)
+        trusted = ssl.create_default_context(cafile=authority.file)
+        assert httpx.get(f"{gateway.url}/health", verify=trusted, trust_env=False).status_code == 200
+
+
+def serial(gateway: Gateway) -> int:
+    """Number of the certificate that a gateway shows."""
+    address = "127.0.0.1", int(gateway.url.rpartition(":")[2])
+    return x509.load_pem_x509_certificate(ssl.get_server_certificate(address).encode()).serial_number
+
+
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
 def test_tls_carries_the_api_and_the_conversation(tmp_path: Path, authority: Authority) -> None:
     certificate, key = authority.certify("gateway")

@@ -15,6 +15,7 @@ from fededge.fleet.functions import (
     model_update,
     monitoring,
     operators,
+    retention,
     selection,
     triggering,
 )
@@ -147,6 +148,7 @@ def work_with(registry: Registry) -> None:
     blobs.removed(registry, TENANT, PLAN)
     triggering.fire(registry, TENANT, "often", "admin", NOW)
     triggering.delete(registry, TENANT, "often", "admin", NOW)
+    assert retention.forget(registry, NOW + 1e6) == 3
 
 
 def test_every_statement_finds_its_rows_by_an_index(registry: Registry) -> None:

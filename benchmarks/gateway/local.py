@@ -1,0 +1,72 @@
+"""A round over a gateway against the same round on one machine: three clients, the digits example.
+
+    .venvs/platform/bin/python -m benchmarks.gateway.local [--rounds 10] [--turns 2]
+
+`fededge run` and `fededge fleet` learn the same task in turn, on this machine: the first trains its clients in worker
+processes that read one disk, the second at three sites that a gateway reaches. Told are the median seconds of a round,
+the first of each run left out, which starts and compiles. Prints a table and writes benchmarks/results/local.json.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.results import save, table
+from fededge.learning import state
+
+ROOT = Path(__file__).resolve().parents[2]
+TASK = ROOT / "examples" / "digits" / "task.yaml"
+CHANGES = ("compare.centralized=false", "gate.max_gap_to_centralized=null", "endpoint=null", "devices=[]")
+BAR = 1.1
+
+
+def rounds_of(command: str, home: Path, changes: list[str]) -> list[float]:
+    """Seconds of each round that `fededge COMMAND` takes, but for the first."""
+    options = [part for change in (*CHANGES, *changes) for part in ("--set", change)]
+    variables = {**os.environ, "FEDEDGE_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, "-m", "fededge", command, str(TASK), *options]
+    ended = subprocess.run(program, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    newest = max((home / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
+    found = list(newest.glob("artifacts/*/run-rounds/next_state"))
+    if not found:
+        raise SystemExit(f"fededge {command} failed:\n{ended.stdout}\n{ended.stderr}")
+    return [record.seconds for record in state.load(found[0]).history[1:]]
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description="Compare rounds over a gateway with local ones.")
+    parser.add_argument("--rounds", type=int, default=10, help="of a run (default: 10)")
+    parser.add_argument("--turns", type=int, default=2, help="runs of each (default: 2)")
+    options = parser.parse_args()
+    changes = [
+        f"learning.rounds={options.rounds}",
+        f"operation.rounds_per_step={options.rounds}",
+        "gate.min=0",
+    ]
+    times: dict[str, list[float]] = {"run": [], "fleet": []}
+    for _ in range(options.turns):
+        for command, found in times.items():
+            with tempfile.TemporaryDirectory(prefix="fededge-benchmark-") as home:
+                found += rounds_of(command, Path(home), changes)
+    local, fleet = (statistics.median(times[command]) for command in ("run", "fleet"))
+    rows = [
+        {"rounds": "local", "median, s": round(local, 2), "of": len(times["run"]), "ratio": 1.0},
+        {
+            "rounds": "gateway",
+            "median, s": round(fleet, 2),
+            "of": len(times["fleet"]),
+            "ratio": round(fleet / local, 2),
+        },
+    ]
+    print(table(rows))
+    print(f"the bar is {BAR}: {'met' if fleet <= BAR * local else 'missed'}")
+    print(save("local", rows))
+
+
+if __name__ == "__main__":
+    main()
