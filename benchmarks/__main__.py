@@ -20,6 +20,7 @@ BENCHMARKS = (
     ("serving", "serving"),
     ("platform", "registry"),
     ("platform", "gateway"),
+    ("platform", "functions"),
     ("platform", "flower"),
 )
 

@@ -61,6 +61,8 @@ class Platform:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+            wbufsize = -1  # head and body go together
 
             def do_GET(self) -> None:
                 platform._next(self)
