@@ -25,6 +25,7 @@ BENCHMARKS = (
     ("platform", "gateway.cut"),
     ("platform", "gateway.local"),
     ("platform", "gateway.stragglers"),
+    ("platform", "functions"),
     ("platform", "flower"),
 )
 

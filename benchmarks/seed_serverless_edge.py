@@ -16,7 +16,7 @@ from benchmarks.edge import page
 from benchmarks.results import FOLDER
 from fededge.host.layout import ROOT, interpreter, say
 
-PARTS = {"learning": "worker", "training": "worker", "serving": "serving"}
+PARTS = {"learning": "worker", "training": "worker", "serving": "serving", "functions": "serving"}
 """Parts, and the environment of each."""
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     output = options.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     images = [str(options.mnist.resolve())] if options.mnist else []
-    own = {"learning": [str(options.rounds), *images], "training": images, "serving": []}
+    own = {"learning": [str(options.rounds), *images], "training": images, "serving": [], "functions": images}
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     for part in options.parts:
         say(f"measuring {part}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fededge.errors import KubeflowError, StorageError
+from fededge.errors import GatewayError, KubeflowError, StorageError
 
 
 def home() -> Path:
@@ -69,6 +69,26 @@ def gateway_key_file() -> Path | None:
 def gateway_redis() -> str | None:
     """`FEDEDGE_GATEWAY_REDIS`: URL of the Redis by which gateways wake each other; by default none."""
     return os.environ.get("FEDEDGE_GATEWAY_REDIS") or None
+
+
+def lambda_endpoint() -> str:
+    """`FEDEDGE_LAMBDA_ENDPOINT`: URL of the stage of the WebSocket API before a function of AWS Lambda.
+
+    Raises:
+        GatewayError: it is not set.
+    """
+    endpoint = os.environ.get("FEDEDGE_LAMBDA_ENDPOINT")
+    if not endpoint:
+        raise GatewayError(
+            "FEDEDGE_LAMBDA_ENDPOINT is not set: deploy the template of docs/guides/functions.md"
+        )
+    return endpoint.rstrip("/")
+
+
+def lambda_secret() -> str | None:
+    """`FEDEDGE_LAMBDA_SECRET`: ARN of the secret in AWS Secrets Manager that holds the registry's URL; by default
+    FEDEDGE_FLEET_DATABASE says it."""
+    return os.environ.get("FEDEDGE_LAMBDA_SECRET") or None
 
 
 def platform() -> str:

@@ -25,7 +25,7 @@ ones: compare shapes, not seconds. This measures and writes the page:
 
 def write(folder: Path) -> Path:
     """Write `folder`/README.md and its charts from the JSON files of the parts that are there."""
-    found = {part: read(folder, part) for part in ("learning", "training", "serving")}
+    found = {part: read(folder, part) for part in ("learning", "training", "serving", "functions")}
     text = [INTRODUCTION]
     if learning := found["learning"]:
         charts.accuracy(learning["rows"], folder / "accuracy.svg")
@@ -39,6 +39,8 @@ def write(folder: Path) -> Path:
     measured = {part: told for part in paper.MEGABYTES if (told := found[part])}
     if measured:
         text.append(_memory(measured))
+    if functions := found["functions"]:
+        text.append(_functions(functions))
     file = folder / "README.md"
     file.write_text("\n\n".join(_wrapped(block) for block in "\n".join(text).split("\n\n")) + "\n")
     return file
@@ -146,6 +148,33 @@ sampled five times a second, beside what the paper gives its functions. Memory w
 Training is TensorFlow's own import and runtime before it is the model. Serving is Seldon's server in Python with LiteRT,
 and what it holds of a request of up to 10,000 images.
 """
+
+
+def _functions(told: Mapping[str, Any]) -> str:
+    parts = {"training": told["training"], "serving": told["rows"]}
+    by = {"training": "epochs", "serving": "images"}
+    lines = []
+    for part, rows in parts.items():
+        for row in rows:
+            limit, used = paper.MEGABYTES[part], row["megabytes"]
+            verdict = f"{used:.0f} of {limit}" + ("" if used <= limit else ", does not fit")
+            times = [f"{row[kind]:.3f}" for kind in ("warm", "cold")]
+            lines.append([part, f"{row['amount']:,} {by[part]}", *times, verdict])
+    return f"""## The same with functions of LiteRT
+
+Training and answering as processes of LiteRT that start, answer and stop ([functions](../guides/functions.md)): the same
+model, plan and node, {told["trains"]} for training and {told["answers"]} for serving. A cold request's time begins when
+the process is started. Memory is the most that the process had resident, mapped files included. {_conditions(told)}
+
+{_table(["function", "asked", "warm s", "cold s", "MB"], lines)}
+
+A cold start adds {_added(told["training"])} s to training and {_added(told["rows"])} s to the answer for one image, where
+the paper reports about {paper.COLD_TRAINING:g} s for either.
+"""
+
+
+def _added(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"{rows[0]['cold'] - rows[0]['warm']:.2f}"
 
 
 def _conditions(told: Mapping[str, Any]) -> str:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fededge.errors import FedEdgeError
-from fededge.fleet.functions import blobs, model_update, monitoring, operators, retention
+from fededge.fleet.functions import model_update, monitoring
 from fededge.fleet.functions.model_update import Due
 from fededge.fleet.functions.work import FAILED, OPEN
+from fededge.fleet.gateway import sweeping
 from fededge.fleet.gateway.observing import log, span
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import POLICY
@@ -193,31 +194,10 @@ class Dispatch:
         await self._service.database.call(monitoring.sweep, now())
 
     async def _sweep_objects(self) -> None:
-        service = self._service
-        before = now() - service.settings.partial_seconds
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(service.files, service.objects.sweep, before)
+        await sweeping.sweep_objects(self._service)
 
     async def _sweep_rounds(self) -> None:
-        """Forget rounds that are kept no longer."""
-        service, seconds = self._service, self._service.settings.history_seconds
-        left = seconds is not None
-        while left:
-            left = await service.database.call(retention.forget, now() - (seconds or 0.0)) > 0
+        await sweeping.sweep_rounds(self._service)
 
     async def _sweep_blobs(self) -> None:
-        """Delete what no round needs any more."""
-        service, after = self._service, ""
-        before = now() - service.settings.keep_seconds
-        loop = asyncio.get_running_loop()
-        while True:
-            tenants = await service.database.call(operators.list_tenants, after)
-            for tenant in tenants.items:
-                for digest, owner in await service.database.call(blobs.unused, tenant.name, before):
-                    await loop.run_in_executor(
-                        service.files, service.objects.remove, tenant.name, digest, owner
-                    )
-                    await service.database.together(blobs.removed, tenant.name, digest, owner)
-            if tenants.next is None:
-                return
-            after = tenants.next
+        await sweeping.sweep_blobs(self._service)

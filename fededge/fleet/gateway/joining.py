@@ -1,4 +1,4 @@
-"""A client proves who it is, and gets a session: whatever its messages come over."""
+"""What is said to clients that prove who they are, and to those that are refused: whatever their messages come over."""
 
 import base64
 import binascii
@@ -6,12 +6,16 @@ import binascii
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fededge.errors import GatewayError, shown
+from fededge.errors import FedEdgeError, GatewayError, ProtocolError, RegistryError, shown
 from fededge.fleet.functions import monitoring
 from fededge.fleet.functions.monitoring import Connected
 from fededge.fleet.gateway.observing import log, span
 from fededge.fleet.gateway.service import Service, now
-from fededge.protocol import Hello, connection_bytes
+from fededge.protocol import Cancel, Hello, Refused, Welcome, agreed, connection_bytes
+from fededge.protocol.fields import Said
+
+TEXT = 500
+"""Most characters of what a client is told."""
 
 
 async def joined(
@@ -38,6 +42,34 @@ async def joined(
                 403,
             )
         return await service.database.together(monitoring.connect, gateway, hello, heartbeat_seconds, now())
+
+
+def welcome(hello: Hello, connected: Connected, heartbeat_seconds: float) -> list[Said]:
+    """What is said to a client that is in.
+
+    Raises:
+        ProtocolError: it speaks no version that is spoken here.
+    """
+    met = Welcome(
+        version=agreed(hello.oldest, hello.newest),
+        session=connected.session,
+        heartbeat_seconds=heartbeat_seconds,
+        resumed=connected.resumed,
+    )
+    return [met, *(Cancel(assignment=each, reason="nobody waits for it") for each in connected.forget)]
+
+
+def refusal(service: Service, error: FedEdgeError, session: str | None) -> Refused:
+    """What is said to a client whose message raised `error`."""
+    if isinstance(error, RegistryError):
+        log.error("registry", problem=str(error), session=session)
+        retry = service.load.turn_away()
+        told = "the registry does not answer: try again"
+        return Refused(reason="UNAVAILABLE", message=told, retry_seconds=retry)
+    if isinstance(error, ProtocolError | GatewayError):
+        return Refused(reason=error.reason, message=str(error)[:TEXT])
+    log.error("message", problem=str(error), session=session)
+    return Refused(reason="FAILED", message="the gateway could not do that: try again", retry_seconds=1.0)
 
 
 def _proven(hello: Hello, key: bytes, nonce: bytes, gateway: str) -> bool:

@@ -28,13 +28,11 @@ from fededge.fleet.gateway.sessions import GOING_AWAY, POLICY
 from fededge.protocol import (
     SUBPROTOCOL,
     Bye,
-    Cancel,
     Challenge,
     ClientMessage,
     Heartbeat,
     Hello,
     Refused,
-    Welcome,
     agreed,
     from_client,
 )
@@ -43,7 +41,6 @@ MOST_REFUSED, REFUSED_SECONDS = 10, 60.0
 """Messages of a connection that are refused within a time before it is closed."""
 SPARE = 100
 """Clients beyond the bound that are still told so by a message."""
-TEXT = 500
 CODES = {1002: "MALFORMED", 1007: "MALFORMED", 1009: "TOO_LARGE"}
 """Why the WebSocket's own layer ended a connection (RFC 6455, section 7.4.1)."""
 HEARTBEAT = Heartbeat().model_dump_json(exclude_none=True)
@@ -172,15 +169,9 @@ class Conversation:
             else:
                 await self._act(message)
             service.metrics.answer_seconds.labels(message.type).observe(time.perf_counter() - begun)
-        except RegistryError as error:
-            log.error("registry", problem=str(error), session=session.id)
-            retry = service.load.turn_away()
-            await self._refuse("UNAVAILABLE", "the registry does not answer: try again", retry, about)
-        except (ProtocolError, GatewayError) as error:
-            await self._refuse(error.reason, str(error), None, about)
         except FedEdgeError as error:
-            log.error("message", problem=str(error), session=session.id)
-            await self._refuse("FAILED", "the gateway could not do that: try again", 1.0, about)
+            told = joining.refusal(service, error, session.id)
+            await self._refuse(told.reason, told.message, told.retry_seconds, about)
 
     async def _welcome(self, hello: ClientMessage) -> None:
         """Take in who proves to be an enrolled client."""
@@ -190,7 +181,7 @@ class Conversation:
             return
         if not isinstance(hello, Hello):
             raise ProtocolError(f"{hello.type} before hello: say hello first", "OUT_OF_ORDER")
-        version = agreed(hello.oldest, hello.newest)
+        agreed(hello.oldest, hello.newest)
         if why := service.full():
             reason = "DRAINING" if service.draining else "OVERLOADED"
             await self._refuse(reason, f"{why}: come back later", service.load.turn_away())
@@ -203,16 +194,8 @@ class Conversation:
         service.sessions.add(session)
         service.metrics.sessions.labels(str(connected.resumed).lower()).inc()
         log.info("session", session=session.id, client=session.client, tenant=session.tenant)
-        await session.say(
-            Welcome(
-                version=version,
-                session=connected.session,
-                heartbeat_seconds=heartbeat,
-                resumed=connected.resumed,
-            )
-        )
-        for assignment in connected.forget:
-            await session.say(Cancel(assignment=assignment, reason="nobody waits for it"))
+        for told in joining.welcome(hello, connected, heartbeat):
+            await session.say(told)
 
     async def _act(self, message: ClientMessage) -> None:
         """Act on a message of a client that is in."""
@@ -235,7 +218,12 @@ class Conversation:
         """Say no. Before the welcome that is the end; after it, so is once too often."""
         self._service.metrics.refused.labels(reason).inc()
         await self._session.say(
-            Refused(reason=reason, message=message[:TEXT], retry_seconds=retry_seconds, assignment=assignment)
+            Refused(
+                reason=reason,
+                message=message[: joining.TEXT],
+                retry_seconds=retry_seconds,
+                assignment=assignment,
+            )
         )
         at = time.monotonic()
         if at - self._refused_since > REFUSED_SECONDS:

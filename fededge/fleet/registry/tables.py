@@ -1,8 +1,9 @@
 """The tables of the registry.
 
 A key begins with the tenant, so that no query reaches another's rows by accident, and goes on with names or random ids:
-in a database that is spread over machines by key, writes spread too. The two exceptions are looked up before the tenant
-is known: tokens, by random id or digest. Times are in seconds since the epoch; JSON is text.
+in a database that is spread over machines by key, writes spread too. The exceptions are looked up before the tenant is
+known: tokens by random id or digest, sessions and connections by random id. Times are in seconds since the epoch; JSON is
+text.
 """
 
 from sqlalchemy import (
@@ -187,6 +188,26 @@ sessions = Table(
     Index("sessions_of_client", "tenant", "client"),
     Index("sessions_of_gateway", "gateway", "expires"),
     Index("sessions_ended", "gateway", "ended"),
+)
+
+# WebSockets that no process holds: a platform keeps them, and calls functions with what is said over them
+connections = Table(
+    "connections",
+    metadata,
+    Column("id", Words, primary_key=True),
+    _words("gateway"),
+    # base64, of its challenge; NULL once a hello answered it
+    Column("nonce", Words),
+    _time("opened"),
+    # once its client is welcome
+    Column("session", Words),
+    Column("tenant", Words),
+    Column("client", Words),
+    # messages that were refused since a time
+    _count("refused"),
+    _time("refused_since"),
+    Index("connections_of_session", "session"),
+    Index("connections_opened", "gateway", "opened"),
 )
 
 rounds = Table(

@@ -1,26 +1,25 @@
 """The gateway's functions as CloudEvents services: the same answers and the same registry as the gateway's."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
 
 from fededge import storage
 from fededge.fleet.registry.database import Registry
-from fededge.fleet.registry.tables import metadata
 from tests.events_host import Events, hosted, joined
-from tests.gateway_client import SCHEMA, Operator
+from tests.gateway_client import Operator
 from tests.gateway_process import Gateway, token
-
-UPDATE = b"update"
-VOLATILE = re.compile(
-    r"^(opened|deadline|closed|created|enrolled|last_\w+|next_\w+|stored|session|gateway|random_key|public_key|key_id|"
-    r"seconds_left|start|speed|url)$"
+from tests.whole_round import (
+    TRIGGER,
+    UPDATE,
+    round_request,
+    selection_request,
+    settled,
+    state,
+    through_the_gateway,
 )
-"""What differs from one run of the same sequence to another: times, and what is drawn at random."""
 
 
 @pytest.fixture
@@ -31,72 +30,6 @@ def admin(tmp_path: Path) -> str:
         return token(registry)
     finally:
         registry.close()
-
-
-def _selection() -> dict[str, Any]:
-    return {
-        "task": "digits",
-        "dataset": "digits",
-        "framework": "keras",
-        "schema_digest": SCHEMA,
-        "size": 10,
-        "seed": 3,
-        "number": 1,
-    }
-
-
-def _round(cohort: list[str], plan: str, weights: str, **changes: Any) -> dict[str, Any]:
-    return {
-        "task": "digits",
-        "kind": "train",
-        "number": 1,
-        "dataset": "digits",
-        "order": "an order",
-        "plan": plan,
-        "weights": weights,
-        "cohort": cohort,
-        "seconds": 600.0,
-        "update_bytes": len(UPDATE),
-        **changes,
-    }
-
-
-TRIGGER = {"when": "interval", "every_seconds": 3600.0, "task": '{"name":"digits"}'}
-
-
-def through_the_gateway(folder: Path) -> list[Any]:
-    """What a sequence of calls is answered with by a gateway."""
-    with Gateway.start(folder) as gateway:
-        registry = Registry.open(f"sqlite:///{folder}/registry.db")
-        operator = Operator(gateway.url, token(registry))
-        registry.close()
-        told: list[Any] = []
-        clients = [operator.enroll(name).join() for name in ("a", "b")]
-        told.append(operator("POST", "/v1/selections", _selection()))
-        plan, weights = operator.store(b"plan"), operator.store(b"weights")
-        cohort = told[-1]["cohort"]
-        told.append(operator("PUT", "/v1/rounds/r1", _round(cohort, plan, weights)))
-        for client in clients:
-            assignment = client.hear()
-            told.append(assignment.to_content())
-            told.append(client.ask({"type": "accept", "assignment": assignment.id}).to_content())
-            of = {"assignment": assignment.id, "digest": storage.digest(UPDATE), "bytes": len(UPDATE)}
-            place = client.ask({"type": "upload", **of})
-            assert operator.http.put(place.url, content=UPDATE).status_code == 201
-            told.append(client.ask({"type": "upload", **of}).to_content())
-            report = {"assignment": assignment.id, "update": of["digest"], "seconds": 2.0}
-            told.append(client.ask({"type": "report", **report}).to_content())
-        told.append(operator("GET", "/v1/rounds/r1/reports", params={"after": 0}))
-        closing = {"outcome": "committed", "losses": {"a": 0.5, "b": 0.25}}
-        told.append(operator("POST", "/v1/rounds/r1/close", closing))
-        told.append(operator("PUT", "/v1/triggers/often", TRIGGER))
-        told.append(operator("POST", "/v1/triggers/often/fire"))
-        told.append(operator("GET", "/v1/clients"))
-        for client in clients:
-            client.close()
-        operator.close()
-        assert gateway.end() == 0
-        return told
 
 
 def through_events(folder: Path, structured: bool) -> list[Any]:
@@ -113,13 +46,13 @@ def through_events(folder: Path, structured: bool) -> list[Any]:
         ask = Events(http_client, secret, structured)
         ask("monitoring", "lease", None, {"gateway": "holder", "url": "http://holder", "seconds": 60.0})
         sessions = {joined(ask, client): client.client for client in clients}
-        told = [ask("selection", "select", None, _selection())]
+        told = [ask("selection", "select", None, selection_request())]
         digests = []
         for data in (b"plan", b"weights"):
             digests.append(storage.digest(data))
             place = ask("model-update", "offer", None, {"digest": digests[-1], "bytes": len(data)})
             assert http_client.put(place["url"], content=data).status_code == 201
-        told.append(ask("model-update", "open", "r1", _round(told[-1]["cohort"], *digests)))
+        told.append(ask("model-update", "open", "r1", round_request(told[-1]["cohort"], *digests)))
         outbox = ask("model-update", "dispatch", None, {"gateway": "holder"})
         assert outbox["ended"] == []
         messages = {sessions[each["session"]]: each["message"] for each in outbox["messages"]}
@@ -142,44 +75,6 @@ def through_events(folder: Path, structured: bool) -> list[Any]:
         for session in sessions:
             ask("monitoring", "disconnect", None, {"session": session})
         return told
-
-
-def settled(told: Any) -> Any:
-    """`told` without what differs from run to run."""
-    if isinstance(told, dict):
-        return {name: settled(each) for name, each in told.items() if not VOLATILE.match(name)}
-    if isinstance(told, list):
-        return [settled(each) for each in told]
-    return told
-
-
-def state(folder: Path) -> dict[str, Any]:
-    """The registry in `folder`, without what differs from run to run."""
-    kept = (
-        "tenants",
-        "clients",
-        "datasets",
-        "rounds",
-        "work",
-        "blobs",
-        "triggers",
-        "participation",
-        "evaluations",
-    )
-    registry = Registry.open(f"sqlite:///{folder}/registry.db")
-
-    def rows(connection: Connection) -> dict[str, Any]:
-        found = {}
-        for name in kept:
-            table = metadata.tables[name]
-            query = select(table).order_by(*table.primary_key.columns)
-            found[name] = [settled(dict(row._mapping)) for row in connection.execute(query)]
-        return found
-
-    try:
-        return registry.read(rows)
-    finally:
-        registry.close()
 
 
 @pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])

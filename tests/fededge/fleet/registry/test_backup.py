@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 from fededge.errors import RegistryError
 from fededge.fleet.functions import (
     aggregation,
+    connections,
     enrollment,
     model_update,
     operators,
@@ -68,6 +69,7 @@ def fill(registry: Registry) -> str:
     runs = Running(task="tumors", device_class="camera", status="failed", error="é")
     following = [Following(task="tumors", device_class="camera", running=runs)]
     releases.follow(registry, TENANT, "a", following, NOW)
+    connections.opened(registry, "held elsewhere", "lambda", "bm9uY2U=", NOW)
     request = OperatorRequest(name="ci", scope="operator")
     return operators.make(registry, TENANT, request, "admin", NOW).token
 
@@ -179,7 +181,7 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes |
         (lambda name, data: None if name == MANIFEST else data, MANIFEST),
         (lambda name, data: data[:-40] if name == MANIFEST else data, "cut short"),
         (lambda name, data: data[:-40] if name == "clients.jsonl" else data, "clients was changed"),
-        (lambda name, data: data.replace(b'"version": "2"', b'"version": "0"'), "of version 0"),
+        (lambda name, data: data.replace(b'"version": "3"', b'"version": "0"'), "of version 0"),
         (lambda name, data: data.replace(b"backup-1", b"backup-2"), "newer than"),
         (
             lambda name, data: data.replace(b'"blobs"', b'"globs"') if name == MANIFEST else data,
