@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,3 +105,22 @@ def wait_for_accepted(fleet: TrialFleet, number: int) -> None:
         except AssertionError:
             continue
     raise AssertionError(json.dumps({name: log.read_text()[-500:] for name, log in logs.items()}))
+
+
+def test_devices_a_relay_and_a_site_learn_together_and_follow_the_release(machine: Machine) -> None:
+    if not (shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")):
+        pytest.skip("mosquitto is not installed: apt install mosquitto")
+    changes = [
+        "partition.clients=5",
+        "learning.rounds=2",
+        "learning.cohort.size=5",
+        "learning.cohort.over_selection=1.0",
+        "operation.quorum=5",
+    ]
+    told = machine.fededge(
+        *("fleet", str(ROOT / "examples" / "smart-building" / "fleet.yaml"), "--devices", "3", "--relay"),
+        *(part for change in changes for part in ("--set", change)),
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "round 2/2: 5 of 5 clients" in told.stdout
+    assert "3 of 3 devices run the release" in told.stdout
