@@ -30,6 +30,8 @@ SCHEMA = Schema(
     features=[Feature(name="a", dtype="float32", shape=[3])], label=Label(kind="class", classes=2)
 )
 SECONDS = 100.0
+WHOLE = ("datasets", "hosts", "conditions", "releases", "serving", "poll_seconds")
+"""Keys of a policy beside its rules."""
 
 
 def in_loop(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -58,8 +60,8 @@ class EnrolledSite:
         examples.write(self.data / part, x, np.arange(count) % 2, SCHEMA)
 
     def write_policy(self, **changes: Any) -> None:
-        """The policy; `changes` in its only rule, or `datasets`, `hosts` and `conditions` beside it."""
-        whole = {name: changes.pop(name) for name in ("datasets", "hosts", "conditions") if name in changes}
+        """The policy; `changes` in its only rule, or those of WHOLE beside it."""
+        whole = {name: changes.pop(name) for name in WHOLE if name in changes}
         rule = {
             "name": "ada",
             "tasks": ["wear*"],

@@ -199,6 +199,8 @@ class Client:
     def _welcomed(self, welcome: Welcome) -> None:
         agreed(welcome.version, welcome.version)
         self._place.store.set_session(welcome.session)
+        if welcome.region is not None:
+            self._place.told.region = welcome.region
         self._enter(State.ready)
 
     async def _serve(self, connection: Connection, welcome: Welcome) -> float:

@@ -37,6 +37,13 @@ TIMES = httpx.Timeout(60.0, connect=30.0)
 """Seconds that a server may say nothing."""
 
 
+@dataclass
+class Told:
+    """What the gateway said of this client when it let it in; `region`: where operators say that it is."""
+
+    region: str | None
+
+
 @dataclass(frozen=True)
 class Workplace:
     """See above.
@@ -61,6 +68,7 @@ class Workplace:
     line: Line
     clock: Clock
     monitor: Monitor
+    told: Told
     frameworks: list[str]
     isolated: bool
     told: dict[str, Dataset] = field(default_factory=dict)
@@ -124,7 +132,8 @@ def workplace(
             http=httpx.AsyncClient(verify=tls, timeout=TIMES, follow_redirects=False),
             line=Line(),
             clock=clock,
-            monitor=monitor or MachineMonitor(folder, rules, clock),
+            monitor=MachineMonitor(folder, rules, clock) if monitor is None else monitor,
+            told=Told(identity.region),
             frameworks=facts.frameworks(runner),
             isolated=isolated,
         )

@@ -108,6 +108,7 @@ class Welcome(Said):
         version: of the protocol that both speak from now on.
         heartbeat_seconds: how often to send a heartbeat.
         resumed: whether the session is the one that the client asked for.
+        region: of the client, as operators have it now.
     """
 
     type: Literal["welcome"] = "welcome"
@@ -115,6 +116,7 @@ class Welcome(Said):
     session: Id
     heartbeat_seconds: Seconds
     resumed: bool = False
+    region: Name | None = None
 
 
 class Refused(Said):

@@ -30,11 +30,13 @@ class Connected:
     Attributes:
         resumed: whether it is the one that the client asked for.
         forget: assignments that the client still works on, and nobody waits for.
+        region: of the client.
     """
 
     session: str
     resumed: bool
     forget: list[str]
+    region: str | None = None
 
 
 def key_of(registry: Registry, tenant: str, client: str) -> bytes | None:
@@ -97,7 +99,7 @@ def connect(
             )
         )
         _keep_datasets(connection, gateway, hello, client.random_key)
-        return Connected(session, resumed, _resume_work(connection, gateway, hello, now))
+        return Connected(session, resumed, _resume_work(connection, gateway, hello, now), client.region)
 
     return registry.run(opened)
 

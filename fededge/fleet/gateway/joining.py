@@ -55,6 +55,7 @@ def welcome(hello: Hello, connected: Connected, heartbeat_seconds: float) -> lis
         session=connected.session,
         heartbeat_seconds=heartbeat_seconds,
         resumed=connected.resumed,
+        region=connected.region,
     )
     return [met, *(Cancel(assignment=each, reason="nobody waits for it") for each in connected.forget)]
 

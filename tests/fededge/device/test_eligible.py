@@ -14,7 +14,7 @@ from fededge.device.clock import Clock
 from fededge.device.monitor import MachineMonitor
 from fededge.device.policy import PolicyFile
 from fededge.eligibility import Conditions, Window
-from fededge.protocol import Accept, Decline, Heartbeat, Hello, ReportMessage
+from fededge.protocol import Accept, Decline, Heartbeat, Hello, ReportMessage, Welcome
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import StandInGateway, plan_zip
 
@@ -134,6 +134,27 @@ def test_a_client_tells_what_changed_with_its_heartbeats(site: EnrolledSite) -> 
                 assert told.conditions is not None
                 assert (told.conditions["charging"], told.conditions["battery"]) == ("true", "0.5")
                 assert len(told.model_dump_json()) < 1024
+
+    in_loop(scenario)
+
+
+def test_a_client_is_in_the_region_that_the_gateway_says_unless_it_knows_better(site: EnrolledSite) -> None:
+    facts = Facts()
+
+    async def scenario() -> None:
+        async with StandInGateway() as gateway:
+
+            async def welcome(session: Any, hello: Hello) -> None:
+                await session.send(Welcome(version=2, session="s", heartbeat_seconds=30.0, region="us"))
+
+            gateway.react["hello"] = welcome
+            async with site.running(gateway, monitor=facts):
+                await gateway.hears(Hello)
+                await gateway.tell(gateway.order(1, conditions=Conditions(regions=["us"])))
+                assert (await gateway.hears(ReportMessage)).failure is None
+                facts["region"] = "eu"
+                await gateway.tell(gateway.order(2, conditions=Conditions(regions=["us"])))
+                assert "region is eu" in (await gateway.hears(Decline)).reason
 
     in_loop(scenario)
 

@@ -15,6 +15,9 @@ from tests.stand_in_gateway import KEY
 pytestmark = pytest.mark.environment("edge")
 
 
+FOLLOWED = {"task": "a", "class": "b", "trusted_key": "coordinator.pub.pem"}
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> EnrolledSite:
     return EnrolledSite(tmp_path)
@@ -42,6 +45,14 @@ def site(tmp_path: Path) -> EnrolledSite:
         ({"hosts": "a"}, "hosts"),
         ({"hosts": ["[::1"]}, "hosts.0"),
         ({"datasets": {}}, "datasets"),
+        ({"conditions": {"always": {"charging": "yes"}}}, "conditions.always.charging"),
+        ({"conditions": {"time_zone": "Mars/Olympus"}}, "conditions.time_zone: Value error, no time zone"),
+        ({"conditions": {"max_age_seconds": 0}}, "conditions.max_age_seconds"),
+        ({"releases": [{"task": "a", "class": "b"}]}, "releases.0.trusted_key"),
+        ({"releases": [{"task": "a", "class": "b", "trusted_key": "missing.pem"}]}, "releases.0.trusted_key"),
+        ({"releases": [FOLLOWED, dict(FOLLOWED)]}, "releases lists a task twice"),
+        ({"serving": {"port": 0}}, "serving.port"),
+        ({"poll_seconds": 0}, "poll_seconds"),
     ],
 )
 def test_a_mistake_is_told_by_its_key_in_one_line(
@@ -112,3 +123,13 @@ def test_a_policy_is_read_again_when_it_or_a_key_changes(site: EnrolledSite, tmp
             policy.current()
     (tmp_path / "coordinator.pub.pem").write_bytes(KEY.public.pem)
     assert policy.current().key(KEY.public.id) is not None
+
+
+def test_a_policy_without_rules_follows_releases_and_one_without_either_is_none(site: EnrolledSite) -> None:
+    site.policy_file.write_text(yaml.safe_dump({"releases": [FOLLOWED]}))
+    loaded = Loaded(site.policy_file)
+    assert loaded.releases["a"][1].id == KEY.public.id
+    assert loaded.rule_for("a", "ada", KEY.public.id, "steps") is None
+    site.policy_file.write_text(yaml.safe_dump({"hosts": ["bucket"]}))
+    with pytest.raises(SiteError, match="neither rules nor releases"):
+        Loaded(site.policy_file)
