@@ -200,7 +200,7 @@ class Client:
         agreed(welcome.version, welcome.version)
         self._place.store.set_session(welcome.session)
         if welcome.region is not None:
-            self._place.told.region = welcome.region
+            self._place.whereabouts.region = welcome.region
         self._enter(State.ready)
 
     async def _serve(self, connection: Connection, welcome: Welcome) -> float:

@@ -80,7 +80,7 @@ def _new(place: Workplace, dataset: str, examples: int) -> int:
 
 
 def _region(place: Workplace) -> Mapping[str, str]:
-    region = place.told.region
+    region = place.whereabouts.region
     return {} if region is None else {REGION: region}
 
 

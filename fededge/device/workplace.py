@@ -38,8 +38,8 @@ TIMES = httpx.Timeout(60.0, connect=30.0)
 
 
 @dataclass
-class Told:
-    """What the gateway said of this client when it let it in; `region`: where operators say that it is."""
+class Whereabouts:
+    """`region`: where the client is, as the gateway said when it let it in last, or when it was enrolled."""
 
     region: str | None
 
@@ -68,7 +68,7 @@ class Workplace:
     line: Line
     clock: Clock
     monitor: Monitor
-    told: Told
+    whereabouts: Whereabouts
     frameworks: list[str]
     isolated: bool
     told: dict[str, Dataset] = field(default_factory=dict)
@@ -133,7 +133,7 @@ def workplace(
             line=Line(),
             clock=clock,
             monitor=MachineMonitor(folder, rules, clock) if monitor is None else monitor,
-            told=Told(identity.region),
+            whereabouts=Whereabouts(identity.region),
             frameworks=facts.frameworks(runner),
             isolated=isolated,
         )
