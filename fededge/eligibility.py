@@ -74,6 +74,17 @@ class Conditions(_Part):
         """Those of work of a kind: only training uses up new examples."""
         return self if kind == "train" else self.model_copy(update={"min_new_examples": None})
 
+    @property
+    def flags(self) -> dict[str, str]:
+        """What a client must say word for word."""
+        asked = (
+            (CHARGING, "true", self.charging),
+            (METERED, "false", self.unmetered),
+            (IDLE, "true", self.idle),
+            (MANUAL, "true", self.manual),
+        )
+        return {name: wanted for name, wanted, is_asked in asked if is_asked}
+
     def unmet(self, said: Mapping[str, str], now: float) -> str | None:
         """The first condition that is not met, and why; None where all are.
 
@@ -89,14 +100,8 @@ class Conditions(_Part):
         return None
 
     def _wanted(self, now: float) -> Iterator[tuple[str, str, Callable[[str], bool]]]:
-        for name, wanted, asked in (
-            (CHARGING, "true", self.charging),
-            (METERED, "false", self.unmetered),
-            (IDLE, "true", self.idle),
-            (MANUAL, "true", self.manual),
-        ):
-            if asked:
-                yield name, wanted, wanted.__eq__
+        for name, wanted in self.flags.items():
+            yield name, wanted, wanted.__eq__
         for name, least in (
             (BATTERY, self.min_battery),
             (MEMORY, self.min_free_memory_bytes),

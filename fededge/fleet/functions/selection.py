@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, tuple_
+from sqlalchemy import Connection, Row, Select, Text, func, tuple_, type_coerce
 from sqlalchemy import select as query
 
-from fededge.eligibility import REGION
+from fededge.eligibility import REGION, Conditions
 from fededge.errors import GatewayError, TaskError
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets, gateways, participation
@@ -60,11 +60,13 @@ def _connected(connection: Connection, tenant: str, request: SelectionRequest, n
     )
 
 
-def _with_client(found: Select[Any], stated: bool) -> Select[Any]:
-    """With the region, and with what else the conditions of a task are over where there are any."""
-    columns = (clients.c.region, clients.c.conditions) if stated else (clients.c.region,)
+def _with_client(found: Select[Any], conditions: Conditions) -> Select[Any]:
+    """With the region and, where there are conditions, what they are over; less those that cannot meet them."""
+    columns = (clients.c.region, clients.c.conditions) if conditions.stated else (clients.c.region,)
     of_client = (clients.c.tenant == datasets.c.tenant) & (clients.c.client == datasets.c.client)
-    return found.add_columns(*columns).join(clients, of_client)
+    said = type_coerce(clients.c.conditions, Text)
+    flags = [said.contains(f'"{name}":"{text}"', autoescape=True) for name, text in conditions.flags.items()]
+    return found.add_columns(*columns).join(clients, of_client).where(*flags)
 
 
 def _meets(row: Row[Any], request: SelectionRequest, now: float) -> bool:
@@ -92,7 +94,7 @@ def _in_order(
 ) -> Iterator[Candidate]:
     """The clients of a part that meet the conditions, in the order of their random keys, read by pages."""
     stated = request.conditions.stated
-    wanted = (_with_client(part, stated) if stated else part).order_by(
+    wanted = (_with_client(part, request.conditions) if stated else part).order_by(
         datasets.c.random_key, datasets.c.client
     )
     place = tuple_(datasets.c.random_key, datasets.c.client)
@@ -110,7 +112,7 @@ def _all(connection: Connection, tenant: str, request: SelectionRequest, now: fl
     """All that may take part, with what is known of each."""
     stated = request.conditions.stated
     rows = (
-        _with_client(_connected(connection, tenant, request, now), stated)
+        _with_client(_connected(connection, tenant, request, now), request.conditions)
         .add_columns(clients.c.speed, participation.c.asked, participation.c.loss)
         .outerjoin(
             participation,
