@@ -124,6 +124,7 @@ class Follower:
                 continue  # looked at again once that is done
             if each is not None:
                 each.installation.close()
+                self._models.remove(task)
             try:
                 self._followed[task] = self._opened(follows, trusted)
             except FedEdgeError as error:

@@ -233,6 +233,24 @@ def test_a_model_that_does_harm_is_refused_remembered_and_not_fetched_again(
     in_loop(scenario)
 
 
+def test_a_policy_that_changes_is_followed_without_a_restart(device: Device) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway:
+            gateway.release(signed(1, FIRST), FIRST)
+            async with device.running(gateway), httpx.AsyncClient() as http:
+                await told(gateway, runs(1))
+                device.follow(**{"class": "kiosk"})
+                refused = await told(gateway, failed("has nothing for device class 'kiosk'"))
+                assert refused.device_class == "kiosk"
+                assert (await http.get(f"http://127.0.0.1:{device.port}/ready")).status_code == 503
+                gateway.said.clear()
+                device.follow()
+                await told(gateway, runs(1))
+                assert (await http.get(f"http://127.0.0.1:{device.port}/ready")).status_code == 200
+
+    in_loop(scenario)
+
+
 def test_samples_that_cannot_be_used_do_not_condemn_the_model(device: Device, tmp_path: Path) -> None:
     samples = tmp_path / "samples"
     samples.mkdir()
