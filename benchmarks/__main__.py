@@ -20,6 +20,7 @@ BENCHMARKS = (
     ("serving", "serving"),
     ("platform", "registry"),
     ("platform", "gateway"),
+    ("edge", "relay"),
     ("platform", "gateway.overload"),
     ("platform", "gateway.churn"),
     ("platform", "gateway.cut"),

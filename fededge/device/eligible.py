@@ -32,7 +32,7 @@ def told(place: Workplace, busy: bool, held: list[Dataset]) -> dict[str, str]:
         held: its data; the most examples that are new in any of them are told.
     """
     new = max((_new(place, each.name, each.train) for each in held), default=0)
-    facts = coarse({**place.monitor.read(), NEW_EXAMPLES: str(new)})
+    facts = coarse({NEW_EXAMPLES: str(new), **place.monitor.read()})
     return {"busy": str(busy).lower(), **facts}
 
 
@@ -49,7 +49,7 @@ def check(place: Workplace, conditions: Conditions, dataset: str, examples: int)
     """
     if not conditions.stated:
         return
-    facts = {**_region(place), **place.monitor.read(), NEW_EXAMPLES: str(_new(place, dataset, examples))}
+    facts = {NEW_EXAMPLES: str(_new(place, dataset, examples)), **_region(place), **place.monitor.read()}
     why = conditions.unmet(facts, place.clock.now().wall)
     if why is not None:
         raise Ineligible(f"{INELIGIBLE}: {why}{_mistake(place)}")

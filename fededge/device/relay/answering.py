@@ -14,7 +14,7 @@ from fededge import named
 from fededge.device.relay.intake import Request
 from fededge.device.relay.model import CurrentModel
 from fededge.device.relay.payload import Reason
-from fededge.device.relay.reader import Reader
+from fededge.device.relay.reader import STORE, Reader
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
 from fededge.errors import StorageError
@@ -30,18 +30,18 @@ class Answering:
     """Answers requests of `groups`.
 
     Args:
-        folder: to which paths in the relay's file are relative.
-        store: the file that holds the readings, of which windows are made.
+        beside: to which paths in the relay's file are relative.
+        folder: of the relay, with the readings, of which windows are made, and the releases.
         send: topic, payload and correlation data of an answer.
     """
 
-    def __init__(self, groups: Iterable[Group], folder: Path, store: Path, send: Send) -> None:
-        self._store, self._send = store, send
+    def __init__(self, groups: Iterable[Group], beside: Path, folder: Path, send: Send) -> None:
+        self._store, self._send = folder / STORE, send
         self._waiting: queue.Queue[Request] = queue.Queue(WAITING)
         self._groups = {group.name: group for group in groups if group.inference}
         self._schemas = {name: schema_of(group) for name, group in self._groups.items()}
         self._models = {
-            name: CurrentModel(group.inference, folder, self._schemas[name])
+            name: CurrentModel(group.inference, beside, folder, self._schemas[name])
             for name, group in self._groups.items()
             if group.inference
         }

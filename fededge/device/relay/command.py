@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from fededge import settings
 from fededge.device.client import Client
 from fededge.device.clock import Clock
+from fededge.device.monitor import MachineMonitor
+from fededge.device.policy import PolicyFile
 from fededge.device.relay.answering import Answering
 from fededge.device.relay.collector import Collector
 from fededge.device.relay.connection import Connection
@@ -29,8 +31,9 @@ from fededge.device.relay.datasets import Datasets
 from fededge.device.relay.file import RelayFile, load
 from fededge.device.relay.intake import Intake
 from fededge.device.relay.items import Limits
+from fededge.device.relay.new_examples import CollectingMonitor
 from fededge.device.relay.options import parser
-from fededge.device.relay.reader import Reader
+from fededge.device.relay.reader import STORE, Reader
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
 from fededge.device.relay.store import ROW_BYTES, Store
@@ -38,7 +41,6 @@ from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, RelayError, StorageError
 
 log = logging.getLogger("fededge.relay")
-STORE = "relay.db"
 Part = Callable[[threading.Event], None]
 
 
@@ -81,9 +83,9 @@ async def _run(folder: Path, path: Path, policy: Path | None, runner: Sequence[s
     with lock, closing(Store(folder / STORE, Clock(), _limits(file))) as store:
         filters = {filter for group in file.groups for filter in group.filters}
         connection = Connection(file.broker, path.parent, filters)
-        answering = Answering(file.groups, path.parent, folder / STORE, connection.publish)
+        answering = Answering(file.groups, path.parent, folder, connection.publish)
         collector = Collector(store, Intake(file.groups, store.sensors), connection, answering.ask)
-        datasets = Datasets(file.groups, folder, folder / STORE)
+        datasets = Datasets(file.groups, folder)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
         connection.start()
@@ -92,7 +94,7 @@ async def _run(folder: Path, path: Path, policy: Path | None, runner: Sequence[s
             with ThreadPoolExecutor(len(parts) + 1) as threads:
                 at_work = [loop.run_in_executor(threads, _until_end, part, ending) for part in parts]
                 ended = loop.run_in_executor(threads, ending.wait)
-                learning = [_learn(folder, policy, runner, ended)] if policy else []
+                learning = [_learn(folder, policy, runner, datasets, ended)] if policy else []
                 await _all(at_work, learning, ending)
         finally:
             connection.stop()
@@ -123,9 +125,13 @@ def _until_end(part: Part, ending: threading.Event) -> None:
         ending.set()
 
 
-async def _learn(folder: Path, policy: Path, runner: Sequence[str], ended: Future[bool]) -> None:
+async def _learn(
+    folder: Path, policy: Path, runner: Sequence[str], datasets: Datasets, ended: Future[bool]
+) -> None:
     """Take part in learning until the relay ends. A gateway that takes this client no more ends that alone."""
-    with workplace(folder, policy, runner, Clock()) as place:
+    clock = Clock()
+    monitor = CollectingMonitor(MachineMonitor(folder, PolicyFile(policy), clock), datasets)
+    with workplace(folder, policy, runner, clock, monitor) as place:
         client = Client(place)
         running = asyncio.create_task(client.run())
         await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)

@@ -22,7 +22,7 @@ import numpy as np
 
 from fededge import examples, storage
 from fededge.device.history import remembered
-from fededge.device.relay.reader import Reader, Stored
+from fededge.device.relay.reader import STORE, Reader, Stored
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
 from fededge.documents import Schema
@@ -33,22 +33,29 @@ KEPT = 3
 LOOK_SECONDS = 1.0
 OWN_BYTES = 4096
 ROUNDS = 100
-"""Last ones, among which one that learned is looked for."""
+"""Last ones, among which one that learned is looked for: its outcome is one of LEARNED."""
+LEARNED = ("finished", "kept")
 
 
 class Datasets:
-    """The datasets of `groups` in `folder`, made from the store `path`."""
+    """The datasets of `groups` in a relay's `folder`, made from its store.
+
+    Attributes:
+        new_examples: labeled readings in them that no round learned from yet.
+    """
 
     def __init__(
-        self, groups: Iterable[Group], folder: Path, path: Path, now: Callable[[], float] = time.monotonic
+        self, groups: Iterable[Group], folder: Path, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self._groups, self._folder, self._path, self._now = list(groups), folder, path, now
+        self._groups, self._folder, self._now = list(groups), folder, now
         self._looked = dict.fromkeys((group.name for group in self._groups), now())
         self._rounds = folder / "store.db"
+        told = folder / "conditions.json"
+        self.new_examples = int(_content(told)["new_examples"]) if told.exists() else 0
 
     def run(self, ending: threading.Event) -> None:
         """Make what is due, until `ending`."""
-        reader = Reader(self._path)
+        reader = Reader(self._folder / STORE)
         try:
             while not ending.wait(LOOK_SECONDS):
                 try:
@@ -78,9 +85,10 @@ class Datasets:
         made, file = sum(map(self._made, self._groups)), self._folder / "conditions.json"
         known: dict[str, Any] = _content(file) if file.exists() else {"learned": 0, "round": None}
         rounds = remembered(self._rounds, ROUNDS) if self._rounds.exists() else []
-        last = next((each.round for each in rounds if each.kind == "train"), None)
+        last = next((each.round for each in rounds if each.kind == "train" and each.outcome in LEARNED), None)
         learned = known["learned"] if last == known["round"] else made
         told = {"new_examples": made - learned, "learned": learned, "round": last}
+        self.new_examples = made - learned
         if told != known:
             storage.write(str(file), json.dumps(told).encode())
 
@@ -99,7 +107,7 @@ class Datasets:
         versions = link.with_name(f"{link.name}.versions")
         try:
             versions.mkdir(parents=True, exist_ok=True)
-            numbers = sorted(int(each.name) for each in versions.iterdir())
+            numbers = sorted(int(each.name) for each in versions.iterdir() if each.name.isdigit())
             version = versions / str(numbers[-1] + 1 if numbers else 1)
             try:
                 _write(version, parts, schema_of(group), labeled)

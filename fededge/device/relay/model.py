@@ -20,7 +20,9 @@ class CurrentModel:
     """The model of the release in a device's folder.
 
     Args:
-        rule: which; the paths that it names are relative to `folder`.
+        rule: which.
+        beside: the folder to which the paths that it names are relative.
+        folder: of the relay, below which lie the releases that it follows itself.
         schema: of the examples that it has to answer.
 
     Attributes:
@@ -30,13 +32,13 @@ class CurrentModel:
         IntegrityError, StorageError: the trusted key cannot be read.
     """
 
-    def __init__(self, rule: Inference, folder: Path, schema: Schema) -> None:
+    def __init__(self, rule: Inference, beside: Path, folder: Path, schema: Schema) -> None:
         self._schema = schema
-        self._pointer = folder / rule.folder / "running.json"
-        trusted = TrustedKey.load(folder / rule.trusted_key)
-        self._installation = Installation(
-            folder / rule.folder, rule.task, rule.device_class, trusted, reading=True
-        )
+        own = folder / "releases" / rule.task
+        device = own if rule.folder is None else beside / rule.folder
+        self._pointer = device / "running.json"
+        trusted = TrustedKey.load(beside / rule.trusted_key)
+        self._installation = Installation(device, rule.task, rule.device_class, trusted, reading=True)
         self._seen: tuple[int, int] | None = None
         self._model: LoadedModel | None = None
         self.release: str | None = None

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from fededge.errors import StorageError
 
+STORE = "relay.db"
+"""The store in a relay's folder."""
+
 
 @dataclass(frozen=True)
 class Sensor:

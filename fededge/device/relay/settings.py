@@ -170,12 +170,13 @@ class Inference(Part):
 
     Attributes:
         request: topic on which a sensor sends a reading; `answer`: on which it is answered, unless it names another.
-        folder: of the device whose release answers; `task`, `device_class` and `trusted_key` as its agent has them.
+        task, device_class, trusted_key: of the releases that answer, as the policy has them that follows them.
+        folder: of another agent's releases; default: those that this relay follows itself.
     """
 
     request: TopicText
     answer: TopicText
-    folder: File
+    folder: File | None = None
     task: Name
     device_class: Name
     trusted_key: File

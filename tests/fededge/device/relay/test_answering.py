@@ -22,8 +22,8 @@ pytestmark = pytest.mark.environment("edge")
 ASK, ANSWER = "building/room-1/ask", "building/room-1/answer"
 
 
-def cameras(fleet: Any, folder: Path, **dataset: Any) -> dict[str, Any]:  # noqa: F811
-    """A group of sensors whose readings are 4x4 images of three classes."""
+def cameras(fleet: Any, folder: Path | None, **dataset: Any) -> dict[str, Any]:  # noqa: F811
+    """A group of sensors whose readings are 4x4 images of three classes; a device in `folder` answers, or the relay."""
     fields = [
         {"name": "number", "type": "int64"},
         {"name": "image", "shape": [4, 4, 1] if not dataset else [2]},
@@ -40,7 +40,7 @@ def cameras(fleet: Any, folder: Path, **dataset: Any) -> dict[str, Any]:  # noqa
         "inference": {
             "request": "building/{sensor}/ask",
             "answer": "building/{sensor}/answer",
-            "folder": str(folder),
+            "folder": folder and str(folder),
             "task": "tiny",
             "device_class": "camera",
             "trusted_key": str(fleet.trusted_key),
@@ -99,9 +99,8 @@ def test_a_request_of_mqtt_5_is_answered_where_it_says(
     broker: Broker,
     fleet: Any,  # noqa: F811
 ) -> None:
-    device = tmp_path / "device"
-    relay = Relay(tmp_path, broker.port, cameras(fleet, device))
-    follow(fleet, device, 1, "first")
+    relay = Relay(tmp_path, broker.port, cameras(fleet, None))
+    follow(fleet, relay.folder / "releases" / "tiny", 1, "first")
     question = json.dumps({"image": [0.5] * 16})
     with relay.running(), Sensor(broker, "room-1") as sensor, Sensor(broker, "room-2") as other:
         sensor.listen("building/room-1/in/#")

@@ -34,7 +34,7 @@ class Kept:
         groups = load(Relay(folder, 1883, group(**changes)).file).groups
         self.store = Store(self.folder / "relay.db", Clock(), {"rooms": Limits("form", 10_000, 1e6)})
         self.reader = Reader(self.folder / "relay.db")
-        self.datasets = Datasets(groups, self.folder, self.folder / "relay.db", lambda: self.seconds)
+        self.datasets = Datasets(groups, self.folder, lambda: self.seconds)
         self.link = self.folder / "datasets" / "occupancy"
 
     def add(self, *numbers: int, sensor: str = "room-1", label: float | None = 1.0) -> None:
@@ -173,8 +173,11 @@ def test_a_version_that_cannot_be_written_leaves_the_last(kept: Kept) -> None:
 def test_new_examples_are_those_that_no_round_learned_from(kept: Kept) -> None:
     kept.add(*range(20))
     kept.due()
+    assert kept.conditions()["new_examples"] == kept.datasets.new_examples == 20
+    _remember_round(kept.folder / "store.db", "round-0", "canceled")
+    kept.due()
     assert kept.conditions()["new_examples"] == 20
-    _remember_round(kept.folder / "store.db", "round-1")
+    _remember_round(kept.folder / "store.db", "round-1", "kept")
     kept.due()
     assert kept.conditions()["new_examples"] == 0
     kept.add(*range(20, 35))
@@ -185,10 +188,10 @@ def test_new_examples_are_those_that_no_round_learned_from(kept: Kept) -> None:
     assert kept.conditions() == {"new_examples": 15, "learned": 20, "round": "round-1"}
 
 
-def _remember_round(path: Path, round: str) -> None:
+def _remember_round(path: Path, round: str, outcome: str) -> None:
     """Write down a round as a client does."""
     from fededge.device.store import Store as ClientStore
 
     with closing(ClientStore(path)) as store:
-        row = (round, "signer", 1.0, "rule", "task", "train", 1, "boot", 1.0, 1.0, 1, "received")
+        row = (round, "signer", 1.0, "rule", "task", "train", 1, "boot", 1.0, 1.0, 1, outcome)
         store._database.execute(f"INSERT INTO rounds VALUES ({', '.join('?' * len(row))})", row)

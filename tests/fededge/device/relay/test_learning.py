@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fededge.protocol import Bye, Hello, ReportMessage
+from fededge.protocol import Bye, Decline, Hello, ReportMessage
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.mqtt_broker import Broker, Sensor
 from tests.relay_process import Relay, group, reading
@@ -34,11 +34,15 @@ def test_a_relay_learns_from_what_it_collected(tmp_path: Path) -> None:
                     await asyncio.to_thread(relay.says, "dataset occupancy")
                 assert await asyncio.to_thread(relay.end) == 0
                 await asyncio.to_thread(relay.start, "--policy", str(site.policy_file), runner=site.runner)
-                (told,) = (await gateway.hears(Hello, 2)).datasets
+                hello = await gateway.hears(Hello, 2)
+                (told,) = hello.datasets
                 assert (told.name, told.train + told.test) == ("steps", 60)
-                await gateway.tell(gateway.order())
+                assert hello.conditions["new_examples"] == "60"
+                await gateway.tell(gateway.order(conditions={"min_new_examples": 60}))
                 assert (await gateway.hears(ReportMessage)).failure is None
                 await gateway.until(lambda: relay.conditions()["new_examples"] == 0 or None)
+                await gateway.tell(gateway.order(2, conditions={"min_new_examples": 1}))
+                assert "new_examples" in (await gateway.hears(Decline)).reason
                 assert await asyncio.to_thread(relay.end) == 0
                 assert gateway.heard(Bye)[-1].reason == "ENDING"
 
