@@ -16,12 +16,14 @@ seconds it was to come again. Prints a table and writes benchmarks/results/overl
 import argparse
 import resource
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 
 from benchmarks.gateway.__main__ import Workers, enrolled, new, server, started
@@ -72,7 +74,15 @@ class Fleet:
         self._next += count
         (seconds,) = self._others.all(do="connect", url=self._url, numbers=numbers, bare=False)
         self._others.all(do="leave", count=count)
+        time.sleep(1.0)
+        while self._pending() > 0:  # that they left is written down, one after the other
+            time.sleep(1.0)
         return count / float(seconds)
+
+    def _pending(self) -> float:
+        """Calls that wait for the gateway's registry."""
+        metrics = httpx.get(f"{self._url}/metrics", trust_env=False, timeout=60).text
+        return float(metrics.partition("\nfededge_pending ")[2].split()[0])
 
 
 def _told(count: int, came: dict[str, Any]) -> dict[str, Any]:

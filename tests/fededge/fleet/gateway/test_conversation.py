@@ -9,7 +9,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from fededge.protocol import LARGEST_MESSAGE
+from fededge.protocol import LARGEST_MESSAGE, NEWEST
 from tests.gateway_client import Client, Operator
 from tests.gateway_process import Gateway, token
 
@@ -29,7 +29,7 @@ def test_a_client_that_proves_its_key_is_welcome_and_its_heartbeats_are_answered
     challenge = client.open()
     assert len(base64.b64decode(challenge.nonce)) == 32
     welcome = client.ask(client.hello(challenge, software="1.2.3", conditions={"charging": "yes"}))
-    assert (welcome.type, welcome.version, welcome.resumed) == ("welcome", 2, False)
+    assert (welcome.type, welcome.version, welcome.resumed) == ("welcome", NEWEST, False)
     assert client.ask({"type": "heartbeat"}).type == "heartbeat"
     shown = admin("GET", f"/v1/clients/{client.client}")
     assert shown["connected"]
@@ -65,7 +65,7 @@ def test_a_nonce_is_used_once(client: Client) -> None:
         ({"tenant": "nobody"}, "REVOKED"),
         ({"signature": base64.b64encode(bytes(64)).decode()}, "REVOKED"),
         ({"signature": "AAAA"}, "REVOKED"),
-        ({"oldest": 3, "newest": 9}, "VERSION"),
+        ({"oldest": NEWEST + 1, "newest": NEWEST + 9}, "VERSION"),
         ({"client": "../x"}, "MALFORMED"),
         ({"signature": 5}, "MALFORMED"),
         ({"type": "heartbeat"}, "OUT_OF_ORDER"),
@@ -82,8 +82,8 @@ def test_a_bad_hello_is_refused_by_reason_and_ends_the_connection(
 
 
 def test_a_newer_client_is_answered_in_the_version_that_both_speak(client: Client) -> None:
-    welcome = client.ask(client.hello(client.open(), newest=7, invented={"by": "a newer version"}))
-    assert (welcome.type, welcome.version) == ("welcome", 2)
+    welcome = client.ask(client.hello(client.open(), newest=NEWEST + 7, invented={"by": "a newer version"}))
+    assert (welcome.type, welcome.version) == ("welcome", NEWEST)
 
 
 @pytest.mark.parametrize(
