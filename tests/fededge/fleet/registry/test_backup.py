@@ -9,7 +9,15 @@ import pytest
 from sqlalchemy import Connection, insert, select
 
 from fededge.errors import RegistryError
-from fededge.fleet.functions import aggregation, connections, enrollment, model_update, operators, releases, triggering
+from fededge.fleet.functions import (
+    aggregation,
+    connections,
+    enrollment,
+    model_update,
+    operators,
+    releases,
+    triggering,
+)
 from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.backup import MANIFEST, backup, restore
