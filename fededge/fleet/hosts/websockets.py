@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import Protocol
 
-from fededge.errors import FedEdgeError, ProtocolError
+from fededge.errors import FedEdgeError, GatewayError, ProtocolError
 from fededge.fleet.functions import connections, model_update, monitoring
 from fededge.fleet.functions.connections import Held
 from fededge.fleet.gateway import assignments, dispatch, joining, sweeping
@@ -75,10 +75,12 @@ class Conversations:
         if held is None:
             await self._close(connection)
             return
+        about: str | None = None
         try:
             if text is None:
                 raise ProtocolError("send text messages: JSON as UTF-8", "MALFORMED")
             message = from_client(text)
+            about = getattr(message, "assignment", None)
             self._service.metrics.messages.labels("in", message.type).inc()
             if isinstance(message, Bye):
                 await self._close(connection)
@@ -93,7 +95,8 @@ class Conversations:
                 answer = await assignments.answer(self._service, tenant, client, message)
                 await self._say(connection, answer)
         except FedEdgeError as error:
-            await self._refuse(held, joining.refusal(self._service, error, held.session))
+            told = joining.refusal(self._service, error, held.session)
+            await self._refuse(held, told.model_copy(update={"assignment": about}))
 
     async def dispatch(self, seconds: float) -> None:
         """Do for `seconds`, and once at least, what a gateway does by itself: hand out, call back, expire and sweep."""
@@ -119,9 +122,9 @@ class Conversations:
         await self._call(model_update.expire, now())
         polled = await self._call(dispatch.poll, settings.id, now())
         for session in polled.ended:
+            await self._tell(session, Bye(reason="ENDED"))
             connection = await self._call(connections.of_session, session)
             if connection is not None:
-                await self._say(connection, Bye(reason="ENDED"))
                 await self._close(connection)
             await self._call(monitoring.disconnect, session, now())
         for session, assignment in polled.cancels:
@@ -162,12 +165,15 @@ class Conversations:
             await self._close(held.id)
 
     async def _tell(self, session: str, message: Said) -> None:
-        """Say something to the client of a session; what is not delivered is due again."""
+        """Say something to the client of a session; what cannot be delivered is due again, and keeps nobody waiting."""
         connection = await self._call(connections.of_session, session)
-        if connection is None:
+        try:
+            if connection is not None:
+                await self._say(connection, message)
+                return
             log.info("not delivered", session=session)
-        else:
-            await self._say(connection, message)
+        except GatewayError as error:
+            log.error("not delivered", session=session, problem=str(error))
 
     async def _say(self, connection: str, message: Said) -> None:
         if not await self._post(connection, message):
