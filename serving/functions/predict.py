@@ -18,7 +18,6 @@ from fededge import payloads, storage
 from fededge.errors import RequestError
 from fededge.inference import load_model
 from fededge.kinds import MODEL_LIMIT, runtime_of
-from serving import cost
 from serving.functions import http
 from serving.functions.http import Answer
 
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 
 LARGEST_BODY = 2 << 20
 """Bytes of a request: two of them at once, decoded and answered, leave the process below 100 MB."""
-DECODE_BYTES = 20 << 20
-"""That a request takes at most to be decoded."""
+MOST_VALUES = 100_000
+"""Numbers, lists and objects of a request: each takes far more memory than its text."""
 PATHS = ("/api/v1.0/predictions", "/api/v0.1/predictions", "/predict")
 
 
@@ -59,9 +58,9 @@ class Predictor:
         Raises:
             RequestError: the request is malformed, too large, or it or its answer is not finite.
         """
-        if cost.of_json(body) > DECODE_BYTES:
+        if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
             raise RequestError(
-                f"the body has {len(body):,} bytes and too many values: send fewer examples, as binData",
+                f"the body has more than {MOST_VALUES:,} values: send fewer examples at a time, as binData",
                 "TOO_LARGE",
                 413,
             )
