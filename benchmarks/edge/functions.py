@@ -23,7 +23,7 @@ from fededge.host.layout import ROOT, interpreter
 from serving.functions import measuring
 from serving.functions.measuring import Function, Measured
 
-EPOCHS = (1, 2, 5, 10)
+EPOCHS = (1, 2, 5)
 TRAINING_CPUS = 1.0
 TRAINED = 2
 PREPARE = """

@@ -1,7 +1,8 @@
 """fededge functions: serve the gateway's functions as CloudEvents services, and measure those that train and answer."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,26 +129,33 @@ def bench(
     if model is None and (plan is None or client is None):
         raise TaskError("nothing to measure: name --model, or --plan and --client")
     python = interpreter("serving")
+    measured = {}
     if model is not None:
         digest = storage.digest(storage.read(str(model)))
         arguments = ["--model", str(model.resolve()), "--digest", digest, "--kind", kind]
         function = measuring.Function(python, "predict", arguments)
-        _table("images", measuring.predicting(function, images, repeats), as_json)
+        measured["images"] = list(measuring.predicting(function, images, repeats))
     if plan is not None and client is not None:
-        _table("epochs", measuring.training(python, plan, client, epochs, repeats), as_json)
+        measured["epochs"] = list(measuring.training(python, plan, client, epochs, repeats))
+    if as_json:
+        show.document({by: [asdict(row) for row in rows] for by, rows in measured.items()})
+        return
+    for by, rows in measured.items():
+        _table(by, rows)
 
 
-def _table(by: str, measured: Iterable[Any], as_json: bool) -> None:
+def _table(by: str, rows: Sequence[Any]) -> None:
     """Seconds by epochs or images, with a bar of the cold ones and the warm part of them."""
-    rows = list(measured)
     longest = max(row.cold for row in rows)
 
     def bar(row: Any) -> str:
         warm = round(BAR * row.warm / longest)
         return "█" * warm + "░" * max(0, round(BAR * row.cold / longest) - warm)
 
-    columns = (by, "cold s", "warm s", "peak MB", *(() if as_json else ("warm █ cold ░",)))
-    cells = [
-        (row.amount, round(row.cold, 3), round(row.warm, 4), round(row.megabytes), bar(row)) for row in rows
-    ]
-    show.table(columns, [row[: len(columns)] for row in cells], as_json=as_json)
+    show.table(
+        (by, "cold s", "warm s", "peak MB", "warm █ cold ░"),
+        [
+            (row.amount, round(row.cold, 3), round(row.warm, 4), round(row.megabytes), bar(row))
+            for row in rows
+        ],
+    )

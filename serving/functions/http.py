@@ -1,6 +1,7 @@
 """What the functions share: an HTTP server of the standard library, which starts sooner than any other, and its bounds.
 
-A thread serves a connection, CONNECTIONS at a time: others wait in the socket's queue. A connection that sends or reads
+A thread serves a connection, CONNECTIONS at a time: others wait in the socket's queue. WORKING requests are read and
+answered at a time, so that memory is bounded. A connection that sends or reads
 nothing for STALL_SECONDS ends, and one whose request is not there after RECEIVE_SECONDS.
 """
 
@@ -21,8 +22,9 @@ from typing import Any, cast
 from fededge.errors import FedEdgeError, RequestError, StorageError, shown
 
 CONNECTIONS = 16
+WORKING = 2
 STALL_SECONDS = 10.0
-RECEIVE_SECONDS = 30.0
+RECEIVE_SECONDS = 10.0
 FINISH_SECONDS = 30.0
 """After SIGTERM, for requests that are under way."""
 LONGEST_TOKEN = 4096
@@ -53,6 +55,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
     Attributes:
         heard: when the last request ended, on the clock of time.monotonic.
+        turns: taken to read a body and answer it.
     """
 
     daemon_threads = True
@@ -70,6 +73,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self._working = 0
         self._done = threading.Condition()
         self._free = threading.BoundedSemaphore(CONNECTIONS)
+        self.turns = threading.BoundedSemaphore(WORKING)
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -150,13 +154,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             raise RequestError(f"{self.command} {shown(path)} does nothing here", "NOT_FOUND", 404)
         if self.command == "GET":
             return route(b"")
-        try:
-            self._authenticate()
-            body = self._body()
-        except RequestError:
-            self.close_connection = True
-            raise
-        return route(body)
+        with self.server.turns:
+            try:
+                self._authenticate()
+                body = self._body()
+            except RequestError:
+                self.close_connection = True
+                raise
+            return route(body)
 
     def _authenticate(self) -> None:
         token = self.server.token

@@ -30,7 +30,7 @@ from fededge.documents.functions import place
 from fededge.errors import EndpointError, TaskError, shown
 from fededge.weights import to_bytes
 
-LARGEST_BODY = 12 << 20
+LARGEST_BODY = 3 << 19
 """Bytes of images in a request, before base64."""
 ANSWER_SECONDS = 600.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -2,7 +2,7 @@
 
     python -m serving.functions.predict --model URL --digest sha256:... --kind int8
 
-It takes the endpoint's payloads (serving.payloads) at the endpoint's path, and tells what it is at /metadata; /ready
+It takes the endpoint's payloads (fededge.payloads) at the endpoint's path, and tells what it is at /metadata; /ready
 answers once it can.
 """
 
@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fededge import storage
+from fededge import payloads, storage
 from fededge.errors import RequestError
 from fededge.inference import load_model
 from fededge.kinds import MODEL_LIMIT, runtime_of
-from serving import cost, limits, payloads
 from serving.functions import http
 from serving.functions.http import Answer
 
 if TYPE_CHECKING:
     from fededge.documents import Schema
 
+LARGEST_BODY = 2 << 20
+"""Bytes of a request: two of them at once, decoded and answered, leave the process below 100 MB."""
+MOST_VALUES = 100_000
+"""Numbers, lists and objects of a request: each takes far more memory than its text."""
 PATHS = ("/api/v1.0/predictions", "/api/v0.1/predictions", "/predict")
 
 
@@ -55,9 +58,9 @@ class Predictor:
         Raises:
             RequestError: the request is malformed, too large, or it or its answer is not finite.
         """
-        if cost.of_json(body) > limits.DECODE_BYTES:
+        if sum(map(body.count, (b",", b"[", b"{"))) > MOST_VALUES:
             raise RequestError(
-                f"the body has {len(body):,} bytes and too many values: send fewer examples, as binData",
+                f"the body has more than {MOST_VALUES:,} values: send fewer examples at a time, as binData",
                 "TOO_LARGE",
                 413,
             )
@@ -67,9 +70,8 @@ class Predictor:
             raise RequestError(f"the body is not JSON: {error}", "MALFORMED_JSON") from error
         binary = isinstance(message, dict) and "binData" in message
         schema = None if binary else self._schema
-        with cost.decoding.taken(cost.of_json(body)):
-            examples, kind = payloads.from_json(message, self._model.input_shape, schema)
-            outputs = self._model.predict(examples)
+        examples, kind = payloads.from_json(message, self._model.input_shape, schema)
+        outputs = self._model.predict(examples)
         if not np.isfinite(outputs).all():
             raise RequestError(
                 "the model's answer holds NaN or infinity: send examples like those it was trained on",
@@ -120,7 +122,7 @@ def program() -> None:
     routes: dict[tuple[str, str], http.Route] = {("POST", path): predictor.predict for path in PATHS}
     routes |= {("GET", path): predictor.metadata for path in ("/metadata", "/api/v1.0/metadata")}
     routes |= {("GET", path): lambda _: _json({"status": "ready"}) for path in ("/ready", "/live")}
-    http.serve(options, routes, limits.BODY_BYTES)
+    http.serve(options, routes, LARGEST_BODY)
 
 
 if __name__ == "__main__":

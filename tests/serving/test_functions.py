@@ -117,7 +117,7 @@ class TestPredict:
             (b"[]", (400, "WRONG_TYPE")),
             (b'{"binData": "AAAA"}', (400, "WRONG_SHAPE")),
             (b'{"data": {"ndarray": [[NaN]]}}', (400, "WRONG_SHAPE")),
-            (b'{"data": {"ndarray": [' + b"0," * 6_000_000 + b"0]}}", (413, "TOO_LARGE")),
+            (b'{"data": {"ndarray": [' + b"0," * 900_000 + b"0]}}", (413, "TOO_LARGE")),
             (b" " * (17 << 20), (413, "TOO_LARGE")),
         ],
     )

@@ -10,7 +10,7 @@ import secrets
 import time
 from typing import Protocol
 
-from fededge.errors import FedEdgeError, ProtocolError
+from fededge.errors import FedEdgeError, GatewayError, ProtocolError
 from fededge.fleet.functions import connections, model_update, monitoring
 from fededge.fleet.functions.connections import Held
 from fededge.fleet.gateway import assignments, dispatch, joining, sweeping
@@ -123,9 +123,9 @@ class Conversations:
         await self._call(model_update.expire, now())
         polled = await self._call(dispatch.poll, settings.id, now())
         for session in polled.ended:
+            await self._tell(session, Bye(reason="ENDED"))
             connection = await self._call(connections.of_session, session)
             if connection is not None:
-                await self._say(connection, Bye(reason="ENDED"))
                 await self._close(connection)
             await self._call(monitoring.disconnect, session, now())
         for session, assignment in polled.cancels:
@@ -166,12 +166,15 @@ class Conversations:
             await self._close(held.id)
 
     async def _tell(self, session: str, message: Said) -> None:
-        """Say something to the client of a session; what is not delivered is due again."""
+        """Say something to the client of a session; what cannot be delivered is due again, and keeps nobody waiting."""
         connection = await self._call(connections.of_session, session)
-        if connection is None:
+        try:
+            if connection is not None:
+                await self._say(connection, message)
+                return
             log.info("not delivered", session=session)
-        else:
-            await self._say(connection, message)
+        except GatewayError as error:
+            log.error("not delivered", session=session, problem=str(error))
 
     async def _say(self, connection: str, message: Said) -> None:
         if not await self._post(connection, message):
