@@ -84,6 +84,7 @@ def test_a_key_begins_with_the_tenant() -> None:
     others = {name: key for name, key in tables.items() if key != "tenant"}
     # found before the tenant is known, by a random id or a digest; or no tenant's
     assert others == {
+        "connections": "id",
         "enrollments": "digest",
         "gateways": "id",
         "operators": "id",

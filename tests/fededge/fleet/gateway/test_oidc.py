@@ -106,9 +106,9 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer, database: str) -> Iterator[Gateway]:
     oidc = {"issuer": issuer.url, "audience": "fededge", "accounts": {"system:broker": "default"}}
-    with Gateway.start(tmp_path_factory.mktemp("oidc"), oidc=oidc) as started:
+    with Gateway.start(tmp_path_factory.mktemp("oidc"), database=database, oidc=oidc) as started:
         yield started
 
 

@@ -32,6 +32,7 @@ ROUND = {
     "cohort": ["nobody"],
     "seconds": 1.0,
 }
+RELEASE = {"manifest": SCHEMA, "issued": 1.0, "models": {"camera": SCHEMA}}
 NEEDED: dict[tuple[str, str], tuple[str, Any]] = {
     ("GET", "/v1/caller"): ("reader", None),
     ("GET", "/v1/clients"): ("reader", None),
@@ -40,6 +41,8 @@ NEEDED: dict[tuple[str, str], tuple[str, Any]] = {
     ("GET", "/v1/rounds"): ("reader", None),
     ("GET", "/v1/rounds/absent"): ("reader", None),
     ("GET", "/v1/rounds/absent/queue"): ("reader", None),
+    ("GET", "/v1/releases"): ("reader", None),
+    ("GET", "/v1/releases/absent"): ("reader", None),
     ("GET", "/v1/triggers"): ("reader", None),
     ("GET", "/v1/triggers/absent"): ("reader", None),
     ("POST", "/v1/enrollments"): ("operator", {}),
@@ -50,6 +53,7 @@ NEEDED: dict[tuple[str, str], tuple[str, Any]] = {
     ("PUT", "/v1/rounds/absent"): ("operator", ROUND),
     ("GET", "/v1/rounds/absent/reports"): ("operator", None),
     ("POST", "/v1/rounds/absent/close"): ("operator", {"outcome": "failed"}),
+    ("PUT", "/v1/releases/one"): ("operator", RELEASE),
     ("PUT", "/v1/triggers/one"): ("operator", TRIGGER),
     ("DELETE", "/v1/triggers/absent"): ("operator", None),
     ("POST", "/v1/triggers/absent/fire"): ("operator", None),
