@@ -122,6 +122,7 @@ def test_a_real_client_does_a_round(
         "round": 1,
         "client": "real",
         "share": 1.0,
+        "most": 40,
     }
     size = len(json.dumps(update))
 
