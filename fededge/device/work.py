@@ -288,6 +288,7 @@ class Work:
             self._verdict(policy)
             answer = await place.line.ask(question, self._held.round)
             if isinstance(answer, Received):
+                self._say(f"it is not wanted: {shown(answer.message, WORDS)}")
                 return answer.outcome
             if answer.done:
                 return None

@@ -124,7 +124,7 @@ class GatewaySettings:
     connections: int = 15_000
     requests: int = 2_000
     welcomes: int = 64
-    lag_seconds: float = 1.0
+    lag_seconds: float = 2.0
     pending: int = 5_000
     connects_per_second: float = 200.0
     outgoing: int = 16
