@@ -73,5 +73,6 @@ def test_the_notebook_of_a_fleet_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     parameters = 'rounds = 2\nfolder = "fleet"'
     outputs = executed("watch_a_fleet.ipynb", parameters, "fleet", tmp_path, monkeypatch)
     printed = "".join(output.get("text", "") for output in outputs)
-    assert printed.count("connected") == 3
-    assert "train 2: 3 of 3 sites" in printed
+    assert printed.count("connected") == 5
+    assert "train 2: 5 of 5 clients" in printed
+    assert printed.count(": version 1, ") == 3
