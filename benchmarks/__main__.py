@@ -21,6 +21,7 @@ BENCHMARKS = (
     ("platform", "registry"),
     ("platform", "gateway"),
     ("edge", "relay"),
+    ("platform", "devices"),
     ("platform", "gateway.overload"),
     ("platform", "gateway.churn"),
     ("platform", "gateway.cut"),
