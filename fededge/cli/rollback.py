@@ -58,7 +58,7 @@ def _deliver(name: str) -> None:
     from fededge.delivery import registry
     from fededge.delivery.endpoints import deployment
     from fededge.documents import ModelVersion
-    from fededge.fleet import release
+    from fededge.fleet import offering, release
     from fededge.signing import SigningKey
 
     def deliver(champion: ModelVersion) -> None:
@@ -70,7 +70,7 @@ def _deliver(name: str) -> None:
         if champion.devices:
             key = SigningKey.for_releases()
             published, envelope = release.publish(settings.storage(), release.build(champion), key)
-            release.offer_to_gateway(published, envelope)
+            offering.offer_to_gateway(published, envelope)
             show.say(f"version {published.version} is released to {', '.join(sorted(published.devices))}")
 
     registry.for_champion(name, deliver)

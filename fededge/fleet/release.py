@@ -2,11 +2,9 @@
 
 import time
 
-from fededge import settings, storage
+from fededge import storage
 from fededge.documents import ModelVersion, Release, VariantFile, check_model, release_url
 from fededge.errors import IntegrityError, ReleaseError, StorageError
-from fededge.fleet.gateway_client import GatewayClient
-from fededge.protocol import ReleaseRequest
 from fededge.signing import LIMIT, SigningKey, TrustedKey
 
 
@@ -68,34 +66,6 @@ def publish(root: str, release: Release, key: SigningKey) -> tuple[Release, byte
     envelope = key.sign(release.to_content())
     storage.write(url, envelope)
     return release, envelope
-
-
-def offer(gateway: GatewayClient, release: Release, envelope: bytes) -> None:
-    """Hand a published release to the gateway, which tells the clients that follow its task.
-
-    Raises:
-        GatewayError: it does not take it.
-        IntegrityError, StorageError: a model cannot be read as it was released.
-    """
-    for variant in {each.digest: each for each in release.devices.values()}.values():
-        model = storage.read(variant.url, variant.bytes)
-        check_model(variant, model)
-        gateway.store(model)
-    request = ReleaseRequest(
-        manifest=gateway.store(envelope),
-        issued=release.issued,
-        models={name: variant.digest for name, variant in release.devices.items()},
-    )
-    gateway.put_release(release.task, request)
-
-
-def offer_to_gateway(release: Release, envelope: bytes) -> bool:
-    """`offer` it to the gateway that the environment names; whether it names one."""
-    if settings.gateway() is None:
-        return False
-    with GatewayClient.from_settings() as gateway:
-        offer(gateway, release, envelope)
-    return True
 
 
 def _published(url: str, trusted: TrustedKey, task: str) -> Release | None:

@@ -23,6 +23,7 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
     from fededge import lineage, settings, storage
     from fededge.delivery import registry
     from fededge.documents import ModelVersion
+    from fededge.fleet import offering
     from fededge.fleet import release as releases
     from fededge.signing import SigningKey
     from fededge.task import FederatedTask
@@ -35,7 +36,7 @@ def release_variants(task: str, run: str, version: Input[Model], release: Output
         champion, (published, envelope) = registry.for_champion(
             given.name, lambda found: releases.publish(settings.storage(), releases.build(found), key)
         )
-        offered = releases.offer_to_gateway(published, envelope)
+        offered = offering.offer_to_gateway(published, envelope)
         storage.write(release.path, envelope)
         lineage.seal(release, parents=[version], version=published.version, key=key.public.id)
         step.record("release", published)

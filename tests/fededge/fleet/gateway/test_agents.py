@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fededge import storage
-from fededge.fleet import release
+from fededge.fleet import offering, release
 from fededge.fleet.functions import enrollment
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.fleet.registry.database import Registry
@@ -73,8 +73,8 @@ def test_a_device_enrolls_follows_releases_and_shows_what_it_runs(
 
         def publish(version: int, model: str) -> str:
             manifest, envelope = release.publish(fleet.root, fleet.manifest(version, model), fleet.key)
-            assert release.offer_to_gateway(manifest, envelope)
-            assert release.offer_to_gateway(manifest, envelope)  # a repeated step changes nothing
+            assert offering.offer_to_gateway(manifest, envelope)
+            assert offering.offer_to_gateway(manifest, envelope)  # a repeated step changes nothing
             return manifest.devices["camera"].digest
 
         def shown() -> ClientInfo:

@@ -1,0 +1,34 @@
+"""Handing releases to the gateway, from which clients take them."""
+
+from fededge import settings, storage
+from fededge.documents import Release, check_model
+from fededge.fleet.gateway_client import GatewayClient
+from fededge.protocol import ReleaseRequest
+
+
+def offer(gateway: GatewayClient, release: Release, envelope: bytes) -> None:
+    """Hand a published release to the gateway, which tells the clients that follow its task.
+
+    Raises:
+        GatewayError: it does not take it.
+        IntegrityError, StorageError: a model cannot be read as it was released.
+    """
+    for variant in {each.digest: each for each in release.devices.values()}.values():
+        model = storage.read(variant.url, variant.bytes)
+        check_model(variant, model)
+        gateway.store(model)
+    request = ReleaseRequest(
+        manifest=gateway.store(envelope),
+        issued=release.issued,
+        models={name: variant.digest for name, variant in release.devices.items()},
+    )
+    gateway.put_release(release.task, request)
+
+
+def offer_to_gateway(release: Release, envelope: bytes) -> bool:
+    """`offer` it to the gateway that the environment names; whether it names one."""
+    if settings.gateway() is None:
+        return False
+    with GatewayClient.from_settings() as gateway:
+        offer(gateway, release, envelope)
+    return True
