@@ -2,10 +2,10 @@
 
     .venvs/platform/bin/python -m benchmarks.devices [--devices 50] [--rounds 5]
 
-Each device is an agent of its own in the edge environment, enrolled at a gateway and connected to it; all take part in each
-round, and train on LiteRT. Memory is the mean over devices of the proportional set size (a shared page counts once) and of
-what is the device's alone; of a runner it is that of the largest seen. All devices share this machine's processors, of which
-each would have its own. Prints a table and writes benchmarks/results/devices.json.
+Each device is an agent of its own in the edge environment, enrolled at a gateway and connected to it; all take part in
+each round, and train on LiteRT. Memory is the mean over devices of the proportional set size (a shared page counts once)
+and of what is the device's alone; of a runner it is that of the largest seen. All devices share this machine's
+processors, of which each would have its own. Prints a table and writes benchmarks/results/devices.json.
 """
 
 import argparse
