@@ -22,9 +22,9 @@ SUITES = (
     ("edge", ["tests"]),
 )
 SLOW_SUITES = (
-    ("platform", ["tests/e2e", "tests/examples"]),
+    ("platform", ["tests/e2e"]),
     ("worker", ["tests/fededge", "tests/components"]),
-    ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
+    ("platform", ["tests/examples", "tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
     ("edge", ["tests/fededge", "tests/attacks"]),
 )
