@@ -3,6 +3,7 @@
 import json
 import re
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from fededge import storage
 from fededge.delivery.endpoints.prediction import predict
 from fededge.documents import Steps
+from fededge.host.layout import interpreter
 
-from .conftest import Ended, Machine
+from .conftest import ROOT, Ended, Machine
 
 pytestmark = pytest.mark.slow
 
@@ -148,9 +150,16 @@ def test_a_device_refuses_a_tampered_manifest(job: Job, tmp_path: Path) -> None:
     tampered = tmp_path / "storage"
     storage.write(str(tampered / "releases" / "tiny.json"), json.dumps(envelope).encode())
     (key,) = (machine.home / "keys").glob("*.pub*")
-    ended = machine.fededge(
-        *("agent", "tiny", "--device", "d1", "--class", "gateway", "--once"),
-        *("--trusted-key", key, "--storage", f"file://{tampered}", "--folder", tmp_path / "device"),
+    ended = subprocess.run(
+        [
+            *(interpreter("edge"), "-m", "fededge.device.agent"),
+            *("tiny", "--device", "d1", "--class", "gateway", "--once"),
+            *("--trusted-key", key, "--storage", f"file://{tampered}", "--folder", tmp_path / "device"),
+        ],
+        cwd=ROOT,
+        env=machine.variables,
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 2
     assert "signature" in ended.stdout + ended.stderr

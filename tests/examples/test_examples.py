@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES = ROOT / "examples"
 FEWER = ("learning.rounds=2", "compare.centralized=false", "compare.alone=false")
-TASKS = sorted(file for file in EXAMPLES.glob("*/*.yaml"))
+TASKS = sorted(file for file in EXAMPLES.glob("*/*.yaml") if file.stem != "fleet")
+"""A fleet's task is run by tests/e2e/test_fleet.py."""
 
 
 def test_every_example_has_a_task_and_says_what_came_of_it() -> None:
