@@ -7,7 +7,9 @@ The key is written before anybody hears of it, so whatever interrupts an enrollm
 """
 
 import base64
+import random
 import ssl
+import time
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -30,6 +32,10 @@ KEY = "key.pem"
 IDENTITY = "identity.json"
 LARGEST_ANSWER = 1 << 16
 SECONDS = 60.0
+BUSY = (429, 503)
+"""How a gateway says that it has no time now."""
+PATIENCE, AGAIN = 300.0, 2.0
+"""Seconds for which a busy gateway is asked again, and about how long from one time to the next."""
 
 
 class Identity(Document):
@@ -112,7 +118,7 @@ def enroll(
     )
     body = request.model_dump_json().encode()
     Journal(folder / "journal.jsonl", Clock()).write("enroll", body, content=False)
-    told = _post(f"{address.url}/v1/enroll", body, tls)
+    told = _taken_in(f"{address.url}/v1/enroll", body, tls)
     identity = Identity(
         gateway=address.url,
         plain=plain,
@@ -122,6 +128,18 @@ def enroll(
     )
     identity.write(folder / IDENTITY)
     return identity
+
+
+def _taken_in(url: str, body: bytes, tls: ssl.SSLContext) -> Enrolled:
+    """Ask until the gateway has time for it: many may enroll from one address at a time."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return _post(url, body, tls)
+        except GatewayError as error:
+            if error.status not in BUSY or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0.5, 1.5) * AGAIN)
 
 
 def _post(url: str, body: bytes, tls: ssl.SSLContext) -> Enrolled:
@@ -151,8 +169,9 @@ def _post(url: str, body: bytes, tls: ssl.SSLContext) -> Enrolled:
             "MALFORMED",
             status,
         ) from error
+    remedy = "Try again later" if status in BUSY else "Ask its operator for a new token"
     raise GatewayError(
-        f"the gateway does not take this client in: {shown(problem.message, 500)}. Ask its operator for a new token",
+        f"the gateway does not take this client in: {shown(problem.message, 500)}. {remedy}",
         problem.reason,
         status,
     )

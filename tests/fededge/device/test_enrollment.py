@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from fededge.device import enrollment
 from fededge.device.addresses import Address
 from fededge.device.enrollment import KEY, Identity, enroll, identity_in
 from fededge.device.journal import verify
 from fededge.errors import GatewayError, SiteError, StorageError
-from fededge.protocol import Hello
+from fededge.protocol import Hello, Problem
 from fededge.signing import SigningKey
 from tests.enrolled_site import EnrolledSite, in_loop
 from tests.stand_in_gateway import CLIENT, TENANT, TOKEN, Answer, StandInGateway, certificate
@@ -62,6 +63,25 @@ def test_an_enrollment_that_was_interrupted_goes_on_with_the_same_key(
             assert (folder / KEY).read_bytes() == key
             gateway.http = lambda method, path, headers, body: Answer(500)
             assert (await enrolled(folder, gateway, token="another-token-altogether")).client == CLIENT
+
+    in_loop(scenario)
+
+
+def test_a_busy_gateway_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(enrollment, "AGAIN", 0.001)
+    refusal = Problem(reason="TOO_FREQUENT", message="try to enroll less often").model_dump_json().encode()
+
+    async def scenario() -> None:
+        async with StandInGateway() as gateway:
+            busy = [Answer(429, refusal), Answer(503, refusal)]
+            gateway.http = lambda method, path, headers, body: busy.pop() if busy else None
+            assert (await enrolled(tmp_path, gateway)).client == CLIENT
+            assert not busy
+            monkeypatch.setattr(enrollment, "PATIENCE", -1.0)
+            gateway.http = lambda method, path, headers, body: Answer(429, refusal)
+            with pytest.raises(GatewayError, match=r"enroll less often\. Try again later") as refused:
+                await enrolled(tmp_path / "second", gateway)
+            assert refused.value.status == 429
 
     in_loop(scenario)
 
