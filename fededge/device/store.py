@@ -8,13 +8,13 @@ accepted goes on, and a result is kept until the gateway said that it has it.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from fededge.device.clock import Moment
+from fededge.device.transactions import named, transaction
 from fededge.errors import StorageError
 from fededge.protocol import Assignment, Order, ReportMessage, Running
 
@@ -286,23 +286,8 @@ class Store:
             )
             self._database.executemany("DELETE FROM rounds WHERE round = ?", [(round,) for round, _ in old])
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._named():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._database, self._path)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"cannot use {self._path}: {error}. Free space, or check its permissions"
-            ) from error
+    def _named(self) -> AbstractContextManager[None]:
+        return named(self._path)

@@ -8,8 +8,8 @@ Ages are told in relay seconds, which go by while the machine is on and whatever
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from typing import Literal
 from fededge.device.clock import Clock, Moment
 from fededge.device.relay.items import Item, Limits, Reading, Refusal
 from fededge.device.relay.payload import Reason
+from fededge.device.transactions import named, transaction
 from fededge.errors import RelayError, StorageError, shown
 
 VERSION = 1
@@ -280,23 +281,8 @@ class Store:
         with self._named():
             return self._database.execute(query).fetchall()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._named():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._database, self._path)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise StorageError(
-                f"cannot use {self._path}: {error}. Free space, or check its permissions"
-            ) from error
+    def _named(self) -> AbstractContextManager[None]:
+        return named(self._path)
