@@ -134,9 +134,7 @@ def coarse(said: Mapping[str, str]) -> dict[str, str]:
         MEMORY: _four_bits,
         STORAGE: _four_bits,
     }
-    return {
-        name: f"{steps[name](_number(text)):.12g}" if name in steps else text for name, text in said.items()
-    }
+    return {name: str(steps[name](_number(text))) if name in steps else text for name, text in said.items()}
 
 
 def _four_bits(value: float) -> float:

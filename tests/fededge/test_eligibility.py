@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -93,6 +93,7 @@ def test_a_clock_ten_years_off_changes_nothing_but_windows() -> None:
 
 
 @given(st.floats(0, 1), st.floats(-50, 150), st.integers(0, 1 << 50))
+@example(0.0, 0.0, 1 << 46)
 def test_what_is_told_in_steps_never_meets_more_than_what_was_measured(
     battery: float, temperature: float, memory: int
 ) -> None:
