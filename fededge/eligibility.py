@@ -137,10 +137,10 @@ def coarse(said: Mapping[str, str]) -> dict[str, str]:
     return {name: str(steps[name](_number(text))) if name in steps else text for name, text in said.items()}
 
 
-def _four_bits(value: float) -> float:
-    """The largest number of four significant bits up to `value`."""
+def _four_bits(value: float) -> int:
+    """The largest whole number of four significant bits up to `value`."""
     step = 2.0 ** (math.frexp(value)[1] - 4)
-    return math.floor(value / step) * step
+    return int(math.floor(value / step) * step)
 
 
 def _number(text: str) -> float:
