@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ from fededge.errors import SiteError, StorageError
 
 LARGEST_ANSWER = 1 << 20
 WATCH_SECONDS = 0.25
+CHILDREN_SECONDS = 1.0
+"""Between two searches for what a child itself started."""
 IDLE_SECONDS = 600.0
 """After which a child without work is ended, for the memory that it holds."""
 INHERITED = (
@@ -241,34 +244,38 @@ def environment(folder: Path) -> dict[str, str]:
 
 async def end_all(process: Process) -> None:
     """Kill a child, and those that it started."""
-    with suppress(psutil.NoSuchProcess):
-        first = psutil.Process(process.pid)
-        for each in [first, *first.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                each.kill()
+    for each in _with_children(process.pid):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     await process.wait()
 
 
 async def watch(pid: int, limits: Limits) -> str:
     """Return what limit was passed, once one is, by the process `pid` and those that it started."""
-    before = _taken(pid)[1]
+    began, searched = time.time(), time.monotonic()
+    watched: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        watched = [psutil.Process(pid)]
+    before: dict[psutil.Process, float] = {}
     while True:
-        memory, seconds = _taken(pid)
+        memory, seconds = 0, 0.0
+        for each in watched:
+            with suppress(psutil.NoSuchProcess):
+                taken = sum(each.cpu_times()[:2])
+                seconds += taken - before.setdefault(each, taken if each.create_time() < began else 0.0)
+                memory += each.memory_info().rss
         if memory > limits.memory_bytes:
             return f"the work took {memory:,} bytes of memory where the policy allows {limits.memory_bytes:,}"
-        if limits.cpu_seconds is not None and seconds - before > limits.cpu_seconds:
+        if limits.cpu_seconds is not None and seconds > limits.cpu_seconds:
             return f"the work took more than the {limits.cpu_seconds:,.0f} s of processor time that the policy allows"
         await asyncio.sleep(WATCH_SECONDS)
+        if time.monotonic() - searched >= CHILDREN_SECONDS:
+            watched, searched = _with_children(pid), time.monotonic()
 
 
-def _taken(pid: int) -> tuple[int, float]:
-    """Bytes of memory and seconds of processor time of a process and its children."""
-    memory, seconds = 0, 0.0
+def _with_children(pid: int) -> list[psutil.Process]:
+    """A process and those that it started, which are searched for among all of the machine."""
     with suppress(psutil.NoSuchProcess):
         first = psutil.Process(pid)
-        for each in [first, *first.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                memory += each.memory_info().rss
-                times = each.cpu_times()
-                seconds += times.user + times.system
-    return memory, seconds
+        return [first, *first.children(recursive=True)]
+    return []

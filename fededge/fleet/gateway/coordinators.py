@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update
+from fededge.fleet.gateway.bell import heard
 from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.observing import traceparent
 from fededge.fleet.gateway.operations import Call, Query
@@ -78,11 +79,12 @@ async def wait_for_reports(call: Call) -> Reports:
     service = call.service
     until = time.monotonic() + query.wait
     while True:
+        rung = service.reported.listen()
         found = await service.database.call(aggregation.reports, call.tenant, call.path.round, query.after)
         left = until - time.monotonic()
         if found.items or not found.open or left <= 0 or service.draining:
             break
-        await service.reported.heard(min(LOOK_SECONDS, left))
+        await heard(rung, min(LOOK_SECONDS, left))
 
     def linked() -> Reports:
         links = {

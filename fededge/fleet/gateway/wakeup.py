@@ -5,13 +5,14 @@ anyway, and where there is no Redis, or it is away, work waits for that.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
 from fededge.errors import GatewayError
+from fededge.fleet.gateway.bell import heard
 from fededge.fleet.gateway.observing import log
 
 CHANNEL = "fededge.work"
@@ -20,8 +21,8 @@ ANSWER_SECONDS = 5.0
 SILENT_SECONDS = 15.0
 """After which a connection without a word is tried: it may lead nowhere any more."""
 RETRY_SECONDS = 2.0
-TOGETHER_SECONDS = 0.02
-"""For which wake-ups are gathered."""
+APART_SECONDS = 0.02
+"""Between two looks, at least: what comes meanwhile is looked for together."""
 
 
 class WakeUps:
@@ -36,6 +37,7 @@ class WakeUps:
 
     def __init__(self, url: str | None) -> None:
         self._woken, self._to_tell = asyncio.Event(), asyncio.Event()
+        self._last = 0.0
         self._redis: redis.Redis | None = None
         if url is not None:
             try:
@@ -57,10 +59,9 @@ class WakeUps:
 
     async def wait(self, seconds: float) -> None:
         """Return once somebody woke this gateway, or after so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-                await asyncio.sleep(TOGETHER_SECONDS)
+        await heard(self._woken, seconds)
+        await asyncio.sleep(self._last + APART_SECONDS - time.monotonic())
+        self._last = time.monotonic()
         self._woken.clear()
 
     async def serve(self) -> None:
