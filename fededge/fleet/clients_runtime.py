@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from fededge import archives, settings, storage
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
@@ -84,9 +84,10 @@ class GatewayClients:
         self._key = key
         self._update_bytes = update_bytes
         self._say = say
-        self._packed = b""
+        self._plan_digest: str | None = None
         self._tenant: str | None = None
         self._known: dict[str, ClientInfo] = {}
+        self._unopened: dict[tuple[Kind, int], str] = {}
         self._unsettled: dict[str, Kind] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
@@ -174,10 +175,14 @@ class GatewayClients:
 
     def committed(self, record: RoundRecord) -> None:
         """Tell the gateway that the checkpoint of a round is saved; told before, it says nothing new."""
-        round_id, status = self._standing("train", record.round)
-        if status is not None and status.outcome is None:
+        round_ids = {name for name, what in self._unsettled.items() if what == "train"}
+        if not round_ids:
+            round_id, status = self._standing("train", record.round)
+            if status is None or status.outcome is not None:
+                return
             self._unsettled[round_id] = "train"
-            self._settle(CloseRequest(outcome="committed", losses=record.losses), {round_id})
+            round_ids = {round_id}
+        self._settle(CloseRequest(outcome="committed", losses=record.losses), round_ids)
 
     def evaluate(
         self, weights: Weights, round_number: int, clients: Sequence[str], deadline_seconds: float
@@ -222,7 +227,9 @@ class GatewayClients:
             fewest: clients that are waited for.
             seconds: for which they are.
         """
-        _, status = self._standing(kind, request.number)
+        round_id, status = self._standing(kind, request.number)
+        if status is None:
+            self._unopened[kind, request.number] = round_id
         end = time.monotonic() + seconds
         cohort = status.cohort if status else self._gateway.select(request).cohort
         if status is None and len(cohort) < fewest:
@@ -251,10 +258,10 @@ class GatewayClients:
         self, kind: Kind, weights: Weights, number: int, clients: Sequence[str], deadline_seconds: float
     ) -> Iterator[tuple[str, Report | str]]:
         """What each of `clients` reported in a round, as it comes, or at its end why it did not."""
-        round_id, status = self._standing(kind, number)
+        unopened = self._unopened.pop((kind, number), None)
+        round_id, status = (unopened, None) if unopened else self._standing(kind, number)
         if status is None:
-            request = self._request(kind, round_id, weights, number, clients, deadline_seconds)
-            status = self._gateway.open_round(round_id, request)
+            status = self._open(round_id, kind, weights, number, clients, deadline_seconds)
         self._unsettled[round_id] = kind
         waiting = set(clients) & set(status.cohort)
         after, more = 0, True
@@ -276,21 +283,30 @@ class GatewayClients:
         for client in late:
             yield client, failures.get(client, f"no report within {deadline_seconds:g} s")
 
+    def _open(self, round_id: str, *of_round: Any) -> RoundStatus:
+        """A round at the gateway, whose plan lies there since an earlier one, unless it was deleted meanwhile."""
+        try:
+            return self._gateway.open_round(round_id, self._request(round_id, *of_round))
+        except GatewayError as error:
+            if error.reason != "NO_BLOB":
+                raise
+            self._plan_digest = None
+            return self._gateway.open_round(round_id, self._request(round_id, *of_round))
+
     def _request(
         self,
-        kind: Kind,
         round_id: str,
+        kind: Kind,
         weights: Weights,
         number: int,
         clients: Sequence[str],
         deadline_seconds: float,
     ) -> RoundRequest:
         """A round with its signed order, once plan and weights lie at the gateway."""
-        # Told of in each round, since a gateway keeps what is wanted and deletes the rest.
-        self._packed = self._packed or archives.packed(self._plan)
-        plan_digest = self._gateway.store(self._packed)
         if self._tenant is None:
             self._tenant = self._gateway.caller().tenant
+        if self._plan_digest is None:
+            self._plan_digest = self._gateway.store(archives.packed(self._plan))
         weights_digest = self._gateway.store(to_bytes(weights))
         learning, training = self._task.learning, kind == "train"
         fewest = {
@@ -312,7 +328,7 @@ class GatewayClients:
             min_clients=fewest[kind],
             framework=self._document.framework,
             code=any(self._plan.glob("*.zip")),
-            plan=plan_digest,
+            plan=self._plan_digest,
             weights=weights_digest,
             conditions=learning.cohort.conditions.for_kind(kind),
             issued=time.time(),
@@ -327,7 +343,7 @@ class GatewayClients:
             number=number,
             dataset=self._data.dataset,
             order=order.signed(self._key),
-            plan=plan_digest,
+            plan=self._plan_digest,
             weights=weights_digest,
             cohort=sorted(clients),
             shares=allocated,

@@ -43,8 +43,7 @@ def stored(
 
     def noted(connection: Connection) -> None:
         held = tenant_of(connection, tenant)
-        wanted = {"of_tenant": tenant, "of_digest": digest, "of_owner": owner or "", "stored": now}
-        if connection.execute(_WANTED, wanted).rowcount:
+        if wanted(connection, tenant, digest, now, owner):
             return
         check_bytes(held, bytes)
         row = {"tenant": tenant, "digest": digest, "owner": owner or "", "bytes": bytes, "stored": now}
@@ -52,6 +51,12 @@ def stored(
         _count(connection, tenant, held.stored_bytes + bytes)
 
     registry.run(noted)
+
+
+def wanted(connection: Connection, tenant: str, digest: str, now: float, owner: str | None = None) -> bool:
+    """Note that a blob is still wanted; whether there is one."""
+    key = {"of_tenant": tenant, "of_digest": digest, "of_owner": owner or "", "stored": now}
+    return connection.execute(_WANTED, key).rowcount > 0
 
 
 def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) -> list[tuple[str, str | None]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, insert, select
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.blobs import size_of
+from fededge.fleet.functions.blobs import size_of, wanted
 from fededge.fleet.functions.participation import note_asked
 from fededge.fleet.functions.quotas import check_open_rounds
 from fededge.fleet.functions.work import assignment_id, end, round_of
@@ -31,6 +31,8 @@ def publish(
     check_open_rounds(connection, tenant)
     if not _write_round(connection, tenant, round, request, now):
         return  # another coordinator was faster
+    for digest in {request.plan, request.weights}:
+        wanted(connection, tenant, digest, now)
     _write_work(connection, tenant, round, request, gateways, now)
     if request.kind == "train":
         note_asked(connection, tenant, request, cohort)

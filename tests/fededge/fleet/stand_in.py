@@ -165,7 +165,8 @@ class StandIn:
 
     def _open(self, name: str, request: RoundRequest) -> None:
         assert name not in self.rounds
-        assert {request.plan, request.weights} <= self.blobs.keys()
+        if not {request.plan, request.weights} <= self.blobs.keys():
+            raise GatewayError("it is not stored: upload it first", "NO_BLOB", 409)
         self.rounds[name] = Round(request)
         for client in request.cohort:
             said = self.answer(request, client)

@@ -300,6 +300,18 @@ def test_slow_clients_are_given_a_share_of_their_examples(
     assert gateway.rounds["run-2-1-train"].request.shares == {}
 
 
+def test_a_plan_that_the_gateway_deleted_is_sent_again(
+    gateway: StandIn, clients: Callable[..., GatewayClients]
+) -> None:
+    with clients() as fleet:
+        train(fleet, 1)
+        fleet.committed(record(1))
+        gateway.blobs.clear()
+        assert train(fleet, 2) == [(name, UPDATE, None) for name in NAMES]
+        fleet.committed(record(2))
+    assert [found.outcome for found in gateway.rounds.values()] == ["committed", "committed"]
+
+
 def test_evaluation_and_ranges_are_rounds_of_their_own(
     gateway: StandIn, clients: Callable[..., GatewayClients], tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from tests.registries import (
     make_fleet,
     make_tenant,
     open_round,
+    round_request,
     sent,
 )
 
@@ -105,3 +106,10 @@ def test_blobs_that_are_old_and_that_no_open_round_needs_may_go(registry: Regist
         (PLAN, None),
         (WEIGHTS, None),
     }
+
+
+def test_a_round_that_is_opened_wants_its_plan_and_weights(registry: Registry) -> None:
+    make_fleet(registry, ["a"])
+    model_update.open_round(registry, TENANT, "r1", round_request(["a"]), NOW + 50.0)
+    model_update.expire(registry, NOW + 1000.0)
+    assert set(blobs.unused(registry, TENANT, NOW + 50.0)) == {(UPDATE, "a")}
