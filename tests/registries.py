@@ -118,6 +118,11 @@ def sent(registry: Registry, now: float = NOW, gateway: str = GATEWAY) -> dict[s
     return {each.client: each for each in model_update.due(registry, gateway, now, 1000)}
 
 
+def ended_sessions(registry: Registry, gateway: str = GATEWAY) -> list[str]:
+    """Sessions on `gateway` that ended elsewhere."""
+    return registry.read(lambda connection: monitoring.ended_sessions(connection, gateway))
+
+
 def at_once(works: Sequence[Callable[[], Result]]) -> list[Result | Exception]:
     """What `works` return or raise, each begun in a thread of its own at one moment."""
     barrier = threading.Barrier(len(works))

@@ -42,6 +42,16 @@ ASKED = {"train": "update", "evaluate": "counts", "ranges": "ranges"}
 _ROUND = select(tables.rounds).where(
     tables.rounds.c.tenant == bindparam("tenant"), tables.rounds.c.round == bindparam("round")
 )
+_REPORTS = (
+    select(work)
+    .where(
+        work.c.tenant == bindparam("tenant"),
+        work.c.round == bindparam("round"),
+        work.c.ordinal > bindparam("after"),
+    )
+    .order_by(work.c.ordinal)
+    .limit(bindparam("most"))
+)
 _ROUND_OF = select(work.c.round).where(
     work.c.tenant == bindparam("tenant"), work.c.assignment == bindparam("assignment")
 )
@@ -150,16 +160,12 @@ def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
     Raises:
         GatewayError: no such round.
     """
-    items = (
-        select(work)
-        .where(work.c.tenant == tenant, work.c.round == round, work.c.ordinal > after)
-        .order_by(work.c.ordinal)
-        .limit(LARGEST)
-    )
+    asked = {"tenant": tenant, "round": round, "after": after, "most": LARGEST}
 
     def found(connection: Connection) -> Reports:
-        opened = _state(connection, tenant, round) == "open"  # asked first: what comes later is not missed
-        rows = connection.execute(items).all()
+        # Whether it is open is asked first: so what comes later is not missed.
+        opened = _shown(connection, tenant, round).state == "open"
+        rows = connection.execute(_REPORTS, asked).all()
         return Reports(items=[report_of(row) for row in rows], open=opened or len(rows) == LARGEST)
 
     return registry.read(found)
@@ -173,12 +179,7 @@ def status(registry: Registry, tenant: str, round: str) -> RoundStatus:
     """
 
     def found(connection: Connection) -> RoundStatus:
-        row = connection.execute(
-            select(tables.rounds).where(tables.rounds.c.tenant == tenant, tables.rounds.c.round == round)
-        ).one_or_none()
-        if row is None:
-            raise no_round(round)
-        return status_of(connection, row)
+        return status_of(connection, _shown(connection, tenant, round))
 
     return registry.read(found)
 
@@ -214,7 +215,7 @@ def queue(registry: Registry, tenant: str, round: str, after: str = "", limit: i
     query = select(work).where(work.c.tenant == tenant, work.c.round == round)
 
     def found(connection: Connection) -> Page[QueueItem]:
-        _state(connection, tenant, round)
+        _shown(connection, tenant, round)
         rows, following = page(connection, query, work.c.client, after, limit)
         return Page[QueueItem](items=[item_of(row) for row in rows], next=following)
 
@@ -285,12 +286,12 @@ def _count_told(connection: Connection, round: Row[Any], message: ReportMessage,
     connection.execute(_MOVED, {**key, "up": up, "down": down})
 
 
-def _state(connection: Connection, tenant: str, round: str) -> str:
-    key = (tables.rounds.c.tenant == tenant, tables.rounds.c.round == round)
-    state = connection.execute(select(tables.rounds.c.state).where(*key)).scalar_one_or_none()
-    if state is None:
+def _shown(connection: Connection, tenant: str, round: str) -> Row[Any]:
+    """A round, not locked."""
+    row = connection.execute(_ROUND, {"tenant": tenant, "round": round}).one_or_none()
+    if row is None:
         raise no_round(round)
-    return str(state)
+    return row
 
 
 def _mistake(

@@ -12,6 +12,11 @@ _WANTED = update(blobs).where(
     blobs.c.digest == bindparam("of_digest"),
     blobs.c.owner == bindparam("of_owner"),
 )
+_SIZE = select(blobs.c.bytes).where(
+    blobs.c.tenant == bindparam("tenant"),
+    blobs.c.digest == bindparam("digest"),
+    blobs.c.owner == bindparam("owner"),
+)
 _COUNT = update(tenants).where(tenants.c.name == bindparam("of_tenant"))
 
 
@@ -102,8 +107,8 @@ def removed(registry: Registry, tenant: str, digest: str, owner: str | None = No
 
 def size_of(connection: Connection, tenant: str, digest: str, owner: str | None) -> int | None:
     """See `known`."""
-    query = select(blobs.c.bytes).where(*_key(tenant, digest, owner))
-    return connection.execute(query).scalar_one_or_none()
+    key = {"tenant": tenant, "digest": digest, "owner": owner or ""}
+    return connection.execute(_SIZE, key).scalar_one_or_none()
 
 
 def _key(tenant: str, digest: str, owner: str | None) -> tuple[ColumnElement[bool], ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from fededge.fleet.functions import aggregation, opening
 from fededge.fleet.functions.work import (
@@ -27,6 +27,16 @@ TRIES = 5
 """How often an assignment is sent before it is moved aside."""
 FIRST_WAIT = 2.0
 """Seconds until an assignment is sent for the second time; doubled each time, times a random number in [0.5, 1.5)."""
+
+# Every gateway asks for these several times a second, so they are made once.
+_TO_DO = select(work).where(work.c.gateway == bindparam("of_gateway"), work.c.next_try <= bindparam("now"))
+_DUE = (
+    _TO_DO.where(work.c.state.in_(("published", "sent"))).order_by(work.c.next_try).limit(bindparam("most"))
+)
+_OVER = _TO_DO.where(work.c.state.not_in(OPEN)).limit(1000)
+_DUE_LOCKED, _OVER_LOCKED = (
+    query.with_for_update(key_share=True, skip_locked=True) for query in (_DUE, _OVER)
+)
 
 
 @dataclass(frozen=True)
@@ -72,19 +82,23 @@ def open_round(
     return aggregation.status(registry, tenant, round)
 
 
+def to_do(connection: Connection, gateway: str, now: float) -> tuple[bool, bool]:
+    """Whether `due` has something for a gateway, and whether `cancels` has; neither is called in vain then."""
+    asked = {"of_gateway": gateway, "now": now}
+    is_due = connection.execute(_DUE, {**asked, "most": 1}).first() is not None
+    return is_due, connection.execute(_OVER, asked).first() is not None
+
+
 def due(registry: Registry, gateway: str, now: float, limit: int = 100) -> list[Due]:
     """Assignments to send to clients with a session on `gateway`; each is marked as sent, with the time of its next try.
 
     Those that were sent for the last time, and not accepted, are moved aside.
     """
-    mine = (work.c.gateway == gateway, work.c.next_try <= now, work.c.state.in_(("published", "sent")))
-    query = select(work).where(*mine).order_by(work.c.next_try).limit(limit)
-    if not registry.read(lambda connection: connection.execute(query).first()):
-        return []
+    asked = {"of_gateway": gateway, "now": now, "most": limit}
 
     def sent(connection: Connection) -> tuple[list[Due], list[Row[Any]]]:
         # Rows that somebody else holds just now are for the next poll.
-        rows = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).all()
+        rows = connection.execute(_DUE_LOCKED, asked).all()
         given_up = [row for row in rows if row.attempts >= TRIES]
         rows = [row for row in rows if row.attempts < TRIES]
         if not rows:
@@ -155,13 +169,9 @@ def cancels(registry: Registry, gateway: str, now: float) -> list[tuple[str, str
 
     A client that misses it learns of it when it connects again.
     """
-    mine = (work.c.gateway == gateway, work.c.next_try <= now, work.c.state.not_in(OPEN))
-    query = select(work).where(*mine).limit(1000)
-    if not registry.read(lambda connection: connection.execute(query).first()):
-        return []
 
     def told(connection: Connection) -> list[tuple[str, str]]:
-        rows = connection.execute(query.with_for_update(key_share=True, skip_locked=True)).all()
+        rows = connection.execute(_OVER_LOCKED, {"of_gateway": gateway, "now": now}).all()
         update_each(connection, work, KEY, [_key(row) | {"next_try": None} for row in rows])
         found = _sessions(connection, rows)
         return [

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, case, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.work import KEY, OPEN
@@ -21,6 +21,8 @@ HEARTBEATS = 3
 """Heartbeats that may be missed."""
 GRACE_SECONDS = 30.0
 """For which some gateway must have held its lease without a break, and a gateway none, before sessions are swept."""
+
+_ENDED = select(sessions.c.id).where(sessions.c.gateway == bindparam("of_gateway"), sessions.c.ended)
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,9 @@ def lease(registry: Registry, gateway: str, url: str, seconds: float, now: float
     registry.run(renewed)
 
 
-def revoked_sessions(registry: Registry, gateway: str) -> list[str]:
+def ended_sessions(connection: Connection, gateway: str) -> list[str]:
     """Sessions on a gateway that ended elsewhere; each is told until `disconnect`."""
-    query = select(sessions.c.id).where(sessions.c.gateway == gateway, sessions.c.ended)
-    return registry.read(lambda connection: list(connection.execute(query).scalars()))
+    return list(connection.execute(_ENDED, {"of_gateway": gateway}).scalars())
 
 
 def work_by_state(registry: Registry) -> dict[str, int]:

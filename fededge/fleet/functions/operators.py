@@ -5,7 +5,7 @@ import re
 import secrets
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from fededge import storage
 from fededge.errors import GatewayError, shown
@@ -19,6 +19,7 @@ from fededge.protocol import Operator, OperatorRequest, OperatorToken, Page, Ten
 FIRST_TENANT = "default"
 SEEN_SECONDS = 60.0
 """How old the time of a token's last use may be before it is written anew."""
+_BY_ID = select(operators).where(operators.c.id == bindparam("id"))
 _TOKEN = re.compile(r"fe_([0-9a-f]{16})_[0-9a-f]{64}")
 
 
@@ -27,8 +28,8 @@ def token_of(registry: Registry, secret: str, now: float) -> Operator | None:
     match = _TOKEN.fullmatch(secret)
     if match is None:
         return None
-    query = select(operators).where(operators.c.id == match[1])
-    row = registry.read(lambda connection: connection.execute(query).one_or_none())
+    key = {"id": match[1]}
+    row = registry.read(lambda connection: connection.execute(_BY_ID, key).one_or_none())
     if (
         not hmac.compare_digest(storage.digest(secret.encode()), "" if row is None else row.digest)
         or row is None

@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.registry.tables import work
 from fededge.protocol import QueueItem, Report, RoundStatus
 
+_PARTS = (
+    select(work.c.client, work.c.state, work.c.message)
+    .where(work.c.tenant == bindparam("tenant"), work.c.round == bindparam("round"))
+    .order_by(work.c.client)
+)
+
 
 def status_of(connection: Connection, row: Row[Any]) -> RoundStatus:
     """How the round of a row stands."""
-    parts = connection.execute(
-        select(work.c.client, work.c.state, work.c.message)
-        .where(work.c.tenant == row.tenant, work.c.round == row.round)
-        .order_by(work.c.client)
-    ).all()
+    parts = connection.execute(_PARTS, {"tenant": row.tenant, "round": row.round}).all()
     plain = RoundStatus.model_fields.keys() - {"cohort", "failures"}
     return RoundStatus(
         **{name: getattr(row, name) for name in plain},

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import Connection
+
 from fededge.errors import FedEdgeError
 from fededge.fleet.functions import model_update, monitoring
 from fededge.fleet.functions.model_update import Due
@@ -43,10 +45,15 @@ class Polled:
 
 def poll(registry: Registry, gateway: str, at: float) -> Polled:
     """Ask for all of it."""
+
+    def found(connection: Connection) -> tuple[bool, bool, list[str]]:
+        return *model_update.to_do(connection, gateway, at), monitoring.ended_sessions(connection, gateway)
+
+    is_due, is_over, ended = registry.read(found)
     return Polled(
-        model_update.due(registry, gateway, at, MOST_AT_ONCE),
-        model_update.cancels(registry, gateway, at),
-        monitoring.revoked_sessions(registry, gateway),
+        model_update.due(registry, gateway, at, MOST_AT_ONCE) if is_due else [],
+        model_update.cancels(registry, gateway, at) if is_over else [],
+        ended,
     )
 
 

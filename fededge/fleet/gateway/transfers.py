@@ -37,7 +37,7 @@ Handler = Callable[[Service, Files, Request, Grant], Awaitable[Response]]
 class Object(FileResponse):
     """A file as the answer, in larger pieces; its bytes are counted."""
 
-    chunk_size = 1 << 17
+    chunk_size = 1 << 18
     max_ranges = 1
 
     def __init__(self, service: Service, grant: Grant, **options: Any) -> None:

@@ -18,6 +18,7 @@ from tests.registries import (
     TENANT,
     at_once,
     connect,
+    ended_sessions,
     enroll,
     make_fleet,
     make_tenant,
@@ -224,7 +225,7 @@ def test_a_revoked_client_is_out_at_once(registry: Registry) -> None:
     enrollment.revoke(registry, TENANT, "ward-1", "admin", NOW)
     enrollment.revoke(registry, TENANT, "ward-1", "admin", NOW)
     assert monitoring.key_of(registry, TENANT, "ward-1") is None
-    assert monitoring.revoked_sessions(registry, GATEWAY) == [session]
+    assert ended_sessions(registry, GATEWAY) == [session]
     assert monitoring.beat(registry, {session: None}, NOW) == {session}
     with pytest.raises(GatewayError) as refused:
         connect(registry, "ward-1")
@@ -234,7 +235,7 @@ def test_a_revoked_client_is_out_at_once(registry: Registry) -> None:
     info = enrollment.info(registry, TENANT, "ward-1", NOW)
     assert (info.state, info.connected) == ("revoked", False)
     monitoring.disconnect(registry, session, NOW)
-    assert monitoring.revoked_sessions(registry, GATEWAY) == []
+    assert ended_sessions(registry, GATEWAY) == []
 
 
 def test_what_operators_say_of_a_client_is_changed_in_part(registry: Registry) -> None:

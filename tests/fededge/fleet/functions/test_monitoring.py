@@ -12,6 +12,7 @@ from tests.registries import (
     SCHEMA,
     TENANT,
     connect,
+    ended_sessions,
     enroll,
     make_fleet,
     make_tenant,
@@ -80,8 +81,8 @@ def test_a_client_that_comes_back_elsewhere_ends_the_session_it_had(registry: Re
     monitoring.lease(registry, "gateway-2", "http://other", 60.0, NOW)
     second = connect(registry, "a", gateway="gateway-2", resume=session)
     assert not second.resumed
-    assert monitoring.revoked_sessions(registry, GATEWAY) == [session]
-    assert monitoring.revoked_sessions(registry, "gateway-2") == []
+    assert ended_sessions(registry, GATEWAY) == [session]
+    assert ended_sessions(registry, "gateway-2") == []
     assert monitoring.beat(registry, {session: None, second.session: None}, NOW) == {session}
     monitoring.disconnect(registry, session, NOW)
     assert connected(registry)
@@ -115,7 +116,7 @@ def test_sessions_of_a_gateway_that_died_are_swept_and_their_work_waits(registry
     assert monitoring.sweep(registry, NOW + 59.0) == 0  # silent for less than the grace
     assert monitoring.sweep(registry, NOW + 60.0) == 2
     assert monitoring.sweep(registry, NOW + 61.0) == 0
-    assert monitoring.revoked_sessions(registry, GATEWAY) == []
+    assert ended_sessions(registry, GATEWAY) == []
     assert sent(registry, NOW + 61.0) == {}
     connect(registry, "a", gateway="gateway-2", now=NOW + 62.0)
     assert list(sent(registry, NOW + 62.0, "gateway-2")) == ["a"]
@@ -126,7 +127,7 @@ def test_a_client_that_beats_is_not_swept_and_one_that_is_silent_is(registry: Re
     lease(registry, GATEWAY, NOW + 10.0, 3600.0)
     monitoring.beat(registry, {sessions["a"]: None}, NOW + 29.0)
     assert monitoring.sweep(registry, NOW + 30.0) == 1
-    assert monitoring.revoked_sessions(registry, GATEWAY) == [sessions["b"]]
+    assert ended_sessions(registry, GATEWAY) == [sessions["b"]]
     assert (connected(registry, "a", NOW + 30.0), connected(registry, "b", NOW + 30.0)) == (True, False)
     assert monitoring.sweep(registry, NOW + 58.0) == 0
     assert monitoring.sweep(registry, NOW + 59.0) == 1

@@ -44,6 +44,7 @@ from tests.registries import (
 MODULES = (aggregation, blobs, enrollment, model_update, operators, selection, triggering)
 TENANTLESS = {
     # of gateways, which serve every tenant
+    "to_do",
     "due",
     "cancels",
     "expire",

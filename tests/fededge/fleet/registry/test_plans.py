@@ -20,6 +20,7 @@ from fededge.fleet.functions import (
     triggering,
 )
 from fededge.fleet.functions.work import assignment_id
+from fededge.fleet.gateway import dispatch
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import (
@@ -114,7 +115,7 @@ def work_with(registry: Registry) -> None:
     assert model_update.expire(registry, NOW + 600.0) == 1
     beats = {session: {"charging": "yes"} for session in sessions.values()}
     monitoring.beat(registry, beats, NOW)
-    monitoring.revoked_sessions(registry, GATEWAY)
+    dispatch.poll(registry, GATEWAY, NOW)
     monitoring.work_by_state(registry)
     monitoring.disconnect(registry, sessions["b"], NOW)
     assert monitoring.sweep(registry, NOW + 31.0)
