@@ -109,7 +109,7 @@ class Client:
             await self._assignments.close()
             await self._follower.close()
             await self._place.runner.close()
-            await self._place.http.aclose()
+            await self._place.transfers.close()
 
     async def _attend(self) -> float:
         """One connection, from its beginning to its end; seconds that the gateway wants to be left alone."""

@@ -21,7 +21,6 @@ from pathlib import Path
 from fededge import storage
 from fededge.device.assignments import SPARE_BYTES
 from fededge.device.connection import Connection
-from fededge.device.fetching import fetch
 from fededge.device.installation import Installation, Installed
 from fededge.device.pace import Pace
 from fededge.device.performance import Performance
@@ -255,7 +254,7 @@ class Follower:
     async def _fetched(self, wanted: Object, folder: Path) -> Path:
         place, target = self._place, folder / wanted.digest.removeprefix("sha256:")
         url = place.identity.address.object(wanted.url, place.policy.current().policy.hosts)
-        await fetch(place.http, url, wanted, target)
+        await place.transfers.fetch(url, wanted, target)
         return target
 
     async def _tried(self, each: Followed, manifest: Release, fetched: Path) -> Performance:

@@ -21,8 +21,8 @@ from fededge import settings, storage
 from fededge.device import facts, isolation, journal
 from fededge.device.client import Client
 from fededge.device.clock import Clock
-from fededge.device.enrollment import IDENTITY, enroll, identity_in
 from fededge.device.history import last_released, remembered
+from fededge.device.identity import IDENTITY, identity_in
 from fededge.device.policy import Loaded
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, SiteError
@@ -86,6 +86,8 @@ def main(arguments: Sequence[str], runner: Sequence[str], words: Words = SITE) -
 
 
 def _enroll(folder: Path, options: argparse.Namespace) -> int:
+    from fededge.device.enrollment import enroll
+
     token = "" if (folder / IDENTITY).exists() else _token(options.token_file)
     identity = enroll(folder, options.gateway, token, options.ca_file, options.plain_http)
     print(
