@@ -9,6 +9,7 @@ installed by hand, which serve for all that the release does not bring.
 """
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from pathlib import Path
 from fededge import storage, wheels
 from fededge.device import launcher
 from fededge.device.child import end_all, environment
-from fededge.errors import ReleaseError, StorageError, shown
+from fededge.errors import IntegrityError, ReleaseError, StorageError, shown
 from fededge.processes import ended_with_parent
 from fededge.signing import LIMIT
 
@@ -56,8 +57,8 @@ class Programs:
         """Install the release `name` from the file `bundle`, whose digest was proven.
 
         Raises:
-            ProgramRefused: its wheels are not for this machine.
-            IntegrityError: it is no bundle.
+            ProgramRefused: it is no bundle, or its wheels are not for this machine.
+            ReleaseError: there is no pip here.
             StorageError: it cannot be written.
         """
         unpacked, staging = self.incoming / "wheels", self.incoming / "release"
@@ -65,6 +66,10 @@ class Programs:
             for folder in (unpacked, staging):
                 shutil.rmtree(folder, ignore_errors=True)
             files = await asyncio.to_thread(wheels.unpack, bundle, unpacked)
+            if importlib.util.find_spec("pip") is None:
+                raise ReleaseError(
+                    f"there is no pip in {sys.prefix}: install it, then start this program again"
+                )
             target = ["--target", str(staging / "packages"), *map(str, files)]
             status, said = await _ran(
                 [sys.executable, *PIP, *target], environment(self.incoming), INSTALL_SECONDS
@@ -76,6 +81,8 @@ class Programs:
             self._releases.mkdir(exist_ok=True, mode=0o700)
             os.rename(staging, self._releases / name)
             storage.sync_folder(self._releases)
+        except IntegrityError as error:
+            raise ProgramRefused(str(error)) from error
         except OSError as error:
             raise StorageError(
                 f"cannot install program {name} in {self._releases}: {error.strerror}. Free space"
