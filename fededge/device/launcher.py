@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from fededge import settings, storage
+from fededge.device import kept_store
 from fededge.errors import StorageError
 from fededge.processes import ended_with_parent
 
@@ -141,6 +142,7 @@ class _Supervisor:
     def run(self) -> None:
         while not (state := read(self._folder)).confirmed:
             if state.starts >= STARTS or not packages(self._folder, str(state.current)).is_dir():
+                kept_store.restore(self._folder)
                 write(self._folder, State(current=state.previous, failed=state.current))
                 continue
             write(self._folder, replace(state, starts=state.starts + 1))

@@ -21,7 +21,7 @@ from fededge import __version__, settings, storage
 from fededge.device import facts, isolation, journal, launcher
 from fededge.device.client import Client
 from fededge.device.clock import Clock
-from fededge.device.history import last_released, remembered
+from fededge.device.history import check_form, last_released, remembered
 from fededge.device.identity import IDENTITY, identity_in
 from fededge.device.policy import Loaded
 from fededge.device.workplace import workplace
@@ -144,7 +144,7 @@ def _check(folder: Path, policy: Path, runner: Sequence[str], as_json: bool) -> 
     identity, rules = identity_in(folder), Loaded(policy)
     held, frameworks = facts.datasets(rules.folders), facts.frameworks(runner)
     if (folder / "store.db").exists():
-        last_released(folder / "store.db")
+        check_form(folder / "store.db")
     if as_json:
         print(json.dumps({"version": __version__, "client": identity.client, "frameworks": frameworks}))
         return 0

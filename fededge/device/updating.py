@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fededge import __version__, storage
-from fededge.device import launcher
+from fededge.device import kept_store, launcher
 from fededge.device.assignments import SPARE_BYTES
 from fededge.device.pace import Pace
 from fededge.device.policy_keys import Program
@@ -199,6 +199,7 @@ class Updater:
         log.info("program: release %s is installed", name)
         await self._programs.try_out(name, release.version, str(self._program), place.policy.path)
         log.info("program: release %s is tried", name)
+        await asyncio.to_thread(kept_store.keep, place.folder)
         state = launcher.State(
             current=name, previous=launcher.running(), confirmed=False, seconds=wanted.confirm_seconds
         )

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from fededge.device import launcher
+from fededge.device import kept_store, launcher
 from fededge.device.launcher import State
 from tests.enrolled_site import ROOT
 
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.environment("edge")
 START = """
 import sys
 sys.path.insert(0, {root!r})
-from fededge.device import launcher
+from fededge.device import kept_store, launcher
 launcher.launch(["agent", "run", "--folder", {folder!r}])
 print("installed by hand", flush=True)
 """
@@ -91,6 +93,33 @@ def test_the_one_before_is_the_one_that_came_up_last(tmp_path: Path) -> None:
     launcher.write(tmp_path, State(current="new", previous="old", confirmed=False))
     assert said(tmp_path) == (0, ["new", "new", "new", "old"])
     assert launcher.read(tmp_path) == State(current="old", failed="new")
+
+
+def form(store: Path) -> int:
+    with closing(sqlite3.connect(store)) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+@pytest.mark.parametrize(("after", "kept"), [(3, False), (2, True)], ids=["another form", "the same form"])
+def test_what_a_release_that_is_gone_back_from_made_of_the_store_is_undone_where_it_cannot_be_read(
+    tmp_path: Path, after: int, kept: bool
+) -> None:
+    store = tmp_path / "store.db"
+    with closing(sqlite3.connect(store)) as database:
+        database.executescript("PRAGMA journal_mode = WAL; PRAGMA user_version = 2; CREATE TABLE old (x)")
+        (tmp_path / "program").mkdir()
+        kept_store.keep(tmp_path)
+    code = (
+        f"import os, sqlite3\nd = sqlite3.connect({str(store)!r})\n"
+        f"d.executescript('PRAGMA user_version = {after}; CREATE TABLE IF NOT EXISTS new (x)')\nos._exit(1)"
+    )
+    release(tmp_path, "new", code)
+    launcher.write(tmp_path, State(current="new", confirmed=False))
+    assert said(tmp_path)[1][-1] == "installed by hand"
+    assert form(store) == 2
+    with closing(sqlite3.connect(store)) as database:
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master")}
+    assert tables == ({"old", "new"} if kept else {"old"})
 
 
 def test_a_release_whose_files_are_gone_is_gone_back_from(tmp_path: Path) -> None:
