@@ -26,17 +26,15 @@ RATIO = 100
 """Most bytes that one byte of a wheel becomes."""
 
 
-def version_of(names: Sequence[str], package: str) -> str:
-    """The version of the one wheel of `package` among wheels of these names.
+def version_in(folder: Path, package: str) -> str:
+    """The version of the one wheel of `package` in `folder`.
 
     Raises:
         IntegrityError: there is none, or several.
     """
-    found = [name.split("-")[1] for name in names if name.split("-")[0].lower() == package]
+    found = [file.name.split("-")[1] for file in folder.glob(f"{package}-*.whl")]
     if len(found) != 1:
-        raise IntegrityError(
-            f"there are {len(found)} wheels of {package} among {shown(', '.join(sorted(names)), 300)}: give one"
-        )
+        raise IntegrityError(f"{folder} holds {len(found)} wheels of {package}: put one there")
     return found[0]
 
 

@@ -27,11 +27,10 @@ def release(gateway: GatewayClient, folders: Mapping[str, Path], key: SigningKey
         StorageError: a file cannot be read.
         GatewayError: the gateway does not take it.
     """
-    names = {folder: sorted(file.name for file in folder.glob("*.whl")) for folder in folders.values()}
-    versions = {wheels.version_of(found, "fededge") for found in names.values()}
+    versions = {wheels.version_in(folder, "fededge") for folder in folders.values()}
     if len(versions) != 1:
         raise ReleaseError(f"the folders hold versions {', '.join(sorted(versions))}: release one at a time")
-    stored = {folder: _stored(gateway, [folder / name for name in found]) for folder, found in names.items()}
+    stored = {folder: _stored(gateway, sorted(folder.glob("*.whl"))) for folder in set(folders.values())}
     made = ProgramRelease(
         version=versions.pop(),
         issued=time.time(),

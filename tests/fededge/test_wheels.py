@@ -35,7 +35,7 @@ def test_a_bundle_is_the_same_for_the_same_wheels_and_gives_them_back(tmp_path: 
     assert {file.name: file.read_bytes() for file in found} == {
         file.name: file.read_bytes() for file in files
     }
-    assert wheels.version_of([file.name for file in found], "fededge") == "0.2.0"
+    assert wheels.version_in(tmp_path / "out", "fededge") == "0.2.0"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,11 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
             wheels.unpack(file, tmp_path / f"out-{number}")
 
 
-def test_a_bundle_has_one_wheel_of_the_program() -> None:
-    for names in ([], [GOOD, GOOD.replace("0.2.0", "0.3.0")], ["numpy-2.4.6-cp311-cp311-linux_x86_64.whl"]):
-        with pytest.raises(IntegrityError, match="give one"):
-            wheels.version_of(names, "fededge")
+def test_a_folder_has_one_wheel_of_the_program(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with pytest.raises(IntegrityError, match="holds 0 wheels of fededge"):
+        wheels.version_in(folder, "fededge")
+    wheel(folder)
+    wheel(folder, GOOD.replace("0.2.0", "0.3.0"))
+    with pytest.raises(IntegrityError, match="holds 2 wheels of fededge"):
+        wheels.version_in(folder, "fededge")
