@@ -179,8 +179,7 @@ def update(
     A folder holds the wheel of fededge, and of each package in which the class is to differ from what was installed
     there by hand. A client whose policy has `program`, with this class and the public key, fetches the bundle, proves
     it, installs it beside what runs, tries it in a child and switches. It goes back by itself where the new one has no
-    session with the
-    gateway. `fededge clients show CLIENT` tells what runs, or why not.
+    session with the gateway. `fededge clients show CLIENT` tells what runs, or why not.
 
     Each release takes the place of the one before: name all classes that are to follow.
 

@@ -30,8 +30,7 @@ from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
 from fededge.device.updating import Updater
 from fededge.device.workplace import Workplace
-from fededge.documents import Release, check_model
-from fededge.documents.program import PROGRAM
+from fededge.documents import PROGRAM, Release, check_model
 from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError, shown
 from fededge.protocol import Follow, Following, Object, Offer, Releases, Running
 from fededge.signing import LIMIT, TrustedKey

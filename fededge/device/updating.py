@@ -23,7 +23,7 @@ from fededge.device.pace import Pace
 from fededge.device.policy_keys import Program
 from fededge.device.programs import ProgramRefused, Programs
 from fededge.device.workplace import Workplace
-from fededge.documents.program import PROGRAM, ProgramRelease
+from fededge.documents import PROGRAM, ProgramRelease
 from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError, shown
 from fededge.protocol import Following, Object, Offer, Running
 from fededge.signing import LIMIT, TrustedKey

@@ -14,7 +14,7 @@ PROGRAM = "fededge.agent"
 """What takes the place of a task's name where programs are released; no task can be called so."""
 
 
-class Bundle(Part):
+class ProgramBundle(Part):
     """The wheels (fededge.wheels) of one device class."""
 
     digest: Digest
@@ -35,7 +35,7 @@ class ProgramRelease(Document):
 
     version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9._-]{0,63}$")]
     issued: NotNegative
-    bundles: dict[str, Bundle] = Field(min_length=1, max_length=1000)
+    bundles: dict[str, ProgramBundle] = Field(min_length=1, max_length=1000)
 
     @classmethod
     def opened(cls, envelope: bytes, trusted: "TrustedKey") -> Self:
@@ -50,7 +50,7 @@ class ProgramRelease(Document):
         except DocumentError as error:
             raise ReleaseError(str(error)) from error
 
-    def bundle_for(self, device_class: str) -> Bundle:
+    def bundle_for(self, device_class: str) -> ProgramBundle:
         """The bundle that devices of `device_class` install.
 
         Raises:

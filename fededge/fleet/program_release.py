@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fededge import storage, wheels
-from fededge.documents.program import PROGRAM, Bundle, ProgramRelease
+from fededge.documents import PROGRAM, ProgramBundle, ProgramRelease
 from fededge.errors import ReleaseError
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.protocol import ReleaseRequest
@@ -46,10 +46,10 @@ def release(gateway: GatewayClient, folders: Mapping[str, Path], key: SigningKey
     return made
 
 
-def _stored(gateway: GatewayClient, files: list[Path]) -> Bundle:
+def _stored(gateway: GatewayClient, files: list[Path]) -> ProgramBundle:
     """The bundle of these wheels, once the gateway has it."""
     with tempfile.TemporaryDirectory(prefix="fededge-bundle-") as folder:
         file = Path(folder) / "bundle.zip"
         wheels.pack(files, file)
         data = storage.read(str(file))
-    return Bundle(digest=gateway.store(data), bytes=len(data))
+    return ProgramBundle(digest=gateway.store(data), bytes=len(data))

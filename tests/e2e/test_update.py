@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from fededge import __version__
-from fededge.documents.program import PROGRAM
+from fededge.documents import PROGRAM
 from fededge.fleet.registry.database import Registry
 from fededge.signing import SigningKey
 from tests.gateway_client import Operator

@@ -12,7 +12,7 @@ from fededge import __version__, storage
 from fededge.device import launcher
 from fededge.device.client import Client
 from fededge.device.launcher import State
-from fededge.documents.program import PROGRAM, Bundle, ProgramRelease
+from fededge.documents import PROGRAM, ProgramBundle, ProgramRelease
 from fededge.protocol import Follow
 from fededge.signing import SigningKey
 from tests.enrolled_site import EnrolledSite, in_loop
@@ -58,7 +58,7 @@ def manifest(data: bytes, key: SigningKey = KEY, **changes: Any) -> bytes:
     fields: dict[str, Any] = {
         "version": "0.2.0",
         "issued": 2.0,
-        "bundles": {"camera": Bundle(digest=storage.digest(data), bytes=len(data))},
+        "bundles": {"camera": ProgramBundle(digest=storage.digest(data), bytes=len(data))},
     }
     return key.sign(ProgramRelease(**(fields | changes)).to_content())
 
@@ -115,7 +115,7 @@ def test_a_release_of_another_key_or_none_is_refused(device: Device) -> None:
 
 def test_a_release_that_is_for_others_too_large_or_too_old_is_refused(device: Device) -> None:
     data = bundle(device.root)
-    others = {"hub": Bundle(digest=storage.digest(data), bytes=len(data))}
+    others = {"hub": ProgramBundle(digest=storage.digest(data), bytes=len(data))}
 
     async def scenario() -> None:
         async with StandInGateway() as gateway:
