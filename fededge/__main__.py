@@ -20,13 +20,9 @@ def main() -> int:
     arguments = sys.argv[1:]
     has_typer = importlib.util.find_spec("typer") is not None
     if arguments[:1] == ["site"] and (not has_typer or importlib.util.find_spec("tensorflow")):
-        from fededge.device import site
-
-        return site.main(arguments[1:], runner())
+        return _client(arguments, runner())
     if arguments[:1] == ["agent"] and (not has_typer or importlib.util.find_spec("ai_edge_litert")):
-        from fededge.device import site
-
-        return site.main(arguments[1:], LITERT, site.AGENT)
+        return _client(arguments, LITERT)
     if arguments[:1] == ["relay"] and not has_typer:
         from fededge.device.relay import command
 
@@ -41,6 +37,17 @@ def main() -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _client(arguments: list[str], runner: list[str]) -> int:
+    """Run `fededge site` or `fededge agent`, by the program that was released to it last."""
+    from fededge.device import launcher
+
+    if arguments[1:2] == ["run"]:
+        launcher.launch(arguments)
+    from fededge.device import site
+
+    return site.main(arguments[1:], runner, site.SITE if arguments[0] == "site" else site.AGENT)
 
 
 def runner() -> list[str]:

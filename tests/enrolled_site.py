@@ -30,7 +30,7 @@ SCHEMA = Schema(
     features=[Feature(name="a", dtype="float32", shape=[3])], label=Label(kind="class", classes=2)
 )
 SECONDS = 100.0
-WHOLE = ("datasets", "hosts", "conditions", "releases", "serving", "poll_seconds")
+WHOLE = ("datasets", "hosts", "conditions", "releases", "serving", "poll_seconds", "program")
 """Keys of a policy beside its rules."""
 
 
@@ -85,11 +85,12 @@ class EnrolledSite:
         wall: Callable[[], float] = time.time,
         refresh_seconds: float = 300.0,
         monitor: Monitor | None = None,
+        program: str | None = None,
     ) -> AsyncIterator[Client]:
         """The client, in this process, enrolled where it is not, and not yet running."""
         await self.enroll(gateway)
         with workplace(self.folder, self.policy_file, self.runner, Clock(wall), monitor) as place:
-            yield Client(place, Pace(0.01, 0.1), refresh_seconds)
+            yield Client(place, Pace(0.01, 0.1), refresh_seconds, program)
 
     @asynccontextmanager
     async def running(self, gateway: StandInGateway, **options: Any) -> AsyncIterator[Client]:

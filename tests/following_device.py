@@ -95,9 +95,9 @@ def runs(version: int) -> Callable[[Running], bool]:
     return lambda running: running.status == "running" and running.version == version
 
 
-async def offered(gateway: StandInGateway, envelope: bytes, model: bytes) -> None:
+async def offered(gateway: StandInGateway, envelope: bytes, model: bytes, task: str = "tiny") -> None:
     """Offer a release without waiting to be asked."""
-    gateway.release(envelope, model)
+    gateway.release(envelope, model, task)
     await gateway.tell(Releases(offers=list(gateway.offers.values())))
 
 

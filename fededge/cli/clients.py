@@ -160,3 +160,40 @@ def tag(
     )
     with gateway() as fleet:
         show.document(fleet.change_client(client, change).to_content())
+
+
+@app.command()
+def update(
+    wheels: list[str] = typer.Argument(
+        ...,
+        metavar="CLASS=FOLDER...",
+        help="A device class, and the folder of its wheels.",
+        show_default=False,
+    ),
+    key: Path | None = typer.Option(
+        None, help="Private key to sign with (default: that of releases).", show_default=False
+    ),
+) -> None:
+    """Release another version of FedEdge itself to clients of these device classes, signed.
+
+    A folder holds the wheel of fededge, and of each package in which the class is to differ from what was installed
+    there by hand. A client whose policy has `program`, with this class and the public key, fetches the bundle, proves
+    it, installs it beside what runs, tries it in a child and switches. It goes back by itself where the new one has no
+    session with the gateway. `fededge clients show CLIENT` tells what runs, or why not.
+
+    Each release takes the place of the one before: name all classes that are to follow.
+
+    [bold]Example[/bold]
+
+      fededge clients update camera=wheels/arm64 hub=wheels/x86-64
+    """
+    from fededge.fleet import program_release
+    from fededge.signing import SigningKey
+
+    folders = {name: Path(folder) for name, folder in fleet_options.facts(wheels, "CLASS=FOLDER").items()}
+    signing = SigningKey.for_releases() if key is None else SigningKey.load(key)
+    with gateway() as fleet:
+        made = program_release.release(fleet, folders, signing)
+    show.say(
+        f"fededge {made.version} is released to {', '.join(sorted(made.bundles))}, signed by {signing.public.id}"
+    )

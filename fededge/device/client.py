@@ -72,18 +72,30 @@ class Client:
         place: where it works.
         pace: of its tries to connect.
         refresh_seconds: no sooner than after so long is a connection made anew to tell of other data.
+        program: `agent` or `site`, where the launcher started it, and starts what it may update itself to.
     """
 
-    def __init__(self, place: Workplace, pace: Pace | None = None, refresh_seconds: float = 300.0) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        pace: Pace | None = None,
+        refresh_seconds: float = 300.0,
+        program: str | None = None,
+    ) -> None:
         self._place, self._pace, self._refresh = place, pace or Pace(), refresh_seconds
         self._ending, self._leaving = asyncio.Event(), asyncio.Event()
         self._assignments = Assignments(place, self._leaving.set)
         serving = place.policy.current().policy.serving
         self._models = Models(serving.port if serving else None)
-        self._follower = Follower(place, self._models)
+        self._follower = Follower(place, self._models, program, self.end)
         self._datasets: list[Dataset] = []
         self._conditions: dict[str, str] = {}
         self.state = State.waiting
+
+    @property
+    def switched(self) -> bool:
+        """Whether another program is to run from now on."""
+        return self._follower.updater.switched
 
     def end(self) -> None:
         """Say good-bye and stop; what is under way goes on at the next start."""
@@ -109,7 +121,7 @@ class Client:
             await self._assignments.close()
             await self._follower.close()
             await self._place.runner.close()
-            await self._place.http.aclose()
+            await self._place.transfers.close()
 
     async def _attend(self) -> float:
         """One connection, from its beginning to its end; seconds that the gateway wants to be left alone."""

@@ -1,7 +1,5 @@
-"""A new client: its key, made here and never sent, and who it is from now on, in `identity.json`.
-
-    <folder>/key.pem        Ed25519 private key, mode 0600; key.pub.pem beside it
-    <folder>/identity.json  the document `identity`
+"""A new client: its key, made here and never sent, and who it is from now on, in `identity.json`
+(fededge.device.identity).
 
 The key is written before anybody hears of it, so whatever interrupts an enrollment, the same command goes on with it.
 """
@@ -11,79 +9,26 @@ import random
 import ssl
 import time
 from pathlib import Path
-from typing import Annotated, ClassVar
 
 import httpx
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from fededge.device.addresses import Address
 from fededge.device.clock import Clock
 from fededge.device.fetching import unreachable
+from fededge.device.identity import IDENTITY, KEY, Identity, identity_in
 from fededge.device.journal import Journal
-from fededge.documents import Document
 from fededge.documents.base import first_mistake
 from fededge.errors import GatewayError, SiteError, shown
 from fededge.protocol import Enrolled, Enrollment, Problem, enrollment_bytes
-from fededge.protocol.api import ClientKind
-from fededge.protocol.fields import Digest, Name
 from fededge.signing import SigningKey
 
-KEY = "key.pem"
-IDENTITY = "identity.json"
 LARGEST_ANSWER = 1 << 16
 SECONDS = 60.0
 BUSY = (429, 503)
 """How a gateway says that it has no time now."""
 PATIENCE, AGAIN = 300.0, 2.0
 """Seconds for which a busy gateway is asked again, and about how long from one time to the next."""
-
-
-class Identity(Document):
-    """Who a client is, and where its gateway is.
-
-    Attributes:
-        gateway: its URL; `plain`: whether the owner allowed plain HTTP to it.
-        tenant, client, kind, region: as the gateway said.
-        key: digest of the public key.
-        authorities: PEM file of the CAs that prove the gateway; None: the system's.
-    """
-
-    KIND: ClassVar = "identity"
-    LIMIT: ClassVar = 1 << 14
-    REMEDY: ClassVar = "Enroll again, in another folder"
-
-    gateway: Annotated[str, Field(max_length=4096)]
-    plain: bool = False
-    tenant: Name
-    client: Name
-    kind: ClientKind
-    region: Name | None = None
-    key: Digest
-    authorities: str | None = None
-
-    @property
-    def address(self) -> Address:
-        """The gateway's. Raises SiteError where it is none."""
-        return Address.of(self.gateway, self.plain)
-
-    @property
-    def tls(self) -> ssl.SSLContext:
-        """How to prove its certificate. Raises SiteError where the CAs cannot be read."""
-        return self.address.tls(Path(self.authorities) if self.authorities else None)
-
-
-def identity_in(folder: Path) -> Identity:
-    """Who the client in `folder` is.
-
-    Raises:
-        SiteError: it is not enrolled.
-    """
-    if not (folder / IDENTITY).exists():
-        raise SiteError(
-            f"{folder} holds no enrolled client: `fededge site enroll GATEWAY` or `fededge agent enroll GATEWAY` makes "
-            "it one"
-        )
-    return Identity.read(folder / IDENTITY)
 
 
 def enroll(

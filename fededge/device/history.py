@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fededge.device.store import VERSION
 from fededge.errors import StorageError
 from fededge.protocol import Running
 
@@ -30,6 +31,16 @@ def remembered(path: Path, most: int) -> list[Remembered]:
     """
     query = f"SELECT round, task, kind, number, rule, wall, outcome FROM rounds ORDER BY rowid DESC LIMIT {most:d}"
     return [Remembered(*row) for row in _seen(path, query)]
+
+
+def check_form(path: Path) -> None:
+    """Check that this FedEdge reads the store `path`.
+
+    Raises:
+        StorageError: it cannot be read, or was written by a newer one.
+    """
+    if _seen(path, "PRAGMA user_version")[0][0] > VERSION:
+        raise StorageError(f"{path} was written by a newer FedEdge: update FedEdge here")
 
 
 def last_released(path: Path) -> list[Running]:

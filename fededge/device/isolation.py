@@ -75,7 +75,9 @@ def wrapped(
     if isolated:
         code = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), *filter(os.path.isdir, sys.path)]
         steps = [("hide", folder) for folder in HIDDEN] + [("show", folder) for folder in dict.fromkeys(code)]
-        steps += [("hide", str(folder)) for folder in hidden] + [("show", str(folder)) for folder in readable]
+        steps += [("hide", str(folder)) for folder in hidden]
+        inside = [path for path in code if any(folder in Path(path).parents for folder in hidden)]
+        steps += [("show", path) for path in [*inside, *map(str, readable)]]
         spec["steps"] = [*steps, ("show", str(writable))]
     inner = [sys.executable, "-m", __name__, json.dumps(spec), *(POWERLESS if isolated else ()), *command]
     return ended_with_parent([*(APART if isolated else ()), *inner])

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from fededge import storage
-from fededge.device.policy_keys import Follows, Policy, Rule
+from fededge.device.policy_keys import Follows, Policy, Program, Rule
 from fededge.errors import FedEdgeError, SiteError, shown
 from fededge.signing import TrustedKey
 from fededge.yaml_text import Content, Place, dotted, read
@@ -22,7 +22,8 @@ LIMIT = 1 << 20
 
 
 class Loaded:
-    """A policy with what it names: `folders` of data by name, `conditions`, trusted keys, and `releases` by task.
+    """A policy with what it names: `folders` of data by name, `conditions`, trusted keys, `releases` by task, and
+    those of the `program`.
 
     Args:
         path: of the file; what it names is relative to its folder.
@@ -41,6 +42,7 @@ class Loaded:
         self._keys: dict[str, TrustedKey] = {}
         named = {file for rule in self.policy.rules for file in rule.signers}
         named |= {each.trusted_key for each in self.policy.releases}
+        named |= {self.policy.program.trusted_key} if self.policy.program else set()
         self._files = [path, *sorted(folder / file for file in named)]
         self._seen = [_state(file) for file in self._files]
         self._signers: dict[str, set[str]] = {}
@@ -59,6 +61,12 @@ class Loaded:
                 raise SiteError(f"{shown(str(path), 500)}: releases.{number}.trusted_key: {error}") from error
             samples = None if each.samples is None else str(folder / each.samples)
             self.releases[each.task] = (each.model_copy(update={"samples": samples}), trusted)
+        self.program: tuple[Program, TrustedKey] | None = None
+        if (program := self.policy.program) is not None:
+            try:
+                self.program = (program, TrustedKey.load(folder / program.trusted_key))
+            except FedEdgeError as error:
+                raise SiteError(f"{shown(str(path), 500)}: program.trusted_key: {error}") from error
 
     @property
     def changed(self) -> bool:
@@ -83,14 +91,14 @@ class Loaded:
 
 
 class PolicyFile:
-    """The policy in a file, as it is now.
+    """The policy in the file `path`, as it is now.
 
     Raises:
         SiteError: it is missing or wrong at the start.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._loaded: Loaded | None = Loaded(path)
 
     @property
@@ -106,7 +114,7 @@ class PolicyFile:
         """
         if self._loaded is None or self._loaded.changed:
             self._loaded = None
-            self._loaded = Loaded(self._path)
+            self._loaded = Loaded(self.path)
         return self._loaded
 
 

@@ -13,6 +13,8 @@ Pattern = Annotated[str, Field(min_length=1, max_length=200)]
 Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?(:[1-9][0-9]{0,4})?$")]
 File = Annotated[str, Field(min_length=1, max_length=4096)]
 Positive = Annotated[int, Field(ge=1, le=1 << 50)]
+MOST_RELEASES = 16
+"""That a client follows, as it can ask for at a time."""
 Patterns = Annotated[list[Pattern], Field(min_length=1, max_length=1000)]
 
 
@@ -127,6 +129,24 @@ class Follows(_Part):
     limits: Limits = Limits(memory_bytes=512 << 20, seconds=60.0, download_bytes=256 << 20)
 
 
+class Program(_Part):
+    """Releases of the client's own program.
+
+    Attributes:
+        device_class: which of a release's bundles.
+        trusted_key: PEM file of the public key that releases are signed by.
+        issued_after: as for releases of models.
+        download_bytes: of a bundle.
+        confirm_seconds: for which a new program may be without a session with the gateway before it counts as failed.
+    """
+
+    device_class: Annotated[Name, Field(alias="class")]
+    trusted_key: File
+    issued_after: Annotated[float, Field(ge=0)] = 0.0
+    download_bytes: Positive = 512 << 20
+    confirm_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
+
+
 class Serving(_Part):
     """Inference for programs of this machine.
 
@@ -145,6 +165,7 @@ class Policy(_Part):
         hosts: beside the gateway's, where plans, weights and updates may lie: HOST or HOST:PORT of a bucket.
         conditions: where facts of this client come from.
         releases: that are run here; serving: how they answer; None: they do not.
+        program: releases of this program itself; None: it stays as it was installed.
         poll_seconds: how often to ask for newer ones.
         rules: of which the first that is for an order decides.
     """
@@ -152,18 +173,23 @@ class Policy(_Part):
     datasets: Annotated[dict[Name, File], Field(max_length=64)] = {}
     hosts: Annotated[list[Host], Field(max_length=100)] = []
     conditions: Monitoring = Monitoring()
-    releases: Annotated[list[Follows], Field(max_length=16)] = []
+    releases: Annotated[list[Follows], Field(max_length=MOST_RELEASES)] = []
     serving: Serving | None = None
+    program: Program | None = None
     poll_seconds: Annotated[float, Field(ge=1, le=86_400)] = 300.0
     rules: Annotated[list[Rule], Field(max_length=1000)] = []
 
     @model_validator(mode="after")
     def _says_something(self) -> "Policy":
-        if not self.rules and not self.releases:
-            raise ValueError("it has neither rules nor releases: nothing would be done here")
+        if not self.rules and not self.releases and self.program is None:
+            raise ValueError("it has no rules, no releases and no program: nothing would be done here")
         if bool(self.rules) != bool(self.datasets):
             raise ValueError("rules and datasets go together: give both or none")
         names = [each.task for each in self.releases]
         if len(set(names)) < len(names):
             raise ValueError("releases lists a task twice")
+        if self.program is not None and len(self.releases) == MOST_RELEASES:
+            raise ValueError(
+                f"releases and program are more than the {MOST_RELEASES} that a client may follow"
+            )
         return self

@@ -14,6 +14,7 @@ its files are still there. A model that did harm when it was tried is remembered
 import asyncio
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +22,15 @@ from pathlib import Path
 from fededge import storage
 from fededge.device.assignments import SPARE_BYTES
 from fededge.device.connection import Connection
-from fededge.device.fetching import fetch
 from fededge.device.installation import Installation, Installed
 from fededge.device.pace import Pace
 from fededge.device.performance import Performance
 from fededge.device.policy_keys import Follows
 from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
+from fededge.device.updating import Updater
 from fededge.device.workplace import Workplace
-from fededge.documents import Release, check_model
+from fededge.documents import PROGRAM, Release, check_model
 from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError, shown
 from fededge.protocol import Follow, Following, Object, Offer, Releases, Running
 from fededge.signing import LIMIT, TrustedKey
@@ -68,20 +69,31 @@ class Followed:
 
 
 class Follower:
-    """Follows the releases that the policy of the client in `place` names, and loads those that run into `models`."""
+    """Follows the releases that the policy of the client in `place` names, and loads those that run into `models`.
 
-    def __init__(self, place: Workplace, models: Models) -> None:
+    Args:
+        place: where the client works.
+        models: those that answer.
+        program, end: see fededge.device.updating.
+    """
+
+    def __init__(
+        self, place: Workplace, models: Models, program: str | None, end: Callable[[], None]
+    ) -> None:
         self._place, self._models = place, models
         self._followed: dict[str, Followed] = {}
         self._wake = asyncio.Event()
         self._pace = Pace()
+        self.updater = Updater(place, program, end, self._wake.set)
 
     def restore(self) -> None:
         """Run what is installed, with no word from anybody."""
         self._look()
+        self.updater.restore()
 
     async def attend(self, connection: Connection, version: int) -> None:
         """Ask over a connection whose protocol has this version, again and again; never returns."""
+        self.updater.connected()
         if version < FOLLOWS_FROM:
             await asyncio.Event().wait()
         for each in self._followed.values():
@@ -89,8 +101,9 @@ class Follower:
         while True:
             self._wake.clear()
             self._look()
-            if self._followed:
-                await connection.send(Follow(releases=[_following(each) for each in self._followed.values()]))
+            said = [_following(each) for each in self._followed.values()] + self.updater.following()
+            if said:
+                await connection.send(Follow(releases=said))
             last = self._place.policy.last
             seconds = last.policy.poll_seconds if last else LOOK_SECONDS
             with suppress(TimeoutError):
@@ -100,12 +113,15 @@ class Follower:
     def take(self, message: Releases) -> None:
         """Work on what is offered, beside everything else."""
         for offer in message.offers:
+            if offer.task == PROGRAM:
+                self.updater.take(offer)
             each = self._followed.get(offer.task)
             if each is not None and each.work is None and offer.manifest.digest != each.known:
                 each.work = asyncio.create_task(self._work(each, offer))
 
     async def close(self) -> None:
         """Stop; what is installed stays."""
+        await self.updater.close()
         for task in list(self._followed):
             await self._drop(task)
 
@@ -255,7 +271,7 @@ class Follower:
     async def _fetched(self, wanted: Object, folder: Path) -> Path:
         place, target = self._place, folder / wanted.digest.removeprefix("sha256:")
         url = place.identity.address.object(wanted.url, place.policy.current().policy.hosts)
-        await fetch(place.http, url, wanted, target)
+        await place.transfers.fetch(url, wanted, target)
         return target
 
     async def _tried(self, each: Followed, manifest: Release, fetched: Path) -> Performance:

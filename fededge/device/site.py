@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fededge import settings, storage
-from fededge.device import facts, isolation, journal
+from fededge import __version__, settings, storage
+from fededge.device import facts, isolation, journal, launcher
 from fededge.device.client import Client
 from fededge.device.clock import Clock
-from fededge.device.enrollment import IDENTITY, enroll, identity_in
-from fededge.device.history import last_released, remembered
+from fededge.device.history import check_form, last_released, remembered
+from fededge.device.identity import IDENTITY, identity_in
 from fededge.device.policy import Loaded
 from fededge.device.workplace import workplace
 from fededge.errors import FedEdgeError, SiteError
@@ -74,7 +74,11 @@ def main(arguments: Sequence[str], runner: Sequence[str], words: Words = SITE) -
         if options.command == "enroll":
             return _enroll(folder, options)
         if options.command == "run":
-            return asyncio.run(_run(folder, options.policy or folder / "policy.yaml", runner))
+            if asyncio.run(_run(folder, options.policy or folder / "policy.yaml", runner, words.name)):
+                launcher.again(folder, [words.name, *arguments])
+            return 0
+        if options.command == "check":
+            return _check(folder, options.policy or folder / "policy.yaml", runner, options.json)
         if options.command == "status":
             return _status(folder, options.policy or folder / "policy.yaml", options.json)
         checked = journal.verify(folder / "journal.jsonl")
@@ -86,6 +90,8 @@ def main(arguments: Sequence[str], runner: Sequence[str], words: Words = SITE) -
 
 
 def _enroll(folder: Path, options: argparse.Namespace) -> int:
+    from fededge.device.enrollment import enroll
+
     token = "" if (folder / IDENTITY).exists() else _token(options.token_file)
     identity = enroll(folder, options.gateway, token, options.ca_file, options.plain_http)
     print(
@@ -106,7 +112,10 @@ def _token(file: str | None) -> str:
     return token.strip()
 
 
-async def _run(folder: Path, policy: Path, runner: Sequence[str]) -> int:
+async def _run(folder: Path, policy: Path, runner: Sequence[str], name: str) -> bool:
+    """Work until a signal; whether it ended for another program to run instead."""
+    stopped = False
+
     with workplace(folder, policy, runner, Clock()) as place:
         identity, log = place.identity, logging.getLogger("fededge.site")
         log.info(
@@ -117,10 +126,32 @@ async def _run(folder: Path, policy: Path, runner: Sequence[str]) -> int:
             log.info("work runs in isolation: no network, no rights, its own files only")
         else:
             log.warning("work runs without isolation: %s", isolation.mistake())
-        client = Client(place)
+        client = Client(place, program=name)
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            client.end()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, client.end)
+            asyncio.get_running_loop().add_signal_handler(number, stop)
         await client.run()
+        return client.switched and not stopped
+
+
+def _check(folder: Path, policy: Path, runner: Sequence[str], as_json: bool) -> int:
+    """Read all that a start reads, and change nothing."""
+    identity, rules = identity_in(folder), Loaded(policy)
+    held, frameworks = facts.datasets(rules.folders), facts.frameworks(runner)
+    if (folder / "store.db").exists():
+        check_form(folder / "store.db")
+    if as_json:
+        print(json.dumps({"version": __version__, "client": identity.client, "frameworks": frameworks}))
+        return 0
+    print(f"fededge {__version__} can run {identity.client} with {policy}")
+    print(
+        f"follows {len(rules.releases)} releases; {len(held)} datasets; frameworks: {', '.join(frameworks)}"
+    )
     return 0
 
 
@@ -151,9 +182,8 @@ def _status(folder: Path, policy: Path, as_json: bool) -> int:
     if not policy.exists():
         print(f"policy     none at {policy}: nothing is allowed without one")
     for runs in releases:
-        print(
-            f"release    {runs.task}: version {runs.version} for {runs.device_class}, {runs.kind} {runs.digest}"
-        )
+        what = f"version {runs.version}, {runs.kind} {runs.digest}" if runs.version else runs.kind
+        print(f"release    {runs.task} for {runs.device_class}: {what}")
     for known in rounds:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known.at))
         print(
@@ -194,13 +224,17 @@ def parser(words: Words = SITE) -> argparse.ArgumentParser:
     status = commands.add_parser(
         "status", help="tell who this is, its data, isolation, releases and last rounds"
     )
-    status.add_argument("--json", action="store_true", help="for programs")
+    check = commands.add_parser(
+        "check", help="say whether it could run: reads what a start reads, and changes nothing"
+    )
+    for command in (status, check):
+        command.add_argument("--json", action="store_true", help="for programs")
     verify = commands.add_parser("verify", help="check the journal of what left here")
-    for command in (run, status):
+    for command in (run, status, check):
         command.add_argument(
             "--policy", type=Path, metavar="FILE", help="policy file (default: FOLDER/policy.yaml)"
         )
-    for command in (add, run, status, verify):
+    for command in (add, run, status, check, verify):
         command.add_argument(
             "--folder", type=Path, help=f"of this {words.name} (default: $FEDEDGE_HOME/{words.name})"
         )

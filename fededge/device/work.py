@@ -20,12 +20,10 @@ from pydantic import ValidationError
 from fededge import storage
 from fededge.device.child import RunnerFailed, Setting
 from fededge.device.eligible import while_eligible
-from fededge.device.fetching import fetch
 from fededge.device.judging import Verdict, harmless, judged
 from fededge.device.pace import Pace
 from fededge.device.policy import Loaded
 from fededge.device.store import Held, Phase
-from fededge.device.uploading import upload
 from fededge.device.workplace import Workplace
 from fededge.documents.base import first_mistake
 from fededge.errors import FedEdgeError, GatewayError, SiteError, StorageError, shown
@@ -203,7 +201,7 @@ class Work:
         while True:
             url = self._place.identity.address.object(wanted().url, policy.policy.hosts)
             try:
-                return await fetch(self._place.http, url, wanted(), target)
+                return await self._place.transfers.fetch(url, wanted(), target)
             except GatewayError as error:
                 if error.reason == "REDIRECT" or renewals == RENEWALS:
                     raise
@@ -294,7 +292,7 @@ class Work:
                 return None
             url = place.identity.address.object(answer.url, policy.policy.hosts)
             try:
-                await upload(place.http, url, file, digest, answer, place.journal, self._held.round)
+                await place.transfers.upload(url, file, digest, answer, place.journal, self._held.round)
                 return None
             except GatewayError as error:
                 self._say(f"{error}; trying again")

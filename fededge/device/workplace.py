@@ -1,6 +1,6 @@
 """All that a client works with: its folder, who it is, its policy, what it remembers, and its runner.
 
-<folder>/identity.json, key.pem   who it is (fededge.device.enrollment)
+<folder>/identity.json, key.pem   who it is (fededge.device.identity)
 <folder>/store.db                 what it must not forget (fededge.device.store)
 <folder>/journal.jsonl            what left it (fededge.device.journal)
 <folder>/plans/                   unpacked plans (fededge.device.plans)
@@ -15,26 +15,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 from filelock import FileLock, Timeout
 
 from fededge import settings
 from fededge.device import facts, isolation
 from fededge.device.child import Runner
 from fededge.device.clock import Clock
-from fededge.device.enrollment import KEY, Identity, identity_in
+from fededge.device.identity import KEY, Identity, identity_in
 from fededge.device.journal import Journal
 from fededge.device.line import Line
 from fededge.device.monitor import MachineMonitor, Monitor
 from fededge.device.plans import Plans
 from fededge.device.policy import Loaded, PolicyFile
 from fededge.device.store import Store
+from fededge.device.transfers import Transfers
 from fededge.errors import SiteError, StorageError
 from fededge.protocol import Dataset, Kind
 from fededge.signing import SigningKey
-
-TIMES = httpx.Timeout(60.0, connect=30.0)
-"""Seconds that a server may say nothing."""
 
 
 @dataclass
@@ -64,7 +61,7 @@ class Workplace:
     plans: Plans
     runner: Runner
     tls: ssl.SSLContext
-    http: httpx.AsyncClient
+    transfers: Transfers
     line: Line
     clock: Clock
     monitor: Monitor
@@ -129,7 +126,7 @@ def workplace(
             plans=Plans(folder / "plans"),
             runner=Runner(runner, folder / "runner", isolated),
             tls=tls,
-            http=httpx.AsyncClient(verify=tls, timeout=TIMES, follow_redirects=False),
+            transfers=Transfers(tls),
             line=Line(),
             clock=clock,
             monitor=MachineMonitor(folder, rules, clock) if monitor is None else monitor,

@@ -59,10 +59,12 @@ from fededge.documents.learning import (
     Score,
     Variable,
 )
+from fededge.documents.program import PROGRAM, ProgramBundle, ProgramRelease
 from fededge.documents.replicas import ReplicaOrder, ReplicaReport, Shards
 from fededge.documents.run import Ending, RunRecord, StepOutcome, StepRecord, Steps
 
 __all__ = [
+    "PROGRAM",
     "Alone",
     "Bar",
     "CalibrationRanges",
@@ -97,6 +99,8 @@ __all__ = [
     "Pass",
     "Plan",
     "Population",
+    "ProgramBundle",
+    "ProgramRelease",
     "PublishedVariant",
     "Quantile",
     "Release",

@@ -1,6 +1,7 @@
 """A tiny task, run once by the real command in the real environments; tests look at what it left."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fededge.host.layout import UV
 
 ROOT = Path(__file__).resolve().parents[2]
 VENVS = ROOT / ".venvs"
@@ -113,3 +116,51 @@ def job(
     second = machine.fededge("run", file, "--devices", "2")
     yield machine, first, second
     machine.fededge("stop")
+
+
+def wheel(project: Path, folder: Path) -> Path:
+    """The wheel of a project, built into a new folder."""
+    subprocess.run(
+        [UV, "build", "--quiet", "--wheel", "--out-dir", folder, "--python", sys.executable, project],
+        check=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this tree, to build wheels from."""
+    copy = tmp_path_factory.mktemp("tree") / "copy"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "__pycache__"))
+    return copy
+
+
+@pytest.fixture(scope="session")
+def wheels(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels of this tree."""
+    folder = tmp_path_factory.mktemp("wheels")
+    return {
+        "fededge": wheel(tree, folder / "library"),
+        "fededge_pipelines": wheel(tree / "packaging" / "pipelines", folder / "pipelines"),
+    }
+
+
+@pytest.fixture(scope="session")
+def device(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the library alone, as on a device, and pip."""
+    venv = tmp_path_factory.mktemp("device") / "venv"
+    subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, venv], check=True)
+    subprocess.run(
+        [
+            UV,
+            "pip",
+            "install",
+            "--quiet",
+            "--python",
+            venv / "bin" / "python",
+            f"{wheels['fededge']}[edge]",
+            "pip",
+        ],
+        check=True,
+    )
+    return venv

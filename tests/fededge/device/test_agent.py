@@ -557,13 +557,19 @@ def test_an_owner_that_is_gone_already_ends_the_agent(options: list[str]) -> Non
         process.wait()
 
 
-def test_the_agent_needs_none_of_the_heavy_libraries() -> None:
-    code = "import fededge.device.agent, sys; print(*sorted(sys.modules))"
+HEAVY = {"tensorflow", "tensorflow_federated", "kfp", "mlflow", "typer", "rich", "seldon_core"}
+LATER = {"httpx", "numpy", "ai_edge_litert", "starlette", "uvicorn"}
+"""What an agent loads once it fetches, tries or serves."""
+
+
+@pytest.mark.parametrize(("module", "absent"), [("agent", HEAVY), ("site", HEAVY | LATER)])
+def test_an_agent_starts_without_what_it_does_not_need_yet(module: str, absent: set[str]) -> None:
+    code = f"import fededge.device.{module}, sys; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     names = {name.partition(".")[0] for name in loaded.stdout.split()}
-    assert not names & {"tensorflow", "tensorflow_federated", "kfp", "mlflow", "typer", "rich", "seldon_core"}
+    assert not names & absent
 
 
 def test_an_installed_release_is_proven_again_by_signature(fleet: Any, device: Device, agent: Agent) -> None:

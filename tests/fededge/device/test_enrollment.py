@@ -9,7 +9,8 @@ import pytest
 
 from fededge.device import enrollment
 from fededge.device.addresses import Address
-from fededge.device.enrollment import KEY, Identity, enroll, identity_in
+from fededge.device.enrollment import enroll
+from fededge.device.identity import KEY, Identity, identity_in
 from fededge.device.journal import verify
 from fededge.errors import GatewayError, SiteError, StorageError
 from fededge.protocol import Hello, Problem

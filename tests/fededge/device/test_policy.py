@@ -131,5 +131,5 @@ def test_a_policy_without_rules_follows_releases_and_one_without_either_is_none(
     assert loaded.releases["a"][1].id == KEY.public.id
     assert loaded.rule_for("a", "ada", KEY.public.id, "steps") is None
     site.policy_file.write_text(yaml.safe_dump({"hosts": ["bucket"]}))
-    with pytest.raises(SiteError, match="neither rules nor releases"):
+    with pytest.raises(SiteError, match="no rules, no releases and no program"):
         Loaded(site.policy_file)

@@ -13,7 +13,8 @@ from websockets.exceptions import InvalidStatus
 
 from fededge.device.client import Client as DeviceClient
 from fededge.device.clock import Clock
-from fededge.device.enrollment import IDENTITY, enroll, identity_in
+from fededge.device.enrollment import enroll
+from fededge.device.identity import IDENTITY, identity_in
 from fededge.device.pace import Pace
 from fededge.device.workplace import workplace
 from fededge.fleet.registry.database import Registry
