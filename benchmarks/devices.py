@@ -69,6 +69,7 @@ def main() -> None:
         f"operation.quorum={options.devices // 2}",
         "devices=[]",
         "gate.min=0",
+        "operation.round_deadline_seconds=1200",
     ]
     with tempfile.TemporaryDirectory(prefix="fededge-benchmark-") as home:
         os.environ["FEDEDGE_HOME"] = home
