@@ -62,11 +62,15 @@ class Answering:
                 try:
                     request = self._waiting.get(timeout=WAKE_SECONDS)
                 except queue.Empty:
+                    for model in self._models.values():
+                        model.rest()
                     continue
                 answer = json.dumps(self._answer(request, reader), separators=(",", ":"))
                 self._send(request.topic, answer.encode(), request.correlation)
         finally:
             reader.close()
+            for model in self._models.values():
+                model.close()
 
     def _answer(self, request: Request, reader: Reader) -> dict[str, Any]:
         if request.value is None:

@@ -11,10 +11,15 @@ import pytest
 
 from fededge.device.agent import Agent
 from fededge.device.installation import Installation
+from fededge.device.policy_keys import Limits
+from fededge.device.relay.model import CurrentModel
+from fededge.device.relay.settings import Inference
 from fededge.device.transport import BlobTransport
+from fededge.documents import Feature, Label, Schema
+from fededge.inference import load_model
 from fededge.signing import TrustedKey
 from tests.mqtt_broker import Broker, Sensor
-from tests.published_fleet import examples, fleet  # noqa: F401
+from tests.published_fleet import FIXTURES, examples, fleet  # noqa: F401
 from tests.relay_process import Relay
 
 pytestmark = pytest.mark.environment("edge")
@@ -151,6 +156,34 @@ def test_a_release_that_was_changed_does_not_answer(
         sensor.send(ASK, json.dumps({"image": [0.5] * 16}))
         assert json.loads(sensor.hears(1)[-1][1]) == {"error": "no-model"}
         relay.says("the release that is current does not answer")
+
+
+def test_a_release_that_hangs_gives_way_to_the_one_before(
+    tmp_path: Path,
+    fleet: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fededge.device.relay.model.LIMITS", Limits(memory_bytes=512 << 20, seconds=4))
+    device = tmp_path / "device"
+    first, looping = (
+        follow(fleet, device, version, name) for version, name in ((1, "first"), (2, "looping"))
+    )
+    rule = Inference.model_validate(cameras(fleet, device)["inference"])
+    label = Label(kind="class", classes=3)
+    image = Schema(features=[Feature(name="image", dtype="float32", shape=[4, 4, 1])], label=label)
+    with closing(CurrentModel(rule, tmp_path, tmp_path / "relay", image)) as model:
+        dark, bright = np.zeros((1, 4, 4, 1), np.float32), np.full((1, 4, 4, 1), 9.0, np.float32)
+        assert model.predict(dark) is not None
+        assert model.release == looping
+        outputs = model.predict(bright)
+        assert outputs is not None
+        assert model.release == first
+        np.testing.assert_array_equal(
+            outputs, load_model((FIXTURES / "first.tflite").read_bytes()).predict(bright)
+        )
+        third = follow(fleet, device, 3, "second")
+        assert model.predict(bright) is not None
+        assert model.release == third
 
 
 def answers(sensor: Sensor, count: int) -> list[bytes]:
