@@ -132,7 +132,12 @@ async def _learn(
     clock = Clock()
     monitor = CollectingMonitor(MachineMonitor(folder, PolicyFile(policy), clock), datasets)
     with workplace(folder, policy, runner, clock, monitor) as place:
-        client = Client(place)
+        client, loop = Client(place), asyncio.get_running_loop()
+
+        def look() -> None:
+            loop.call_soon_threadsafe(client.look)
+
+        datasets.changed = look
         running = asyncio.create_task(client.run())
         await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
         client.end()
