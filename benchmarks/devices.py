@@ -4,9 +4,10 @@
 
 Each device is an agent of its own in the edge environment, enrolled at a gateway and connected to it; all take part in
 each round, and train on LiteRT. The first round, which starts the runners, counts for itself. Work is seconds of the
-processor of one device and its runner in a later round, so that others at work on this machine count little. Memory is the mean over devices of the proportional set size (a shared page counts once)
-and of what is the device's alone; of a runner it is that of the largest seen. All devices share this machine's
-processors, of which each would have its own. Prints a table and writes benchmarks/results/devices.json.
+processor of one device and its runner in a later round, so that others at work on this machine count little. Memory is
+the mean over devices of the proportional set size (a shared page counts once) and of what is the device's alone; of a
+runner it is that of the largest seen. All devices share this machine's processors, of which each would have its own.
+Prints a table and writes benchmarks/results/devices.json.
 """
 
 import argparse
@@ -85,6 +86,8 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2, as the first counts for itself")
     changes = [
         f"partition.clients={options.devices}",
         "partition.min_examples=10",
