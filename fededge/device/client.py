@@ -27,7 +27,7 @@ from fededge.device.releases import Follower
 from fededge.device.serving import Models
 from fededge.device.work import WORDS
 from fededge.device.workplace import Workplace
-from fededge.errors import GatewayError, ProtocolError, SiteError, StorageError, shown
+from fededge.errors import FedEdgeError, GatewayError, ProtocolError, SiteError, StorageError, shown
 from fededge.protocol import (
     Assignment,
     Bye,
@@ -93,6 +93,10 @@ class Client:
     def look(self) -> None:
         """Look at the data at once: they may have changed."""
         self._look.set()
+
+    def refuse(self, task: str, release: str, error: FedEdgeError) -> None:
+        """Go back from a release, by its name, that failed as others answered with it, and tell the gateway."""
+        self._follower.refuse(task, release, error)
 
     async def run(self) -> None:
         """Connect, again and again, and work, until `end`.

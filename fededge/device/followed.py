@@ -99,7 +99,7 @@ class Operation:
             hidden=lambda: self._place.hidden(self._place.policy.current(), each.folder),
             isolated=self._place.isolated,
         )
-        self._models.put(each.wanted.task, told, lambda error: self._go_back(each, release.name, error))
+        self._models.put(each.wanted.task, told, lambda error: self.go_back(each, release.name, error))
         each.current, each.manifest = replace(release, model=b""), manifest
 
     def _run_first(self, each: Followed, names: Sequence[str], floor: float = 0.0) -> None:
@@ -134,7 +134,7 @@ class Operation:
             log.info("runs release %s of %s", name, follows.task)
             return
 
-    def _go_back(self, each: Followed, name: str, error: FedEdgeError) -> None:
+    def go_back(self, each: Followed, name: str, error: FedEdgeError) -> None:
         """Let the release before `name` run, which failed."""
         failed, each.current, each.manifest = each.current, None, None
         each.running = Running(task=each.wanted.task, device_class=each.wanted.device_class, status="running")

@@ -77,6 +77,13 @@ class Follower:
             if each is not None and each.work is None and offer.manifest.digest != each.known:
                 each.work = asyncio.create_task(self._work(each, offer))
 
+    def refuse(self, task: str, name: str, error: FedEdgeError) -> None:
+        """Go back from the release `name` of a task, if it runs: it failed as others answered with it."""
+        each = self._followed.get(task)
+        if each is not None and each.current is not None and each.current.name == name:
+            self._models.remove(task)
+            self._operation.go_back(each, name, error)
+
     async def close(self) -> None:
         """Stop; what is installed stays."""
         for task in list(self._followed):

@@ -7,6 +7,7 @@ longer, and the release before it does, if that is there still.
 import json
 import logging
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from fededge.errors import FedEdgeError, IntegrityError, ReleaseError
 from fededge.signing import TrustedKey
 
 log = logging.getLogger("fededge.relay")
+Refused = Callable[[str, str, FedEdgeError], None]
 LIMITS = Limits(memory_bytes=512 << 20, seconds=20.0)
 """Of the process of a model, and of an answer."""
 
@@ -34,6 +36,7 @@ class CurrentModel:
         beside: the folder to which the paths that it names are relative.
         folder: of the relay, below which lie the releases that it follows itself.
         schema: of the examples that it has to answer.
+        refused: told the task, the name and the fault of a release that answers no longer.
 
     Attributes:
         release: name of the one that answers; None where there is none that can.
@@ -42,8 +45,9 @@ class CurrentModel:
         IntegrityError, StorageError: the trusted key cannot be read.
     """
 
-    def __init__(self, rule: Inference, beside: Path, folder: Path, schema: Schema) -> None:
+    def __init__(self, rule: Inference, beside: Path, folder: Path, schema: Schema, refused: Refused) -> None:
         self._schema, self._folder = schema, folder
+        self._task, self._tell = rule.task, refused
         own = folder / "releases" / rule.task
         device = own if rule.folder is None else beside / rule.folder
         self._pointer = device / "running.json"
@@ -65,9 +69,10 @@ class CurrentModel:
                 status, body = self._process.ask(request)
             except (IntegrityError, ReleaseError) as error:
                 log.error("release %s answers no longer: %s", self.release, error)
-                self._refused.add(self.release)
+                release, self._seen = self.release, None
+                self._refused.add(release)
                 self.close()
-                self._seen = None
+                self._tell(self._task, release, error)
                 continue
             except FedEdgeError as error:
                 log.error("release %s does not answer: %s", self.release, error)
