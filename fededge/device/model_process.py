@@ -71,7 +71,7 @@ class ModelProcess:
             ModelRefused: the model hangs or crashes, or cannot be loaded: it is not to be run.
             IntegrityError, ReleaseError: its file is not what was installed.
             StorageError: its file cannot be read, or no process be started.
-        SiteError: the policy has a mistake.
+            SiteError: the policy has a mistake.
         """
         for _ in range(2):
             try:

@@ -74,10 +74,8 @@ class Models:
             return
         with _listening(self._port) as listener:
             server = _server(self._app())
-            serving, resting = (
-                asyncio.create_task(server.serve([listener])),
-                asyncio.create_task(self._rest()),
-            )
+            serving = asyncio.create_task(server.serve([listener]))
+            resting = asyncio.create_task(self._rest())
             try:
                 yield
             finally:
