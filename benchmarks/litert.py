@@ -32,7 +32,7 @@ from fededge.host.layout import ROOT, interpreter
 from fededge.learning.data.folders import prepare
 from fededge.learning.federated import FederatedEngine
 from fededge.learning.frameworks import add_litert, model_spec
-from fededge.learning.runtimes.local import LocalSites
+from fededge.learning.runtimes.local import ALIVE_AT_ONCE, LocalSites
 from fededge.processes import ended_with_parent
 from fededge.task import ClientOptimizer, FederatedTask, Model
 from fededge.weights import to_bytes
@@ -192,7 +192,7 @@ class Sites(LocalSites):
 
 
 def accuracy(folder: Path, seeds: int, mnist: Path | None) -> list[dict[str, Any]]:
-    """Percent of the held-out images after ROUNDS rounds of six clients, which all take part."""
+    """Percent of the held-out images after ROUNDS rounds of as many clients as stay alive, which all take part."""
     os.environ["PYTHONPATH"] = str(ROOT)
     rows = []
     for seed in range(1, seeds + 1):
@@ -200,8 +200,8 @@ def accuracy(folder: Path, seeds: int, mnist: Path | None) -> list[dict[str, Any
             "name": "litert",
             "seed": seed,
             "data": {"source": "npz", "path": str(mnist)} if mnist else {"source": "digits"},
-            "partition": {"kind": "dirichlet", "clients": 6, "alpha": 1.0},
-            "learning": {"client": {"batch_size": BATCH}, "cohort": {"size": 6}},
+            "partition": {"kind": "dirichlet", "clients": ALIVE_AT_ONCE, "alpha": 1.0},
+            "learning": {"client": {"batch_size": BATCH}, "cohort": {"size": ALIVE_AT_ONCE}},
         }
         task = FederatedTask.from_json(json.dumps(content))
         home = folder / f"accuracy-{seed}"

@@ -20,7 +20,10 @@ from tests.enrolled_site import EnrolledSite
 from tests.stand_in_gateway import Answer, StandInGateway
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-FIRST, SECOND = ((FIXTURES / f"{name}.tflite").read_bytes() for name in ("first", "second"))
+FIRST, SECOND, LOOPING = (
+    (FIXTURES / f"{name}.tflite").read_bytes() for name in ("first", "second", "looping")
+)
+"""Models; the last one answers dark images, and never ends with bright ones."""
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(b"\3" * 32))
 
 

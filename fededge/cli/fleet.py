@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 LINES = 12
 """Of what happened last, below the clients."""
-UPDATE_SECONDS = 60.0
-"""That devices may take to follow a release."""
 
 
 def fleet(
@@ -65,6 +63,7 @@ def fleet(
     from pipelines.local_steps import StepFailed
     from pipelines.trial.churn import Churn
     from pipelines.trial.fleet import TrialFleet
+    from pipelines.trial.gathering import followers
 
     spec = tasks.load(task, changes)
     view = _View()
@@ -75,7 +74,7 @@ def fleet(
             view.watch(trial, die_after)
             with Churn(trial, spec.seed) if churn else nullcontext():
                 finished = run_task(trial.task, fresh=True, say=view.say)
-            view.say(_updated(trial))
+            view.say(followers(trial))
     except StepFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
@@ -173,16 +172,3 @@ def _table(trial: "TrialFleet") -> Table:
             ", ".join(f"version {each.version}, {each.kind}" for each in client.running),
         )
     return table
-
-
-def _updated(trial: "TrialFleet") -> str:
-    """How many devices run the release, once all do, or after a while."""
-    following = [name for name, plan in trial.plans.items() if plan.device_class]
-    waited, updated = threading.Event(), 0
-    with fleet_options.gateway() as gateway:
-        for _ in range(int(UPDATE_SECONDS)):
-            updated = sum(bool(client.running) for client in gateway.clients() if client.client in following)
-            if updated == len(following):
-                break
-            waited.wait(1.0)
-    return f"{updated} of {len(following)} devices run the release" if following else ""

@@ -44,6 +44,9 @@ def serve(
         None, help="URL of an OpenID Connect provider.", show_default=False
     ),
     oidc_audience: str = typer.Option("fededge", help="That its tokens must be for."),
+    enrolls_per_second: float = typer.Option(
+        0.5, min=0.001, help="Clients that may enroll from one address, after the first 20."
+    ),
     history_days: float | None = typer.Option(
         None, min=1, help="Days for which closed rounds are kept (default: for good).", show_default=False
     ),
@@ -69,7 +72,7 @@ def serve(
     """
     from fededge.fleet.functions import operators
     from fededge.fleet.gateway.server import serve as run
-    from fededge.fleet.gateway.settings import GatewaySettings, Oidc
+    from fededge.fleet.gateway.settings import GatewaySettings, Oidc, Rate
     from fededge.fleet.registry.database import Registry
     from pipelines.triggered import Triggered
 
@@ -84,6 +87,7 @@ def serve(
         insecure=insecure,
         trusted_proxies=tuple(trusted_proxies),
         oidc=oidc,
+        enrolls=Rate(enrolls_per_second, max(20.0, enrolls_per_second)),
         history_seconds=None if history_days is None else 86_400 * history_days,
         trace_endpoint=traces,
     )

@@ -21,18 +21,18 @@ from fededge import __version__
 from fededge.device import eligible, facts
 from fededge.device.assignments import Assignments
 from fededge.device.connection import Connection, TurnedAway, connected
+from fededge.device.holdings import Holdings
 from fededge.device.pace import Pace
 from fededge.device.releases import Follower
 from fededge.device.serving import Models
 from fededge.device.work import WORDS
 from fededge.device.workplace import Workplace
-from fededge.errors import GatewayError, ProtocolError, SiteError, StorageError, shown
+from fededge.errors import FedEdgeError, GatewayError, ProtocolError, SiteError, StorageError, shown
 from fededge.protocol import (
     Assignment,
     Bye,
     Cancel,
     Challenge,
-    Dataset,
     GatewayMessage,
     Heartbeat,
     Hello,
@@ -71,7 +71,7 @@ class Client:
     Args:
         place: where it works.
         pace: of its tries to connect.
-        refresh_seconds: no sooner than after so long is a connection made anew to tell of other data.
+        refresh_seconds: no sooner than after so long is a connection made anew to tell that data grew or are gone.
         program: `agent` or `site`, where the launcher started it, and starts what it may update itself to.
     """
 
@@ -82,13 +82,13 @@ class Client:
         refresh_seconds: float = 300.0,
         program: str | None = None,
     ) -> None:
-        self._place, self._pace, self._refresh = place, pace or Pace(), refresh_seconds
+        self._place, self._pace = place, pace or Pace()
+        self._holdings, self._look = Holdings(place, refresh_seconds), asyncio.Event()
         self._ending, self._leaving = asyncio.Event(), asyncio.Event()
         self._assignments = Assignments(place, self._leaving.set)
         serving = place.policy.current().policy.serving
         self._models = Models(serving.port if serving else None)
         self._follower = Follower(place, self._models, program, self.end)
-        self._datasets: list[Dataset] = []
         self._conditions: dict[str, str] = {}
         self.state = State.waiting
 
@@ -101,6 +101,14 @@ class Client:
         """Say good-bye and stop; what is under way goes on at the next start."""
         self._ending.set()
         self._leaving.set()
+
+    def look(self) -> None:
+        """Look at the data at once: they may have changed."""
+        self._look.set()
+
+    def refuse(self, task: str, release: str, error: FedEdgeError) -> None:
+        """Go back from a release, by its name, that failed as others answered with it, and tell the gateway."""
+        self._follower.refuse(task, release, error)
 
     async def run(self) -> None:
         """Connect, again and again, and work, until `end`.
@@ -174,10 +182,8 @@ class Client:
 
     def _hello(self, signature: str) -> Hello:
         place = self._place
-        self._datasets = self._held()
+        datasets = self._holdings.tell()
         self._conditions = self._told()
-        place.told.clear()
-        place.told.update({each.name: each for each in self._datasets})
         return Hello(
             tenant=place.identity.tenant,
             client=place.identity.client,
@@ -188,18 +194,11 @@ class Client:
             frameworks=place.frameworks,
             capabilities=facts.capabilities(place.isolated),
             conditions=self._conditions,
-            datasets=self._datasets,
+            datasets=datasets,
         )
 
-    def _held(self) -> list[Dataset]:
-        try:
-            return facts.datasets(self._place.policy.current().folders)
-        except SiteError as error:
-            log.error("nothing is allowed for now: %s", error)
-            return []
-
     def _told(self) -> dict[str, str]:
-        return eligible.told(self._place, self._assignments.busy, self._datasets)
+        return eligible.told(self._place, self._assignments.busy, self._holdings.told)
 
     def _refused(self, answer: Refused) -> float:
         text = f"the gateway refuses this site ({answer.reason}): {shown(answer.message, WORDS)}"
@@ -249,16 +248,15 @@ class Client:
 
     async def _beat(self, connection: Connection, beat: float) -> None:
         """Tell that this client is there, until what it said of its data is so no longer."""
-        now = asyncio.get_running_loop().time
-        began = now()
         while True:
-            await asyncio.sleep(beat)
+            await _until(self._look, beat)
+            self._look.clear()
             conditions = self._told()
             await connection.send(
                 Heartbeat(conditions=conditions if conditions != self._conditions else None)
             )
             self._conditions = conditions
-            if now() - began >= self._refresh and self._held() != self._datasets:
+            if self._holdings.changed():
                 log.info("the data or the policy changed: telling the gateway")
                 return
 

@@ -159,6 +159,23 @@ class Installation:
         storage.write(str(self._pointer), pointer.model_dump_json().encode())
         self._prune({release.name, running})
 
+    def go_back(self, running: str | None) -> None:
+        """Make an installed release the current one again, with none before it; None: there is none.
+
+        Raises:
+            StorageError: a write failed; what was current still is.
+        """
+        if running is not None:
+            pointer = _Pointer(current=running, previous=None)
+            storage.write(str(self._pointer), pointer.model_dump_json().encode())
+            return
+        try:
+            self._pointer.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot remove {self._pointer}: {error.strerror}. Check its permissions"
+            ) from error
+
     def _prune(self, keep: set[str | None]) -> None:
         with suppress(OSError):  # what stays is removed the next time
             for folder in self._releases.iterdir():

@@ -16,56 +16,28 @@ import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fededge import storage
 from fededge.device.assignments import SPARE_BYTES
 from fededge.device.connection import Connection
-from fededge.device.installation import Installation, Installed
+from fededge.device.followed import Followed, Operation, fail, following, report
+from fededge.device.installation import Installed
 from fededge.device.pace import Pace
 from fededge.device.performance import Performance
-from fededge.device.policy_keys import Follows
 from fededge.device.serving import Models
 from fededge.device.trial import MODEL, ModelRefused, tried
 from fededge.device.updating import Updater
 from fededge.device.workplace import Workplace
 from fededge.documents import PROGRAM, Release, check_model
-from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError, shown
-from fededge.protocol import Follow, Following, Object, Offer, Releases, Running
-from fededge.signing import LIMIT, TrustedKey
+from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError
+from fededge.protocol import Follow, Object, Offer, Releases, Running
+from fededge.signing import LIMIT
 
 log = logging.getLogger("fededge.site")
-WORDS = 500
-"""Most letters of why a release is not followed."""
 LOOK_SECONDS = 60.0
 """Between polls while the policy has a mistake."""
 FOLLOWS_FROM = 2
 """Version of the protocol that has releases."""
-
-
-@dataclass
-class Followed:
-    """A release that is followed.
-
-    Attributes:
-        wanted: as the policy has it; trusted: the key that it names.
-        current: what is installed, without the model's bytes.
-        manifest: digest of its manifest.
-        known: digest of the manifest that was installed or refused last.
-        running: what is told of it; `told`: what was told in this session.
-    """
-
-    wanted: Follows
-    trusted: TrustedKey
-    installation: Installation
-    folder: Path
-    running: Running
-    current: Installed | None = None
-    manifest: str | None = None
-    known: str | None = None
-    told: Running | None = None
-    work: "asyncio.Task[None] | None" = None
 
 
 class Follower:
@@ -83,6 +55,7 @@ class Follower:
         self._place, self._models = place, models
         self._followed: dict[str, Followed] = {}
         self._wake = asyncio.Event()
+        self._operation = Operation(place, models, self._wake.set)
         self._pace = Pace()
         self.updater = Updater(place, program, end, self._wake.set)
 
@@ -101,7 +74,7 @@ class Follower:
         while True:
             self._wake.clear()
             self._look()
-            said = [_following(each) for each in self._followed.values()] + self.updater.following()
+            said = [following(each) for each in self._followed.values()] + self.updater.following()
             if said:
                 await connection.send(Follow(releases=said))
             last = self._place.policy.last
@@ -118,6 +91,13 @@ class Follower:
             each = self._followed.get(offer.task)
             if each is not None and each.work is None and offer.manifest.digest != each.known:
                 each.work = asyncio.create_task(self._work(each, offer))
+
+    def refuse(self, task: str, name: str, error: FedEdgeError) -> None:
+        """Go back from the release `name` of a task, if it runs: it failed as others answered with it."""
+        each = self._followed.get(task)
+        if each is not None and each.current is not None and each.current.name == name:
+            self._models.remove(task)
+            self._operation.go_back(each, name, error)
 
     async def close(self) -> None:
         """Stop; what is installed stays."""
@@ -142,43 +122,13 @@ class Follower:
                 each.installation.close()
                 self._models.remove(task)
             try:
-                self._followed[task] = self._opened(follows, trusted)
+                self._followed[task] = self._operation.restore(follows, trusted)
             except FedEdgeError as error:
                 log.error("release of %s: %s", task, error)
         for task in self._followed.keys() - wanted.keys():
             if self._followed[task].work is None:
                 self._followed.pop(task).installation.close()
                 self._models.remove(task)
-
-    def _opened(self, follows: Follows, trusted: TrustedKey) -> Followed:
-        """What is installed of a task, if anything, running."""
-        folder = self._place.folder / "releases" / follows.task
-        installation = Installation(folder, follows.task, follows.device_class, trusted)
-        nothing = Running(task=follows.task, device_class=follows.device_class, status="running")
-        each = Followed(follows, trusted, installation, folder, nothing)
-        try:
-            names = installation.names()
-        except FedEdgeError as error:
-            log.warning("%s", error)
-            names = []
-        for number, name in enumerate(names):
-            try:
-                release = installation.open(name)
-                self._models.put(follows.task, release)
-            except FedEdgeError as error:
-                log.warning("release %s of %s is not usable: %s", name, follows.task, error)
-                continue
-            before = self._place.store.released(follows.task, trusted.id)
-            digest = storage.digest(storage.read(str(folder / "releases" / name / "manifest.json"), LIMIT))
-            measured = before.running if before and before.manifest == digest else None
-            each.current = replace(release, model=b"")
-            each.manifest, each.known = digest, digest if number == 0 else None
-            each.running = measured or _running(follows, each.current, None)
-            if measured is None:
-                self._place.store.installed(trusted.id, release.manifest.issued, digest, each.running)
-            log.info("runs release %s of %s", name, follows.task)
-            break
-        return each
 
     async def _work(self, each: Followed, offer: Offer) -> None:
         try:
@@ -194,19 +144,14 @@ class Follower:
             self._pace.reset()
         except (GatewayError, StorageError, OSError) as error:
             named = error if isinstance(error, FedEdgeError) else _unusable(each.folder, error)
-            self._failed(each, named)
+            fail(each, named)
             self._wake.set()
             await asyncio.sleep(self._pace.next())
             return
         except FedEdgeError as error:
-            self._failed(each, error)
+            fail(each, error)
         each.known = offer.manifest.digest
         shutil.rmtree(each.folder / "incoming", ignore_errors=True)
-
-    def _failed(self, each: Followed, error: FedEdgeError) -> None:
-        text = shown(" ".join(str(error).split()), WORDS)
-        log.warning("release of %s: %s", each.wanted.task, text)
-        each.running = each.running.model_copy(update={"status": "failed", "error": text})
 
     async def _install(self, each: Followed, offer: Offer) -> Running:
         """What runs once the offered release does."""
@@ -221,10 +166,10 @@ class Follower:
             )
         envelope = (await self._fetched(offer.manifest, incoming)).read_bytes()
         name, manifest, variant = each.installation.verify(envelope)
-        self._need_newer(each, manifest, offer.manifest.digest)
         times, reason = place.store.mishaps(variant.digest)
         if times:
             raise ReleaseError(f"{reason} (it was tried here before, and is not fetched again)")
+        self._need_newer(each, manifest, offer.manifest.digest)
         if offer.model is None or (offer.model.digest, offer.model.bytes) != (variant.digest, variant.bytes):
             raise IntegrityError("the gateway offers another model than the release names: refused")
         if variant.bytes > follows.limits.download_bytes:
@@ -242,9 +187,8 @@ class Follower:
         release = Installed(name, manifest, variant, model)
         before = each.current.name if each.current else None
         await asyncio.to_thread(each.installation.install, release, envelope, before)
-        self._models.put(follows.task, release)
-        each.current, each.manifest = replace(release, model=b""), offer.manifest.digest
-        running = _running(follows, each.current, performance)
+        self._operation.run(each, release, offer.manifest.digest)
+        running = report(follows, release, performance)
         place.store.installed(each.trusted.id, manifest.issued, offer.manifest.digest, running)
         log.info("runs release %s of %s: %s %s", name, follows.task, variant.kind, variant.digest)
         return running
@@ -299,28 +243,3 @@ class Follower:
 
 def _unusable(folder: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot use {folder}: {error.strerror}. Free space, or check its permissions")
-
-
-def _following(each: Followed) -> Following:
-    """What is said of a release; what runs only where that was not told."""
-    told, each.told = each.told, each.running
-    return Following(
-        task=each.wanted.task,
-        device_class=each.wanted.device_class,
-        manifest=each.known,
-        running=None if told == each.running else each.running,
-    )
-
-
-def _running(follows: Follows, release: Installed, performance: Performance | None) -> Running:
-    return Running(
-        task=follows.task,
-        device_class=follows.device_class,
-        version=release.manifest.version,
-        kind=release.variant.kind,
-        digest=release.variant.digest,
-        status="running",
-        metric=performance.metric if performance else "",
-        score=performance.score if performance else None,
-        latency_ms=performance.latency_ms if performance else None,
-    )

@@ -1,67 +1,41 @@
 """Inference for programs of this machine: REST on 127.0.0.1, with the endpoint's payloads (fededge.payloads).
 
-A model that takes another's place is loaded first, then answers all requests that begin from then on; those under way are
-answered by the one that they began with. So a swap loses no request.
+Each model answers in a process of its own (fededge.device.model_process). A model that takes another's place answers all
+requests that begin from then on, and those that wait; the one under way is answered by the model that it began with. A
+model that hangs or crashes loses its place, and the request goes to the one that takes it. So no request is lost.
 """
 
 import asyncio
 import contextlib
-import json
 import socket
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fededge.device.installation import Installed
-from fededge.errors import RequestError, SiteError
+from fededge.device.answering import failure
+from fededge.device.model_process import Answering, ModelProcess
+from fededge.errors import FedEdgeError, IntegrityError, ReleaseError, RequestError, SiteError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from fededge.documents import Schema
-    from fededge.inference import LoadedModel
-
 LARGEST_BODY = 1 << 20
 """Bytes of a request: a number in JSON becomes up to 40 times as many."""
-AT_ONCE = 2
-"""Requests that are decoded and answered at the same time."""
+REST_SECONDS = 60.0
+"""Between looks for processes that nobody asks any more."""
 PREDICTIONS = "/api/v1.0/predictions"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Served:
-    """A model that answers, and what is said of it beside its answers."""
+    """A model that answers, what is said of it beside its answers, and who is told that it does not."""
 
-    model: "LoadedModel"
-    schema: "Schema | None"
-    tags: dict[str, Any]
-
-    def answer(self, body: bytes) -> dict[str, Any]:
-        """The answer to a request.
-
-        Raises:
-            RequestError: it is malformed, of another shape, or it or its answer is not finite.
-        """
-        import numpy as np
-
-        from fededge import payloads
-
-        try:
-            message = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"the body is not JSON: {error}", "MALFORMED_JSON") from error
-        examples, kind = payloads.from_json(message, self.model.input_shape, self.schema)
-        outputs = self.model.predict(examples)
-        if not np.isfinite(outputs).all():
-            raise RequestError(
-                "the model's answer holds NaN or infinity: send examples like those it was trained on",
-                "OUTPUT_NOT_FINITE",
-                422,
-            )
-        answer, described = payloads.to_json(outputs, kind, examples, self.schema)
-        return {**answer, "meta": {"tags": {**self.tags, **described}}}
+    process: ModelProcess
+    tags: Mapping[str, str]
+    failed: Callable[[FedEdgeError], None]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Models:
@@ -74,29 +48,19 @@ class Models:
     def __init__(self, port: int | None) -> None:
         self._port = port
         self._served: dict[str, Served] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
-    def put(self, task: str, release: Installed) -> None:
-        """Let a release answer for its task from now on.
-
-        Raises:
-            VariantError: its model cannot be loaded.
-        """
+    def put(self, task: str, told: Answering, failed: Callable[[FedEdgeError], None]) -> None:
+        """Let a model answer for its task from now on; once it hangs, crashes or is damaged, `failed` is told why."""
         if self._port is None:
             return
-        from fededge.inference import load_model
-
-        model = load_model(release.model, release.variant.kind, threads=1)
-        tags = {
-            "model_version": str(release.manifest.version),
-            "variant": release.variant.kind,
-            "digest": release.variant.digest,
-        }
-        self._served[task] = Served(model, model.schema, tags)
+        self.remove(task)
+        self._served[task] = Served(ModelProcess(told), told.tags, failed)
 
     def remove(self, task: str) -> None:
         """Answer for a task no longer."""
-        self._served.pop(task, None)
+        before = self._served.pop(task, None)
+        if before is not None and not before.turn.locked():
+            before.process.close()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> Any:
@@ -111,11 +75,22 @@ class Models:
         with _listening(self._port) as listener:
             server = _server(self._app())
             serving = asyncio.create_task(server.serve([listener]))
+            resting = asyncio.create_task(self._rest())
             try:
                 yield
             finally:
                 server.should_exit = True
                 await serving
+                resting.cancel()
+                for task in list(self._served):
+                    self._served.pop(task).process.close()
+
+    async def _rest(self) -> None:
+        while True:
+            await asyncio.sleep(REST_SECONDS)
+            for served in self._served.values():
+                if not served.turn.locked():
+                    served.process.rest()
 
     def _app(self) -> "Starlette":
         from starlette.applications import Starlette
@@ -135,31 +110,55 @@ class Models:
         )
 
     async def _ready(self, request: "Request") -> "Response":
-        return _json({"status": "ready" if self._served else "empty"}, 200 if self._served else 503)
+        from starlette.responses import JSONResponse
+
+        return JSONResponse({"status": "ready" if self._served else "empty"}, 200 if self._served else 503)
 
     async def _metadata(self, request: "Request") -> "Response":
-        return _json({"models": {task: served.tags for task, served in sorted(self._served.items())}})
+        from starlette.responses import JSONResponse
+
+        return JSONResponse(
+            {"models": {task: dict(served.tags) for task, served in sorted(self._served.items())}}
+        )
 
     async def _predict(self, request: "Request") -> "Response":
-        try:
-            served = self._chosen(request.path_params.get("task"))
-            body = await _body(request)
-            async with self._turns:
-                return _json(await asyncio.to_thread(served.answer, body))
-        except RequestError as error:
-            told = {"code": error.status, "reason": error.reason, "info": str(error), "status": "FAILURE"}
-            return _json({"status": told}, error.status)
+        from starlette.responses import Response
 
-    def _chosen(self, task: str | None) -> Served:
-        """The model of `task`; None: the only one."""
+        try:
+            status, answer = await self._answer(request.path_params.get("task"), await _body(request))
+        except RequestError as error:
+            status, answer = error.status, failure(error)
+        return Response(answer, status, media_type="application/json")
+
+    async def _answer(self, task: str | None, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer to a request of `task`, by whichever model can answer it."""
+        while True:
+            name, served = self._chosen(task)
+            async with served.turn:
+                if self._served.get(name) is not served:
+                    continue
+                try:
+                    return await asyncio.to_thread(served.process.ask, body)
+                except (ReleaseError, IntegrityError) as error:
+                    if self._served.get(name) is served:
+                        del self._served[name]
+                        served.failed(error)
+                except FedEdgeError as error:
+                    raise RequestError(str(error), "CANNOT_ANSWER", 503) from error
+                finally:
+                    if self._served.get(name) is not served:
+                        served.process.close()
+
+    def _chosen(self, task: str | None) -> tuple[str, Served]:
+        """The model of `task`, with its name; None: the only one."""
         if not self._served:
             raise RequestError("no release runs here yet: try again", "LOADING", 503)
         if task is None and len(self._served) > 1:
             raise RequestError(f"name the task: POST /TASK{PREDICTIONS}", "TASK", 404)
-        found = next(iter(self._served.values())) if task is None else self._served.get(task)
-        if found is None:
+        name = next(iter(self._served)) if task is None else task
+        if name not in self._served:
             raise RequestError(f"no release of this task runs here: {', '.join(self._served)}", "TASK", 404)
-        return found
+        return name, self._served[name]
 
 
 async def _body(request: "Request") -> bytes:
@@ -175,16 +174,6 @@ async def _body(request: "Request") -> bytes:
                 413,
             )
     return bytes(body)
-
-
-def _json(content: Any, status: int = 200) -> "Response":
-    import numpy as np
-    from starlette.responses import Response
-
-    def plain(value: Any) -> Any:
-        return value.tolist() if isinstance(value, np.ndarray) else str(value)
-
-    return Response(json.dumps(content, default=plain), status, media_type="application/json")
 
 
 @contextlib.contextmanager

@@ -21,25 +21,27 @@ from typing import Self
 import yaml
 
 from fededge import settings
+from fededge.device.enrollment import enroll
 from fededge.documents import Schema
-from fededge.errors import GatewayError, TaskError
+from fededge.errors import TaskError
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.host.layout import VENVS
 from fededge.processes import ended_with_parent
 from fededge.protocol import EnrollmentRequest
-from fededge.signing import SigningKey, public_file
+from fededge.signing import SigningKey
 from fededge.task import FederatedTask
 from pipelines.spreading import spread
-from pipelines.trial import sensors
-from pipelines.trial.chargers import FILE, Chargers
+from pipelines.trial import gathering, sensors
+from pipelines.trial.chargers import Chargers
 from pipelines.trial.clients import ENVIRONMENTS, ClientPlan, RunningClient, plans
-from pipelines.trial.programs import START, Programs, free_port, mosquitto, until, until_listening
+from pipelines.trial.policies import policy
+from pipelines.trial.programs import Programs, free_port, mosquitto, until, until_listening
 
 REGIONS = ["north", "center", "south"]
 ENROLLING = 4
 """Clients that enroll at a time."""
-POLL_SECONDS = 2.0
-"""After which an agent asks for a newer release again."""
+ENROLLS_PER_SECOND = 100.0
+"""That the gateway takes in: all clients have this machine's address."""
 
 
 def as_fleet(task: FederatedTask, held_out: Path, charging: bool = False) -> FederatedTask:
@@ -148,9 +150,7 @@ class TrialFleet:
                 if broker and plan.program == "relay":
                     self._collect(plan, broker, population.example)
             self._chargers.start()
-            for number, plan in enumerate(dealt):
-                self.start(plan.name, slow=number < self._slow)
-            self._until_connected(set(names))
+            gathering.connect(self, names, self._slow)
         except BaseException:
             self.close()
             raise
@@ -204,6 +204,11 @@ class TrialFleet:
         """The log of the client `name`."""
         return self._home(name) / "client.log"
 
+    def gateway_client(self) -> GatewayClient:
+        """A connection to the gateway, as an operator."""
+        told = self.environment
+        return GatewayClient(told["FEDEDGE_GATEWAY"], Path(told["FEDEDGE_GATEWAY_TOKEN_FILE"]))
+
     def close(self) -> None:
         """End all processes."""
         self._chargers.stop()
@@ -231,6 +236,7 @@ class TrialFleet:
             [
                 *("-m", "fededge", "gateway", "serve", "--port", str(self._port)),
                 *("--ready-file", ready, "--token-file", token),
+                *("--enrolls-per-second", str(ENROLLS_PER_SECOND)),
             ],
             home / "gateway.log",
             {
@@ -253,25 +259,14 @@ class TrialFleet:
             device_class=plan.device_class,
             region=plan.region,
         )
-        with self._client() as gateway:
+        with self.gateway_client() as gateway:
             token = gateway.enroll(request)[0].token
-        (home / "token").write_text(token)
-        (home / "policy.yaml").write_text(yaml.safe_dump(self._policy(plan)))
+        (home / "policy.yaml").write_text(
+            yaml.safe_dump(policy(plan, self._given.name, self._datasets(plan)))
+        )
         if plan.program == "agent":
             self.charge(plan.name, True)
-        program = "site" if plan.program == "site" else "agent"
-        done = subprocess.run(
-            [
-                self._programs.python(ENVIRONMENTS[program]),
-                *("-m", "fededge", program, "enroll", self.environment["FEDEDGE_GATEWAY"]),
-                *("--folder", home, "--token-file", home / "token"),
-            ],
-            env=self._programs.variables(),
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise GatewayError(f"{plan.program} {plan.name} cannot enroll: {done.stderr.strip()[-500:]}")
+        enroll(home, self.environment["FEDEDGE_GATEWAY"], token)
 
     def _collect(self, plan: ClientPlan, broker: str, schema: Schema) -> None:
         """Start the broker and the sensors of a relay, and let it collect until it has examples to offer."""
@@ -306,53 +301,8 @@ class TrialFleet:
             relay.wait()
         self._say(f"relay {plan.name} collects from its sensors")
 
-    def _until_connected(self, names: set[str]) -> None:
-        """Wait until the gateway has a session of each client."""
-        waited = threading.Event()
-        with self._client() as gateway:
-            for _ in range(int(START / 0.2)):
-                if {client.client for client in gateway.clients(connected=True)} >= names:
-                    return
-                for name, client in self.clients.items():
-                    if client.process.poll() is not None:
-                        words = self.log(name).read_text(errors="replace").strip().splitlines()[-1:]
-                        raise GatewayError(
-                            f"{client.plan.program} {name} ended: {''.join(words)[:500]}. See {self.log(name)}"
-                        )
-                waited.wait(0.2)
-        raise GatewayError(f"not all clients connected within {START:g} s. See {self._folder / 'clients'}")
-
-    def _policy(self, plan: ClientPlan) -> dict[str, object]:
-        """What a client allows: this task's orders, signed by this machine's release key, on the client's own folder."""
-        name, key = self._given.name, str(public_file(settings.signing_key_file()).resolve())
-        charger = {"file": FILE} if plan.program == "agent" else {}
-        always = {"region": plan.region} | ({} if charger else {"charging": True})
-        policy: dict[str, object] = {
-            "datasets": {name: str(self._datasets(plan))},
-            "conditions": {**charger, "always": always},
-            "rules": [
-                {
-                    "name": "trial",
-                    "tasks": [name],
-                    "signers": [key],
-                    "datasets": [name],
-                    "kinds": ["train", "evaluate", "ranges"],
-                    "min_clients": 1,
-                    "min_examples": 1,
-                }
-            ],
-        }
-        if plan.device_class:
-            release = {"task": name, "class": plan.device_class, "trusted_key": key}
-            policy |= {"releases": [release], "poll_seconds": POLL_SECONDS}
-        return policy
-
     def _datasets(self, plan: ClientPlan) -> Path:
         """The folder with a client's train/ and test/."""
         if plan.program == "relay":
             return self._home(plan.name) / "datasets" / self._given.name
         return self._folder / "data" / "clients" / plan.name
-
-    def _client(self) -> GatewayClient:
-        told = self.environment
-        return GatewayClient(told["FEDEDGE_GATEWAY"], Path(told["FEDEDGE_GATEWAY_TOKEN_FILE"]))

@@ -12,12 +12,12 @@ import numpy as np
 
 from fededge import named
 from fededge.device.relay.intake import Request
-from fededge.device.relay.model import CurrentModel
+from fededge.device.relay.model import CurrentModel, Refused
 from fededge.device.relay.payload import Reason
 from fededge.device.relay.reader import STORE, Reader
 from fededge.device.relay.schema import schema_of
 from fededge.device.relay.settings import Group
-from fededge.errors import StorageError
+from fededge.errors import FedEdgeError, StorageError
 
 log = logging.getLogger("fededge.relay")
 WAITING = 256
@@ -33,6 +33,9 @@ class Answering:
         beside: to which paths in the relay's file are relative.
         folder: of the relay, with the readings, of which windows are made, and the releases.
         send: topic, payload and correlation data of an answer.
+
+    Attributes:
+        refused: told the task, the name and the fault of a release that answers no longer.
     """
 
     def __init__(self, groups: Iterable[Group], beside: Path, folder: Path, send: Send) -> None:
@@ -40,8 +43,9 @@ class Answering:
         self._waiting: queue.Queue[Request] = queue.Queue(WAITING)
         self._groups = {group.name: group for group in groups if group.inference}
         self._schemas = {name: schema_of(group) for name, group in self._groups.items()}
+        self.refused: Refused = lambda task, release, error: None
         self._models = {
-            name: CurrentModel(group.inference, beside, folder, self._schemas[name])
+            name: CurrentModel(group.inference, beside, folder, self._schemas[name], self._refuse)
             for name, group in self._groups.items()
             if group.inference
         }
@@ -62,11 +66,18 @@ class Answering:
                 try:
                     request = self._waiting.get(timeout=WAKE_SECONDS)
                 except queue.Empty:
+                    for model in self._models.values():
+                        model.rest()
                     continue
                 answer = json.dumps(self._answer(request, reader), separators=(",", ":"))
                 self._send(request.topic, answer.encode(), request.correlation)
         finally:
             reader.close()
+            for model in self._models.values():
+                model.close()
+
+    def _refuse(self, task: str, release: str, error: FedEdgeError) -> None:
+        self.refused(task, release, error)
 
     def _answer(self, request: Request, reader: Reader) -> dict[str, Any]:
         if request.value is None:

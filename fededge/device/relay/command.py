@@ -94,7 +94,7 @@ async def _run(folder: Path, path: Path, policy: Path | None, runner: Sequence[s
             with ThreadPoolExecutor(len(parts) + 1) as threads:
                 at_work = [loop.run_in_executor(threads, _until_end, part, ending) for part in parts]
                 ended = loop.run_in_executor(threads, ending.wait)
-                learning = [_learn(folder, policy, runner, datasets, ended)] if policy else []
+                learning = [_learn(folder, policy, runner, datasets, answering, ended)] if policy else []
                 await _all(at_work, learning, ending)
         finally:
             connection.stop()
@@ -126,13 +126,26 @@ def _until_end(part: Part, ending: threading.Event) -> None:
 
 
 async def _learn(
-    folder: Path, policy: Path, runner: Sequence[str], datasets: Datasets, ended: Future[bool]
+    folder: Path,
+    policy: Path,
+    runner: Sequence[str],
+    datasets: Datasets,
+    answering: Answering,
+    ended: Future[bool],
 ) -> None:
     """Take part in learning until the relay ends. A gateway that takes this client no more ends that alone."""
     clock = Clock()
     monitor = CollectingMonitor(MachineMonitor(folder, PolicyFile(policy), clock), datasets)
     with workplace(folder, policy, runner, clock, monitor) as place:
-        client = Client(place)
+        client, loop = Client(place), asyncio.get_running_loop()
+
+        def look() -> None:
+            loop.call_soon_threadsafe(client.look)
+
+        def refuse(task: str, release: str, error: FedEdgeError) -> None:
+            loop.call_soon_threadsafe(client.refuse, task, release, error)
+
+        datasets.changed, answering.refused = look, refuse
         running = asyncio.create_task(client.run())
         await asyncio.wait((running, ended), return_when=asyncio.FIRST_COMPLETED)
         client.end()

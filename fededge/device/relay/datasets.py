@@ -42,6 +42,7 @@ class Datasets:
 
     Attributes:
         new_examples: labeled readings in them that no round learned from yet.
+        changed: called once a dataset was made, in the thread that makes them.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Datasets:
         self._rounds = folder / "store.db"
         told = folder / "conditions.json"
         self.new_examples = int(_content(told)["new_examples"]) if told.exists() else 0
+        self.changed: Callable[[], None] = lambda: None
 
     def run(self, ending: threading.Event) -> None:
         """Make what is due, until `ending`."""
@@ -71,6 +73,7 @@ class Datasets:
         Raises:
             StorageError: a file cannot be read or written; what was made before is there still.
         """
+        made = False
         for group in self._groups:
             rule, since = group.dataset, self._now() - self._looked[group.name]
             count = reader.labeled(group.name) - self._made(group)
@@ -78,7 +81,10 @@ class Datasets:
             if (count >= rule.new_examples and soon) or (count and since >= rule.every_seconds):
                 self._looked[group.name] = self._now()
                 self.make(group, reader)
+                made = True
         self._tell()
+        if made:
+            self.changed()
 
     def _tell(self) -> None:
         """Write down how many labeled readings are in the datasets that were not when it was learned from them."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -427,6 +428,29 @@ def test_a_gateway_that_falls_silent_is_left(site: EnrolledSite) -> None:
             async with site.running(gateway):
                 await gateway.hears(Hello, 2)
             assert 2 <= len(gateway.heard(Heartbeat)) <= 3
+
+    in_loop(scenario)
+
+
+def test_a_client_tells_of_a_new_dataset_at_once_and_of_one_that_grew_after_a_while(
+    site: EnrolledSite,
+) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway) as client:
+            first = await gateway.hears(Hello)
+            assert [each.name for each in first.datasets] == ["steps"]
+            site.write_data(50)
+            shutil.copytree(site.data, site.root / "other")
+            site.write_policy(datasets={"steps": "data", "stairs": "other"})
+            client.look()
+            second = await gateway.hears(Hello, 2)
+            assert {each.name: each.train for each in second.datasets} == {"steps": 50, "stairs": 50}
+            site.write_data(60)
+            client.look()
+            await gateway.hears(Heartbeat, len(gateway.heard(Heartbeat)) + 1)
+            client.look()
+            await gateway.hears(Heartbeat, len(gateway.heard(Heartbeat)) + 1)
+            assert len(gateway.heard(Hello)) == 2
 
     in_loop(scenario)
 

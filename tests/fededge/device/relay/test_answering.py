@@ -1,9 +1,11 @@
 """Answers to sensors: by the release that a device runs, on the sensor's own topic."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,20 @@ import pytest
 
 from fededge.device.agent import Agent
 from fededge.device.installation import Installation
+from fededge.device.policy_keys import Limits
+from fededge.device.relay.model import CurrentModel
+from fededge.device.relay.settings import Inference
 from fededge.device.transport import BlobTransport
+from fededge.documents import Feature, Label, Schema
+from fededge.errors import FedEdgeError
+from fededge.inference import load_model
 from fededge.signing import TrustedKey
+from tests.enrolled_site import in_loop
+from tests.following_device import FIRST, LOOPING, Device, failed, offered, runs, signed, told
 from tests.mqtt_broker import Broker, Sensor
-from tests.published_fleet import examples, fleet  # noqa: F401
+from tests.published_fleet import FIXTURES, examples, fleet  # noqa: F401
 from tests.relay_process import Relay
+from tests.stand_in_gateway import StandInGateway
 
 pytestmark = pytest.mark.environment("edge")
 
@@ -151,6 +162,75 @@ def test_a_release_that_was_changed_does_not_answer(
         sensor.send(ASK, json.dumps({"image": [0.5] * 16}))
         assert json.loads(sensor.hears(1)[-1][1]) == {"error": "no-model"}
         relay.says("the release that is current does not answer")
+
+
+def test_a_release_that_hangs_gives_way_to_the_one_before(
+    tmp_path: Path,
+    fleet: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fededge.device.relay.model.LIMITS", Limits(memory_bytes=512 << 20, seconds=4))
+    device = tmp_path / "device"
+    first, looping = (
+        follow(fleet, device, version, name) for version, name in ((1, "first"), (2, "looping"))
+    )
+    rule = Inference.model_validate(cameras(fleet, device)["inference"])
+    label, faults = Label(kind="class", classes=3), []
+
+    def tell(task: str, release: str, error: FedEdgeError) -> None:
+        faults.append((task, release))
+
+    image = Schema(features=[Feature(name="image", dtype="float32", shape=[4, 4, 1])], label=label)
+    with closing(CurrentModel(rule, tmp_path, tmp_path / "relay", image, tell)) as model:
+        dark, bright = np.zeros((1, 4, 4, 1), np.float32), np.full((1, 4, 4, 1), 9.0, np.float32)
+        assert model.predict(dark) is not None
+        assert model.release == looping
+        outputs = model.predict(bright)
+        assert outputs is not None
+        assert (model.release, faults) == (first, [("tiny", looping)])
+        np.testing.assert_array_equal(
+            outputs, load_model((FIXTURES / "first.tflite").read_bytes()).predict(bright)
+        )
+        third = follow(fleet, device, 3, "second")
+        assert model.predict(bright) is not None
+        assert model.release == third
+
+
+SOON = "from fededge.device.relay import model\nmodel.LIMITS = model.LIMITS.model_copy(update={'seconds': 4})"
+
+
+@pytest.mark.slow
+def test_a_release_of_the_relays_own_that_hangs_is_told_and_remembered(
+    tmp_path: Path, broker: Broker
+) -> None:
+    device = Device(tmp_path)
+    device.folder = tmp_path / "relay"
+    trusted = SimpleNamespace(trusted_key=tmp_path / "release.pub.pem")
+    relay = Relay(tmp_path, broker.port, cameras(trusted, None))
+    question = json.dumps({"image": [9.0] * 16})
+
+    async def scenario() -> None:
+        async with StandInGateway() as gateway:
+            gateway.release(signed(1, FIRST), FIRST)
+            await device.enroll(gateway)
+            policy = str(device.policy_file)
+            await asyncio.to_thread(relay.start, "--policy", policy, prelude=SOON, runner=device.runner)
+            await told(gateway, runs(1))
+            await offered(gateway, signed(2, LOOPING), LOOPING)
+            await told(gateway, runs(2))
+            with Sensor(broker, "room-1") as sensor:
+                sensor.listen(ANSWER)
+                sensor.send(ASK, question)
+                ((_, answer, _),) = await asyncio.to_thread(sensor.hears, 1)
+            assert json.loads(answer)["release"].startswith("1-")
+            assert (await told(gateway, failed("no answer within the 4 s"))).version == 1
+            assert await asyncio.to_thread(relay.end) == 0
+            gateway.said.clear()
+            await asyncio.to_thread(relay.start, "--policy", policy, runner=device.runner)
+            assert (await told(gateway, failed("was tried here before"))).version == 1
+            assert await asyncio.to_thread(relay.end) == 0
+
+    in_loop(scenario)
 
 
 def answers(sensor: Sensor, count: int) -> list[bytes]:
