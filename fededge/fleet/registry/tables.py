@@ -102,6 +102,7 @@ enrollments = Table(
     _time("expires"),
     # the key that used it up
     Column("public_key", Words),
+    Index("enrollments_expires", "expires"),
 )
 
 clients = Table(

@@ -1,4 +1,4 @@
-"""What selection asks of clients lies in the order of their random keys."""
+"""What selection asks of clients lies in the order of their random keys; tokens of enrollment in that of their end."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,3 +19,4 @@ def upgrade() -> None:
         table.alter_column("random_key", existing_type=sa.BigInteger(), nullable=False)
     columns = ["tenant", "task", "random_key", "client", "asked", "loss"]
     op.create_index("participation_drawn", "participation", columns)
+    op.create_index("enrollments_expires", "enrollments", ["expires"])
