@@ -13,6 +13,7 @@ writes benchmarks/results/registry.json.
 
 import argparse
 import itertools
+import random
 import statistics
 import tempfile
 import time
@@ -29,7 +30,8 @@ from benchmarks.results import save, table
 from fededge.fleet.functions import aggregation, blobs, model_update, monitoring, operators, selection
 from fededge.fleet.registry.backup import backup
 from fededge.fleet.registry.database import Registry
-from fededge.fleet.registry.tables import clients, datasets, gateways, sessions
+from fededge.fleet.registry.tables import clients, datasets, gateways, participation, sessions
+from fededge.fleet.selection.policy import Candidate
 from fededge.protocol import (
     CloseRequest,
     Dataset,
@@ -52,6 +54,9 @@ POLICIES = ("poisson", "fair", "geo", "data_size", "oort", "weighted")
 """Each looks at every client that may take part."""
 SELECTIONS = 3
 ROWS = 20_000
+REGIONS = {"north": 0.6, "east": 0.25, "south": 0.1, "west": 0.04, "isles": 0.01}
+ASKED = 0.1
+"""Of the clients."""
 
 
 def name_of(number: int) -> str:
@@ -92,12 +97,25 @@ def fill(registry: Registry, count: int, now: float) -> None:
         registry.run(lambda connection: connection.execute(text("ANALYZE")))
 
 
+def facts_of(key: int) -> Candidate:
+    """Facts of a client, by its random key: skewed sizes and regions; one in ten took part before."""
+    chance = random.Random(key)
+    region = chance.choices(list(REGIONS), list(REGIONS.values()))[0]
+    train = int(min(10_000, max(10.0, chance.lognormvariate(4.0, 1.0))))
+    if chance.random() > ASKED:
+        return Candidate("", train, region=region)
+    return Candidate(
+        "", train, chance.randint(1, 100), region, chance.random(), chance.lognormvariate(2.5, 1.0)
+    )
+
+
 def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, Any]]]]:
     """Rows of clients, by table."""
     spread = [(name, random_key(name), GATEWAYS[number % 10]) for number, name in enumerate(names)]
+    told = {name: facts_of(key) for name, key, _ in spread}
     said = {"attributes": {}, "capabilities": {"processors": "4"}, "conditions": {"charging": "yes"}}
     common = {"kind": "device", "state": "active", "software": "1.0.0", "enrolled": now, "rounds": 0, **said}
-    held = {"dataset": DATASET, "train": 100, "test": 10, "schema_digest": SCHEMA, "frameworks": " keras "}
+    held = {"dataset": DATASET, "test": 10, "schema_digest": SCHEMA, "frameworks": " keras "}
     times = {"opened": now, "last_seen": now, "heartbeat_seconds": 30.0, "expires": now + 90.0}
     return [
         (
@@ -110,6 +128,8 @@ def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, An
                     "public_key": name.encode().hex(),
                     "session": f"session-{name}",
                     "gateway": gateway,
+                    "region": told[name].region,
+                    "speed": told[name].speed,
                     **common,
                 }
                 for name, key, gateway in spread
@@ -118,7 +138,14 @@ def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, An
         (
             datasets,
             [
-                {"tenant": TENANT, "client": name, "random_key": key, "gateway": gateway, **held}
+                {
+                    "tenant": TENANT,
+                    "client": name,
+                    "random_key": key,
+                    "gateway": gateway,
+                    "train": told[name].train,
+                    **held,
+                }
                 for name, key, gateway in spread
             ],
         ),
@@ -134,6 +161,21 @@ def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, An
                     **times,
                 }
                 for name, _, gateway in spread
+            ],
+        ),
+        (
+            participation,
+            [
+                {
+                    "tenant": TENANT,
+                    "task": TASK,
+                    "client": name,
+                    "random_key": key,
+                    "asked": told[name].waited,
+                    "loss": told[name].loss,
+                }
+                for name, key, _ in spread
+                if told[name].waited
             ],
         ),
     ]

@@ -139,6 +139,12 @@ def gateway_ca_file() -> Path | None:
     return Path(name) if name else None
 
 
+def functions_token_file() -> Path | None:
+    """`FEDEDGE_FUNCTIONS_TOKEN_FILE`: file with the token that clients that are functions ask for."""
+    name = os.environ.get("FEDEDGE_FUNCTIONS_TOKEN_FILE")
+    return Path(name) if name else None
+
+
 def worker_pod() -> dict[str, Any] | None:
     """`FEDEDGE_WORKER_POD`: template of the pods of a task's workers (JSON), which a compiled pipeline sets.
 

@@ -186,6 +186,7 @@ class LocalSteps:
             "FEDEDGE_HOME": str(home),
             "FEDEDGE_STORAGE": settings.storage(home),
             "FEDEDGE_CHECKPOINT_KEY_FILE": own.get("FEDEDGE_CHECKPOINT_KEY_FILE", ""),
+            "FEDEDGE_FUNCTIONS_TOKEN_FILE": own.get("FEDEDGE_FUNCTIONS_TOKEN_FILE", ""),
             "FEDEDGE_GATEWAY_TOKEN_FILE": own.get("FEDEDGE_GATEWAY_TOKEN_FILE", ""),
             "FEDEDGE_SIGNING_KEY_FILE": str(settings.signing_key_file(home)),
             "MLFLOW_TRACKING_URI": settings.tracking_uri(home),

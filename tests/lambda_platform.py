@@ -1,9 +1,10 @@
-"""AWS Lambda and API Gateway on this machine, as far as a function behind a WebSocket API sees them.
+"""AWS Lambda and API Gateway on this machine, as far as a function behind a WebSocket and an HTTP API sees them.
 
 The Runtime API, which real awslambdaric processes poll; asynchronous invocations; @connections; and a WebSocket server
 that turns what clients do into events. Any number of processes serve one function.
 """
 
+import base64
 import json
 import os
 import queue
@@ -17,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -49,6 +51,7 @@ class Platform:
 
     Attributes:
         url: where clients connect to, as to a gateway.
+        api_url: of the HTTP API.
         connections: that are open, and those whose end the function was not told yet.
     """
 
@@ -76,7 +79,15 @@ class Platform:
             def log_message(self, *_: Any) -> None:
                 pass
 
+        class Requests(Handler):
+            pass
+
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"):
+            setattr(Requests, f"do_{method}", lambda request: platform._request(request))
+
         self._http = _Server(("127.0.0.1", 0), Handler)
+        self._requests = _Server(("127.0.0.1", 0), Requests)
+        self.api_url = f"http://127.0.0.1:{self._requests.server_port}"
         self.address = f"127.0.0.1:{self._http.server_port}"
         self._sockets = serve(
             self._serve,
@@ -90,7 +101,7 @@ class Platform:
         self.url = f"http://127.0.0.1:{self._sockets.socket.getsockname()[1]}"
         self.threads = [
             threading.Thread(target=server.serve_forever, daemon=True)
-            for server in (self._http, self._sockets)
+            for server in (self._http, self._requests, self._sockets)
         ]
         for thread in self.threads:
             thread.start()
@@ -123,8 +134,9 @@ class Platform:
         for answer in list(self._answers.values()):
             answer.cancel()
         self._sockets.shutdown()
-        self._http.shutdown()
-        self._http.server_close()
+        for server in (self._http, self._requests):
+            server.shutdown()
+            server.server_close()
 
     def _begin(self, event: dict[str, Any]) -> Future[Any]:
         id, answer = str(uuid.uuid4()), Future[Any]()
@@ -174,6 +186,35 @@ class Platform:
         if socket is not None:
             socket.close()
         _answer(request, *((410, b"", GONE) if socket is None else (204,)))
+
+    def _request(self, request: BaseHTTPRequestHandler) -> None:
+        """A request of the HTTP API, as an event of payload format 2.0."""
+        path, _, query = request.path.partition("?")
+        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        http = {"method": request.command, "path": path, "sourceIp": request.client_address[0]}
+        event = {
+            "version": "2.0",
+            "routeKey": "$default",
+            "rawPath": unquote(path),
+            "rawQueryString": query,
+            "headers": {name.lower(): value for name, value in request.headers.items()},
+            "requestContext": {
+                "http": http,
+                "domainName": "api.test",
+                "routeKey": "$default",
+                "stage": "$default",
+            },
+            "body": base64.b64encode(body).decode(),
+            "isBase64Encoded": True,
+        }
+        try:
+            answer = self.invoke(event)
+        except (FunctionFailed, CancelledError):
+            _answer(request, 500)
+            return
+        headers = {name: value for name, value in answer["headers"].items() if name != "content-length"}
+        content = base64.b64decode(answer["body"])
+        _answer(request, answer["statusCode"], content, headers)
 
     def _connect(self, socket: ServerConnection, request: Request) -> Response | None:
         context = {"routeKey": "$connect", "connectionId": str(socket.id)}

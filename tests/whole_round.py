@@ -53,19 +53,19 @@ def round_request(cohort: list[str], plan: str, weights: str, **changes: Any) ->
 TRIGGER = {"when": "interval", "every_seconds": 3600.0, "task": '{"name":"digits"}'}
 
 
-Between = Callable[[Path, str], AbstractContextManager[str]]
-"""The folder and URL of a gateway to where clients connect."""
+Between = Callable[[Path, str], AbstractContextManager[tuple[str, str]]]
+"""The folder and URL of a gateway to where clients connect, and to where operators go."""
 
 
-def _directly(folder: Path, url: str) -> AbstractContextManager[str]:
-    return nullcontext(url)
+def _directly(folder: Path, url: str) -> AbstractContextManager[tuple[str, str]]:
+    return nullcontext((url, url))
 
 
 def through_the_gateway(folder: Path, between: Between = _directly) -> list[Any]:
-    """What a sequence of calls is answered with by a gateway, and by what clients connect to."""
-    with Gateway.start(folder) as gateway, between(folder, gateway.url) as where:
+    """What a sequence of calls is answered with by a gateway, and by what clients and operators go to instead."""
+    with Gateway.start(folder) as gateway, between(folder, gateway.url) as (where, api):
         registry = Registry.open(f"sqlite:///{folder}/registry.db")
-        operator = Operator(gateway.url, token(registry))
+        operator = Operator(api, token(registry))
         registry.close()
         told: list[Any] = []
         clients = [operator.enroll(name) for name in ("a", "b")]
@@ -86,7 +86,7 @@ def through_the_gateway(folder: Path, between: Between = _directly) -> list[Any]
             told.append(_answer(client, {"type": "upload", **of}).to_content())
             report = {"assignment": assignment.id, "update": of["digest"], "seconds": 2.0}
             told.append(_answer(client, {"type": "report", **report}).to_content())
-        told.append(operator("GET", "/v1/rounds/r1/reports", params={"after": 0}))
+        told.append(operator("GET", "/v1/rounds/r1/reports", params={"after": 0, "wait": 5}))
         closing = {"outcome": "committed", "losses": {"a": 0.5, "b": 0.25}}
         told.append(operator("POST", "/v1/rounds/r1/close", closing))
         told.append(operator("PUT", "/v1/triggers/often", TRIGGER))

@@ -1,6 +1,5 @@
 """fededge functions: serve the gateway's functions as CloudEvents services, and measure those that train and answer."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import typer
 
 from fededge import settings, storage
+from fededge.cli import serving_options as options
 from fededge.cli import show
 
 app = typer.Typer(
@@ -27,30 +27,20 @@ def serve(
     names: list[str] = typer.Argument(
         ..., help="monitoring, selection, model-update, aggregation, triggering, or all.", show_default=False
     ),
-    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    host: str = options.HOST,
     port: int = typer.Option(8471, min=0, max=65535, help="Port; 0: a free one."),
-    url: str | None = typer.Option(
-        None,
-        help="URL by which clients reach objects (default: FEDEDGE_GATEWAY_URL, or as they came).",
-        show_default=False,
-    ),
-    certificate: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
-    private_key: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
-    insecure: bool = typer.Option(
-        False, "--insecure", help="Plain HTTP beyond this machine, as behind a proxy that does TLS."
-    ),
-    oidc_issuer: str | None = typer.Option(
-        None, help="URL of an OpenID Connect provider.", show_default=False
-    ),
-    oidc_audience: str = typer.Option("fededge", help="That its tokens must be for."),
+    url: str | None = options.URL,
+    certificate: Path | None = options.CERTIFICATE,
+    private_key: Path | None = options.PRIVATE_KEY,
+    insecure: bool = options.INSECURE,
+    oidc_issuer: str | None = options.OIDC_ISSUER,
+    oidc_audience: str = options.OIDC_AUDIENCE,
     brokers: list[str] = typer.Option(
         [],
         "--broker",
         help="ACCOUNT=TENANT: tokens of this provider with the subject ACCOUNT are an operator's; repeatable.",
     ),
-    ready_file: Path | None = typer.Option(
-        None, help="File that gets its URL as JSON, once it answers.", show_default=False
-    ),
+    ready_file: Path | None = options.READY_FILE,
 ) -> None:
     """Serve functions of the gateway at /NAME until SIGTERM or Ctrl-C, over the same registry and store.
 
@@ -85,11 +75,7 @@ def serve(
         oidc=Oidc(oidc_issuer, oidc_audience, accounts=accounts) if oidc_issuer else None,
     )
 
-    def ready(where: str) -> None:
-        show.say(f"functions: {where}")
-        if ready_file is not None:
-            storage.write(str(ready_file), json.dumps({"url": where}).encode())
-
+    ready = options.telling("functions", ready_file)
     registry = Registry.open(chosen.database)
     try:
         triggered = Triggered(registry, settings.home(), show.sayer())

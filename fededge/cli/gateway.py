@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from fededge import settings, storage
+from fededge import settings
+from fededge.cli import serving_options as options
 from fededge.cli import show
 from fededge.cli.keys import Scope
 
@@ -22,28 +23,20 @@ TENANT: str = typer.Option("default", help="Whose it is.")
 
 @app.command()
 def serve(
-    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    host: str = options.HOST,
     port: int = typer.Option(8470, min=0, max=65535, help="Port; 0: a free one."),
-    url: str | None = typer.Option(
-        None,
-        help="URL by which clients reach it (default: FEDEDGE_GATEWAY_URL, or as they came).",
-        show_default=False,
-    ),
-    certificate: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
-    private_key: Path | None = typer.Option(None, help="PEM file, for TLS.", show_default=False),
+    url: str | None = options.URL,
+    certificate: Path | None = options.CERTIFICATE,
+    private_key: Path | None = options.PRIVATE_KEY,
     client_ca: Path | None = typer.Option(
         None, help="PEM file: serve only those with a certificate of this CA (mTLS).", show_default=False
     ),
-    insecure: bool = typer.Option(
-        False, "--insecure", help="Plain HTTP beyond this machine, as behind a proxy that does TLS."
-    ),
+    insecure: bool = options.INSECURE,
     trusted_proxies: list[str] = typer.Option(
         [], "--trusted-proxy", help="Address of a proxy whose X-Forwarded-For is believed; repeatable."
     ),
-    oidc_issuer: str | None = typer.Option(
-        None, help="URL of an OpenID Connect provider.", show_default=False
-    ),
-    oidc_audience: str = typer.Option("fededge", help="That its tokens must be for."),
+    oidc_issuer: str | None = options.OIDC_ISSUER,
+    oidc_audience: str = options.OIDC_AUDIENCE,
     enrolls_per_second: float = typer.Option(
         0.5, min=0.001, help="Clients that may enroll from one address, after the first 20."
     ),
@@ -53,9 +46,7 @@ def serve(
     traces: str | None = typer.Option(
         None, help="OTLP endpoint, such as http://collector:4318/v1/traces.", show_default=False
     ),
-    ready_file: Path | None = typer.Option(
-        None, help="File that gets its URL as JSON, once it answers.", show_default=False
-    ),
+    ready_file: Path | None = options.READY_FILE,
     token_file: Path | None = typer.Option(
         None, help="New file for the first admin's token (default: in FEDEDGE_HOME).", show_default=False
     ),
@@ -100,11 +91,7 @@ def serve(
             show.secret(file, made.token)
             show.wrote("the first admin's token", file)
 
-        def ready(where: str) -> None:
-            show.say(f"gateway: {where}")
-            if ready_file is not None:
-                storage.write(str(ready_file), json.dumps({"url": where}).encode())
-
+        ready = options.telling("gateway", ready_file)
         ending = threading.Event()
         triggered = Triggered(registry, settings.home(), show.sayer())
         thread = threading.Thread(target=triggered.serve, args=(ending,), name="triggers")

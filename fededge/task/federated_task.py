@@ -86,6 +86,25 @@ class FederatedTask(Part):
             )
         if self.learning.engine == "simulation":
             self._check_simulation()
+        if self.learning.functions is not None:
+            self._check_functions()
+
+    def _check_functions(self) -> None:
+        if self.learning.engine != "federated" or self.learning.workers or not self.simulated:
+            raise ValueError(
+                "learning.functions goes with learning.engine federated, without learning.workers, and not with "
+                "data.source fleet, whose gateway reaches its clients"
+            )
+        if self.model.framework != "keras":
+            raise ValueError(
+                f"learning.functions train by LiteRT, which model.framework {self.model.framework} has no plan for: "
+                "remove it, or take keras"
+            )
+        if any(variant.kind == "int8" for variant in self.variants):
+            raise ValueError(
+                "variant int8 is calibrated with what clients measure, and functions on LiteRT measure nothing: list "
+                "variants without int8"
+            )
 
     def _check_simulation(self) -> None:
         cohort = self.learning.cohort
@@ -274,7 +293,9 @@ class FederatedTask(Part):
     @property
     def identity(self) -> str:
         """Digest of what is learned and how: equal for runs of the same experiment, wherever clients work."""
-        content = self.model_dump(mode="json", include=set(IDENTITY), exclude={"learning": {"workers"}})
+        content = self.model_dump(
+            mode="json", include=set(IDENTITY), exclude={"learning": {"workers", "functions"}}
+        )
         return digest(_canonical(content).encode())
 
     @classmethod

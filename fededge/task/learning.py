@@ -102,6 +102,16 @@ class Workers(Part):
     )
 
 
+class Functions(Part):
+    """Clients that are functions: each has its client's folder of the population, and starts when it is asked."""
+
+    urls: dict[str, Annotated[str, Field(pattern=r"^https?://[^/?#]+(/[^?#]*[^/?#])?$", max_length=2000)]] = (
+        Field(
+            min_length=1, max_length=1000, description="where the function of each client answers, by client"
+        )
+    )
+
+
 class Learning(Part):
     """The algorithm: federated averaging over rounds."""
 
@@ -111,6 +121,7 @@ class Learning(Part):
     server: ServerOptimizer = ServerOptimizer()
     cohort: Cohort = Cohort()
     workers: Workers | None = Field(None, description="spread simulated clients over a cluster")
+    functions: Functions | None = Field(None, description="clients of the population that are functions")
     max_update_norm: Positive | None = Field(None, description="an update whose L2 norm is larger is refused")
 
 

@@ -51,6 +51,7 @@ from fededge.task import FederatedTask
 from pipelines.cluster_runs import pipeline_name
 from pipelines.federated_training.steps import (
     CHECKPOINT_KEY,
+    FUNCTIONS,
     SIGNING_KEY,
     reach_fleet,
     settings_for,
@@ -171,6 +172,9 @@ def _learn(
         if spec.learning.workers:
             for each in (rounds, evaluated):
                 start_workers(each)
+        if spec.learning.functions:
+            for each in (rounds, evaluated):
+                _mount(each, FUNCTIONS, "token", "FEDEDGE_FUNCTIONS_TOKEN_FILE")
     return state, evaluations
 
 

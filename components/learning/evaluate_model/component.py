@@ -49,6 +49,7 @@ def evaluate_model(
     from fededge.learning import state as states
     from fededge.learning.engines import open_runtime
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.runtimes.functions import open_functions
     from fededge.learning.runtimes.workers import open_workers
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
@@ -70,7 +71,7 @@ def evaluate_model(
         )
         fleet = workers = None
         if spec.simulated:
-            workers = open_workers(
+            workers = open_functions(spec, program) or open_workers(
                 spec,
                 run,
                 f"evaluate-{current.round:04d}",

@@ -49,6 +49,6 @@ def initialize_model(
         State(spec.identity, round=0, weights=weights, server=[]).save(state.path)
         lineage.seal(state, parents=[population], round=0)
         model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
-        if not spec.simulated:
+        if not spec.simulated or spec.learning.functions:
             add_litert(model, spec.learning.client, Path(plan.path))
         lineage.seal(plan, parents=[population])

@@ -50,6 +50,7 @@ def run_rounds(
     from fededge.learning.data.folders import client_names
     from fededge.learning.engines import open_engine
     from fededge.learning.frameworks import model_spec
+    from fededge.learning.runtimes.functions import open_functions
     from fededge.learning.runtimes.workers import open_workers
     from fededge.metrics import METRIC
     from fededge.task import FederatedTask
@@ -88,7 +89,7 @@ def run_rounds(
             if ":" in chosen.policy:
                 own = factories.load(chosen.policy, "learning.cohort.policy", chosen.code)
             selector = Selector(chosen, lambda: client_names(clients), own)
-            workers = open_workers(
+            workers = open_functions(spec, program) or open_workers(
                 spec,
                 run,
                 f"rounds-{first}",

@@ -28,6 +28,9 @@ TRIES = 5
 FIRST_WAIT = 2.0
 """Seconds until an assignment is sent for the second time; doubled each time, times a random number in [0.5, 1.5)."""
 
+LONGEST_WAIT = FIRST_WAIT * 2 ** (TRIES - 1) * 1.5
+"""Seconds from one time that an assignment is sent to the next, or to its being moved aside."""
+
 # Every gateway asks for these several times a second, so they are made once.
 _TO_DO = select(work).where(work.c.gateway == bindparam("of_gateway"), work.c.next_try <= bindparam("now"))
 _DUE = (
@@ -181,6 +184,15 @@ def cancels(registry: Registry, gateway: str, now: float) -> list[tuple[str, str
         ]
 
     return registry.run(told)
+
+
+def set_right(registry: Registry, gateway: str, now: float) -> int:
+    """Make due what a clock that was set back would leave waiting for longer than anything waits; how many."""
+    lost = (work.c.gateway == gateway, work.c.next_try > now + LONGEST_WAIT)
+    if not registry.read(lambda connection: connection.execute(select(work.c.client).where(*lost)).first()):
+        return 0
+    soon = update(work).where(*lost).values(next_try=now)
+    return registry.run(lambda connection: connection.execute(soon).rowcount)
 
 
 def expire(registry: Registry, now: float) -> int:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, select
 
 from fededge.fleet.registry.database import add, update_each
 from fededge.fleet.registry.tables import clients, datasets, participation, work
-from fededge.protocol import RoundRequest
+from fededge.protocol import RoundRequest, random_key
 
 WEIGHT = 0.5
 """Of the newest round in a client's speed."""
@@ -15,12 +15,12 @@ WEIGHT = 0.5
 
 def note_asked(connection: Connection, tenant: str, request: RoundRequest, cohort: Sequence[str]) -> None:
     """Note that clients are asked to train."""
-    rows = [
+    asked = [
         {"tenant": tenant, "task": request.task, "client": client, "asked": request.number}
         for client in cohort
     ]
-    add(connection, participation, rows)
-    update_each(connection, participation, ("tenant", "task", "client"), rows)
+    add(connection, participation, [{**row, "random_key": random_key(str(row["client"]))} for row in asked])
+    update_each(connection, participation, ("tenant", "task", "client"), asked)
 
 
 def count_participation(

@@ -1,10 +1,22 @@
 """Selection: who of those that are there takes part in a round."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Text, func, tuple_, type_coerce
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    Text,
+    and_,
+    func,
+    tuple_,
+    type_coerce,
+)
 from sqlalchemy import select as query
 
 from fededge.eligibility import REGION, Conditions
@@ -12,12 +24,17 @@ from fededge.errors import GatewayError, TaskError
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets, gateways, participation
 from fededge.fleet.selection import policy_of
-from fededge.fleet.selection.policy import Candidate, Policy
+from fededge.fleet.selection.policy import Candidate, Policy, facts_of
+from fededge.fleet.selection.pool import Pool
 from fededge.fleet.selection.window import start, width
 from fededge.protocol import SelectionRequest, SelectionResult
 
 WINDOWED = "uniform"
 """The policy that looks at no more than a window of clients; all others are given each that may take part."""
+OF_TASK: Mapping[str, Column[Any]] = {"waited": participation.c.asked, "loss": participation.c.loss}
+"""Where the facts of a client that are of one task come from."""
+PART = 2000
+"""Rows that are in memory as such at once."""
 
 
 def select(registry: Registry, tenant: str, request: SelectionRequest, now: float) -> SelectionResult:
@@ -29,8 +46,13 @@ def select(registry: Registry, tenant: str, request: SelectionRequest, now: floa
         GatewayError: no such policy, or a combination without weights.
     """
     policy = _policy(request)
-    find = _window if request.policy == WINDOWED else _all
-    pool = registry.read(lambda connection: find(connection, tenant, request, now))
+
+    def find(connection: Connection) -> Sequence[Candidate]:
+        if request.policy == WINDOWED:
+            return _window(connection, tenant, request, now)
+        return _everyone(connection, tenant, request, now, facts_of(policy))
+
+    pool = registry.read(find)
     cohort = policy.choose(pool, request.size, request.seed, request.number)
     return SelectionResult(cohort=sorted(cohort), available=len(pool))
 
@@ -60,13 +82,22 @@ def _connected(connection: Connection, tenant: str, request: SelectionRequest, n
     )
 
 
-def _with_client(found: Select[Any], conditions: Conditions) -> Select[Any]:
-    """With the region and, where there are conditions, what they are over; less those that cannot meet them."""
-    columns = (clients.c.region, clients.c.conditions) if conditions.stated else (clients.c.region,)
-    of_client = (clients.c.tenant == datasets.c.tenant) & (clients.c.client == datasets.c.client)
+def _with_client(
+    found: Select[Any], conditions: Conditions, columns: Iterable[Column[Any]] = ()
+) -> Select[Any]:
+    """With columns of the client and, under conditions, what they are over; less those that cannot meet them."""
+    wanted = {column.name: column for column in columns}
+    if conditions.stated:
+        wanted |= {"region": clients.c.region, "conditions": clients.c.conditions}
     said = type_coerce(clients.c.conditions, Text)
     flags = [said.contains(f'"{name}":"{text}"', autoescape=True) for name, text in conditions.flags.items()]
-    return found.add_columns(*columns).join(clients, of_client).where(*flags)
+    return found.add_columns(*wanted.values()).join(clients, _same_client(clients)).where(*flags)
+
+
+def _same_client(table: Table) -> ColumnElement[bool]:
+    """That a row of `table` is of the client of a row of datasets."""
+    names = ("tenant", "random_key", "client")
+    return and_(*(table.c[name] == datasets.c[name] for name in names))
 
 
 def _meets(row: Row[Any], request: SelectionRequest, now: float) -> bool:
@@ -108,28 +139,35 @@ def _in_order(
         page = wanted.where(place > (rows[-1].random_key, rows[-1].client))
 
 
-def _all(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> list[Candidate]:
-    """All that may take part, with what is known of each."""
-    stated = request.conditions.stated
-    rows = (
-        _with_client(_connected(connection, tenant, request, now), request.conditions)
-        .add_columns(clients.c.speed, participation.c.asked, participation.c.loss)
-        .outerjoin(
-            participation,
-            (participation.c.tenant == datasets.c.tenant)
-            & (participation.c.task == request.task)
-            & (participation.c.client == datasets.c.client),
+def _everyone(
+    connection: Connection, tenant: str, request: SelectionRequest, now: float, facts: Collection[str]
+) -> Pool:
+    """All that may take part, with those of `facts` that are known of each.
+
+    Tables are read side by side: an index of each has the order of the random keys, and all that is asked.
+    """
+    read = {"id": datasets.c.client, "train": datasets.c.train}
+    of_client = {name: clients.c[name] for name in ("region", "speed") if name in facts}
+    of_task = {name: column for name, column in OF_TASK.items() if name in facts}
+    found = _connected(connection, tenant, request, now)
+    if of_client or request.conditions.stated:
+        found = _with_client(found, request.conditions, of_client.values())
+    if of_task:
+        found = found.add_columns(*of_task.values()).outerjoin(
+            participation, (participation.c.task == request.task) & _same_client(participation)
         )
-    )
-    return [
-        Candidate(
-            id=row.client,
-            train=row.train,
-            waited=max(0, request.number - (row.asked or 0)),
-            region=row.region,
-            loss=row.loss,
-            speed=row.speed,
-        )
-        for row in connection.execute(rows).all()
-        if not stated or _meets(row, request, now)
-    ]
+    result = connection.execute(found.execution_options(yield_per=PART))
+    names = list(result.keys())
+    places = {field: names.index(column.name) for field, column in (read | of_client | of_task).items()}
+
+    def parts() -> Iterator[dict[str, list[Any]]]:
+        for rows in result.partitions():
+            there = rows
+            if request.conditions.stated:
+                there = [row for row in rows if _meets(row, request, now)]
+            part = {field: [row[place] for row in there] for field, place in places.items()}
+            if "waited" in part:
+                part["waited"] = [max(0, request.number - (asked or 0)) for asked in part["waited"]]
+            yield part
+
+    return Pool.gathered(parts())

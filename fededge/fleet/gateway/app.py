@@ -50,19 +50,12 @@ def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
             await dispatch.stop()
             await service.close()
 
-    return application(
-        service,
-        [
-            WebSocketRoute("/v1/connect", Connect(service)),
-            *objects(service),
-            *(route(service, path, [*methods], _api(methods)) for path, methods in _by_path().items()),
-            route(service, "/openapi.json", ["GET"], _openapi),
-        ],
-        lifespan,
-    )
+    return application(service, [WebSocketRoute("/v1/connect", Connect(service)), *api(service)], lifespan)
 
 
-def application(service: Service, routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette]) -> Starlette:
+def application(
+    service: Service, routes: Sequence[BaseRoute], lifespan: Lifespan[Starlette] | None = None
+) -> Starlette:
     """An application with `routes` and those for machines; `app.state.service` is `service`."""
 
     async def problem(request: Request, error: Exception) -> Response:
@@ -91,6 +84,15 @@ def route(service: Service, path: str, methods: list[str], handler: Handler) -> 
         return await handler(service, request)
 
     return Route(path, endpoint, methods=methods)
+
+
+def api(service: Service) -> list[Route]:
+    """Routes of the HTTP API, of objects and of what describes it."""
+    return [
+        *objects(service),
+        *(route(service, path, [*methods], _api(methods)) for path, methods in _by_path().items()),
+        route(service, "/openapi.json", ["GET"], _openapi),
+    ]
 
 
 def objects(service: Service) -> list[Route]:

@@ -77,7 +77,7 @@ async def wait_for_reports(call: Call) -> Reports:
     """
     query: Wait = call.query
     service = call.service
-    until = time.monotonic() + query.wait
+    until = time.monotonic() + min(query.wait, service.settings.wait_seconds)
     while True:
         rung = service.reported.listen()
         found = await service.database.call(aggregation.reports, call.tenant, call.path.round, query.after)

@@ -100,6 +100,7 @@ class Dispatch:
             (self._sweep_objects, SWEEP_SECONDS),
             (self._sweep_blobs, SWEEP_SECONDS),
             (self._sweep_rounds, SWEEP_SECONDS),
+            (self._sweep_tokens, SWEEP_SECONDS),
         )
         self._tasks = [asyncio.create_task(self._repeat(work, seconds)) for work, seconds in loops]
         wake_ups = self._service.wake_ups
@@ -199,12 +200,16 @@ class Dispatch:
 
     async def _sweep_sessions(self) -> None:
         await self._service.database.call(monitoring.sweep, now())
+        await self._service.database.call(model_update.set_right, self._service.settings.id, now())
 
     async def _sweep_objects(self) -> None:
         await sweeping.sweep_objects(self._service)
 
     async def _sweep_rounds(self) -> None:
         await sweeping.sweep_rounds(self._service)
+
+    async def _sweep_tokens(self) -> None:
+        await sweeping.sweep_tokens(self._service)
 
     async def _sweep_blobs(self) -> None:
         await sweeping.sweep_blobs(self._service)

@@ -53,6 +53,8 @@ def tls(settings: GatewaySettings) -> ssl.SSLContext:
         with _named(settings.client_ca_file, "CA of clients"):
             context.load_verify_locations(str(settings.client_ca_file))
         context.verify_mode = ssl.CERT_REQUIRED
+        context.options |= ssl.OP_NO_TICKET  # each handshake proves the certificate anew
+        context.num_tickets = 0
     return context
 
 
@@ -61,17 +63,16 @@ class Certificates:
 
     Args:
         settings: that name them.
-        context: which connections that begin from then on are served with.
+        context: by which connections begin; each goes on with what was read last.
     """
 
     def __init__(self, settings: GatewaySettings, context: ssl.SSLContext) -> None:
-        self._settings, self._context = settings, context
+        self._settings, self._current = settings, context
         self._seen = self._state()
+        context.sni_callback = self._serve
 
     def renew(self) -> bool:
         """Read them again where they changed; whether they did.
-
-        A client's CA that is taken out of its file stays good until the gateway starts again.
 
         Raises:
             StorageError: they do not fit, as in the middle of a change: those that were read before stay in use.
@@ -79,13 +80,13 @@ class Certificates:
         now = self._state()
         if now == self._seen:
             return False
-        tls(self._settings)  # a context takes a certificate before it looks at the key: this one proves both
-        settings = self._settings
-        self._context.load_cert_chain(str(settings.certificate_file), str(settings.private_key_file))
-        if settings.client_ca_file is not None:
-            self._context.load_verify_locations(str(settings.client_ca_file))
+        self._current = tls(self._settings)
         self._seen = now
         return True
+
+    def _serve(self, connection: Any, name: str | None, context: ssl.SSLContext) -> None:
+        """Called as each handshake begins, whether or not the client names a server."""
+        connection.context = self._current
 
     def _state(self) -> list[tuple[int, int] | None]:
         settings = self._settings

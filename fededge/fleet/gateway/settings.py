@@ -67,6 +67,7 @@ class GatewaySettings:
 
         heartbeat_seconds: how often clients send one; a session without a message for `idle_heartbeats` of them ends.
         poll_seconds: how often the registry is asked for work.
+        wait_seconds: for which a request for reports waits at most.
         lease_seconds: without a sign of this gateway for so long, the others end its sessions.
         hello_seconds: for a client to say hello; `head_seconds`: for the head of an HTTP request to arrive;
             `body_seconds`: for a JSON body; `stall_seconds`: for the next bytes of an upload, and for a receiver that
@@ -110,6 +111,7 @@ class GatewaySettings:
     heartbeat_seconds: float = 30.0
     idle_heartbeats: float = 2.5
     poll_seconds: float = 0.25
+    wait_seconds: float = 60.0
     lease_seconds: float = 15.0
     hello_seconds: float = 10.0
     head_seconds: float = 10.0

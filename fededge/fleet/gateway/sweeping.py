@@ -1,9 +1,12 @@
-"""What nobody needs any more is removed: half-sent objects, and blobs of rounds that are over."""
+"""What nobody needs any more is removed: half-sent objects, blobs of rounds that are over, and tokens that expired."""
 
 import asyncio
 
 from fededge.fleet.functions import blobs, operators, retention
 from fededge.fleet.gateway.service import Service, now
+
+TOKEN_SECONDS = 86_400.0
+"""For which who brings a token of enrollment that expired is told so."""
 
 
 async def sweep_objects(service: Service) -> None:
@@ -35,3 +38,9 @@ async def sweep_rounds(service: Service) -> None:
     left = seconds is not None
     while left:
         left = await service.database.call(retention.forget, now() - (seconds or 0.0)) > 0
+
+
+async def sweep_tokens(service: Service) -> None:
+    """Forget tokens of enrollment that expired a while ago."""
+    while await service.database.call(retention.forget_tokens, now() - TOKEN_SECONDS):
+        continue

@@ -1,4 +1,4 @@
-"""The handler of an AWS Lambda function behind an API Gateway WebSocket API.
+"""The handler of an AWS Lambda function behind an API Gateway WebSocket API and an HTTP API.
 
 | called by | event | does |
 |---|---|---|
@@ -6,6 +6,7 @@
 | itself, later | {"challenge": CONNECTION} | says the challenge, which it cannot while the connection is being made |
 | API Gateway | route $default | a message of the client |
 | API Gateway | route $disconnect | forgets the connection |
+| API Gateway | a request of the HTTP API | answers it as a gateway does |
 | EventBridge | {"dispatch": SECONDS} | what a gateway does by itself, for so long |
 
 A process keeps nothing that another would miss. Clients are told things through the API's @connections.
@@ -26,16 +27,19 @@ from starlette.datastructures import Headers
 
 from fededge import settings
 from fededge.errors import GatewayError, shown
-from fededge.fleet.gateway import observing
+from fededge.fleet.gateway import app, observing
 from fededge.fleet.gateway.observing import log
 from fededge.fleet.gateway.service import Service
 from fededge.fleet.gateway.settings import GatewaySettings
+from fededge.fleet.hosts import http_events
 from fededge.fleet.hosts.websockets import Conversations
 from fededge.protocol import SUBPROTOCOL
 
 LEASE_SECONDS = 180.0
 """Longer than from one scheduled call to the next."""
 POLL_SECONDS = 1.0
+WAIT_SECONDS = 25.0
+"""Of a request for reports: an HTTP API gives up after 30."""
 LATER_SECONDS = 5.0
 """For which a challenge waits for its connection to be made."""
 NETWORK = Config(connect_timeout=3, read_timeout=10, retries={"max_attempts": 4, "mode": "standard"})
@@ -91,10 +95,12 @@ class Host:
             lease_seconds=LEASE_SECONDS,
             poll_seconds=POLL_SECONDS,
             database_threads=2,
+            wait_seconds=WAIT_SECONDS,
         )
         self._service = Service(chosen, settings.gateway_url() or endpoint)
         self._platform = ApiGateway(endpoint)
         self._conversations = Conversations(self._service, self._platform)
+        self._app = app.application(self._service, app.api(self._service))
         self._lambda = boto3.client("lambda", config=NETWORK)
 
     def take(self, event: Mapping[str, Any], function: str) -> dict[str, Any]:
@@ -103,6 +109,8 @@ class Host:
         Raises:
             GatewayError: it is none of the above.
         """
+        if http_events.is_request(event):
+            return self._loop.run_until_complete(http_events.answer(self._app, event))
         if "challenge" in event:
             return self._done(self._challenge(str(event["challenge"])))
         if "dispatch" in event:
@@ -116,7 +124,9 @@ class Host:
             return self._done(self._conversations.said(connection, text))
         if route == "$disconnect":
             return self._done(self._conversations.closed(connection))
-        raise GatewayError(f"no event of a WebSocket API: {shown(json.dumps(event, default=str), 200)}")
+        raise GatewayError(
+            f"no event of a WebSocket or HTTP API: {shown(json.dumps(event, default=str), 200)}"
+        )
 
     def _connect(self, connection: str, event: Mapping[str, Any], function: str) -> dict[str, Any]:
         headers = Headers({str(k): str(v) for k, v in (event.get("headers") or {}).items()})

@@ -107,6 +107,7 @@ class Conversations:
                 break
             await asyncio.sleep(self._service.settings.poll_seconds)
         await self._call(monitoring.sweep, now())
+        await self._call(model_update.set_right, self._service.settings.id, now())
         before = now() - self._service.settings.hello_seconds
         for connection in await self._call(connections.silent, self._service.settings.id, before):
             told = Refused(reason="TIMEOUT", message="say hello within the time")
@@ -115,6 +116,7 @@ class Conversations:
         await sweeping.sweep_objects(self._service)
         await sweeping.sweep_blobs(self._service)
         await sweeping.sweep_rounds(self._service)
+        await sweeping.sweep_tokens(self._service)
 
     async def _pass(self) -> None:
         service = self._service

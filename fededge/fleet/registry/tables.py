@@ -102,6 +102,7 @@ enrollments = Table(
     _time("expires"),
     # the key that used it up
     Column("public_key", Words),
+    Index("enrollments_expires", "expires"),
 )
 
 clients = Table(
@@ -128,6 +129,8 @@ clients = Table(
     _count("rounds"),
     Column("last_round", Double),
     Column("speed", Double),
+    # it holds all that selection asks beside the datasets, in their order
+    Index("clients_drawn", "tenant", "random_key", "client", "region", "speed"),
 )
 
 datasets = Table(
@@ -280,11 +283,14 @@ participation = Table(
     Column("tenant", Words, primary_key=True),
     Column("task", Words, primary_key=True),
     Column("client", Words, primary_key=True),
+    Column("random_key", BigInteger, nullable=False),
     # number of the last round of training that it was asked in
     _count("asked"),
     # its mean loss in the last one that counted
     Column("loss", Double),
     ForeignKeyConstraint(["tenant", "client"], ["clients.tenant", "clients.client"]),
+    # as clients_drawn
+    Index("participation_drawn", "tenant", "task", "random_key", "client", "asked", "loss"),
 )
 
 blobs = Table(

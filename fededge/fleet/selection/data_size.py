@@ -8,12 +8,16 @@ twice, which is a bias that may be wanted.
 from collections.abc import Sequence
 
 from fededge.fleet.selection.policy import Candidate
+from fededge.fleet.selection.pool import Pool
 from fededge.fleet.selection.sampling import weighted
 
 
 class DataSize:
     """Each client with a chance in proportion to its training examples."""
 
+    facts = frozenset({"train"})
+
     def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """See Policy."""
-        return weighted({client.id: float(client.train) for client in pool}, size, seed, round_number)
+        candidates = Pool.of(pool)
+        return weighted(candidates, candidates.columns["train"], size, seed, round_number)

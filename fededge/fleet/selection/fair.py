@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from fededge.fleet.selection.policy import Candidate
-from fededge.fleet.selection.sampling import weighted
+from fededge.fleet.selection.pool import Pool
+from fededge.fleet.selection.sampling import smallest, weighted
 
 PATIENCE = 2
 """Turns after which a client goes before all that are drawn."""
@@ -18,14 +21,17 @@ class Fair:
     PATIENCE + 1 turns.
     """
 
+    facts = frozenset({"waited"})
+
     def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """See Policy."""
-        turn = math.ceil(len(pool) / size)
-        late = sorted(
-            (client for client in pool if client.waited >= PATIENCE * turn),
-            key=lambda client: (-client.waited, client.id),
-        )
-        overdue = [client.id for client in late[:size]]
-        first = set(overdue)
-        rest = {client.id: 1.0 + client.waited for client in pool if client.id not in first}
-        return overdue + weighted(rest, size - len(overdue), seed, round_number)
+        candidates = Pool.of(pool)
+        waited = candidates.columns["waited"]
+        turn = math.ceil(len(candidates) / size)
+        late = np.flatnonzero(waited >= PATIENCE * turn)
+        first = late[smallest(-waited[late], size)]
+        order = np.lexsort((candidates.columns["id"][first], -waited[first]))
+        overdue = first[order][:size]
+        rest = candidates.at(np.delete(np.arange(len(candidates)), overdue)) if len(overdue) else candidates
+        drawn = weighted(rest, 1.0 + rest.columns["waited"], size - len(overdue), seed, round_number)
+        return candidates.ids(overdue) + drawn

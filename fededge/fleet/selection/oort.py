@@ -8,11 +8,13 @@ been chosen often, for which there is `fair`.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from fededge.fleet.selection.policy import Candidate
-from fededge.fleet.selection.sampling import weighted
+from fededge.fleet.selection.pool import Pool
+from fededge.fleet.selection.sampling import smallest, weighted
 
 EXPLORED, DECAY, LEAST = 0.9, 0.98, 0.2
 """Share of a cohort that is tried for the first time: at first, times this each round, at least."""
@@ -29,44 +31,48 @@ DOUBT = 0.1
 class Oort:
     """Some clients for the first time, the faster ones sooner; the others by loss, examples and speed."""
 
+    facts = frozenset({"train", "waited", "loss", "speed"})
+
     def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """See Policy."""
-        known = [client for client in pool if client.loss is not None]
-        new = [client for client in pool if client.loss is None]
+        candidates = Pool.of(pool)
+        is_new = np.isnan(candidates.columns["loss"])
+        known, new = candidates.at(~is_new), candidates.at(is_new)
         share = max(LEAST, EXPLORED * DECAY**round_number)
         exploring = min(len(new), max(round(share * size), size - len(known)))
         exploited = _exploit(known, size - exploring, seed, round_number)
         return exploited + _explore(new, size - len(exploited), seed, round_number)
 
 
-def _exploit(known: list[Candidate], size: int, seed: int, round_number: int) -> list[str]:
-    utilities = _utilities(known, round_number)
-    best = sorted(utilities.values(), reverse=True)[:size]
-    if not best:
+def _exploit(known: Pool, size: int, seed: int, round_number: int) -> list[str]:
+    if not len(known) or size <= 0:
         return []
-    bar = CUTOFF * best[-1]
-    return weighted({c: u for c, u in utilities.items() if u >= bar}, size, seed, round_number)
+    utilities = _utilities(known, round_number)
+    bar = CUTOFF * utilities[smallest(-utilities, size)].min()
+    good = np.flatnonzero(utilities >= bar)
+    return weighted(known.at(good), utilities[good], size, seed, round_number)
 
 
-def _explore(new: list[Candidate], size: int, seed: int, round_number: int) -> list[str]:
-    speeds = [client.speed for client in new if client.speed]
-    usual = statistics.median(speeds) if speeds else 1.0
-    return weighted({client.id: client.speed or usual for client in new}, size, seed, round_number)
+def _explore(new: Pool, size: int, seed: int, round_number: int) -> list[str]:
+    speeds = new.columns["speed"]
+    measured = speeds > 0
+    usual = np.median(speeds[measured]) if measured.any() else 1.0
+    return weighted(new, np.where(measured, speeds, usual), size, seed, round_number)
 
 
-def _utilities(known: list[Candidate], round_number: int) -> dict[str, float]:
-    """How useful each client is, by id: of its examples (at most 1), more where that is old, less where it is slow."""
-    learned = {client.id: client.train * max(client.loss or 0.0, 0.0) for client in known}
-    ordered = sorted(learned.values())
-    top = ordered[math.ceil(CLIP * (len(ordered) - 1))] if ordered else 0.0
-    seconds = {client.id: client.train / client.speed for client in known if client.speed}
-    preferred = statistics.median(seconds.values()) if seconds else math.inf
-    found = {}
-    for client in known:
-        utility = min(learned[client.id], top) / top if top else 0.0
-        last = max(1, round_number - client.waited)
-        utility += math.sqrt(DOUBT * math.log(max(1, round_number)) / last)
-        if seconds.get(client.id, 0.0) > preferred:
-            utility *= (preferred / seconds[client.id]) ** PENALTY
-        found[client.id] = utility
-    return found
+def _utilities(known: Pool, round_number: int) -> np.ndarray:
+    """How useful each client is: of its examples (at most 1), more where that is old, less where it is slow."""
+    train, speeds = known.columns["train"], known.columns["speed"]
+    learned = train * np.maximum(known.columns["loss"], 0.0)
+    place = math.ceil(CLIP * (len(learned) - 1))
+    top = np.partition(learned, place)[place]
+    last = np.maximum(1, round_number - known.columns["waited"])
+    utilities = np.minimum(learned, top) / top if top else np.zeros(len(learned))
+    utilities = utilities + np.sqrt(DOUBT * math.log(max(1, round_number)) / last)
+    measured = speeds > 0
+    if measured.any():
+        seconds = np.divide(train, speeds, out=np.zeros(len(train)), where=measured)
+        preferred = np.median(seconds[measured])
+        slow = seconds > preferred
+        utilities[slow] *= (preferred / seconds[slow]) ** PENALTY
+    return utilities

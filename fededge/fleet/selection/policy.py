@@ -1,7 +1,7 @@
 """What a selection policy is given, and what it gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 
@@ -27,10 +27,22 @@ class Candidate:
 
 
 class Policy(Protocol):
-    """Chooses the clients of one round."""
+    """Chooses the clients of one round.
+
+    One that looks at some of what is known of a candidate alone may say so in an attribute `facts` (see `facts_of`).
+    """
 
     def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """Ids of `size` different clients of `pool`, or of all where it has fewer.
 
         Must depend on the arguments alone, and not on the order of `pool`.
         """
+
+
+FACTS = frozenset(field.name for field in fields(Candidate)) - {"id"}
+"""What is known of a candidate beside its id."""
+
+
+def facts_of(policy: Policy) -> frozenset[str]:
+    """Those of FACTS that a policy looks at; the others need not be read for it."""
+    return frozenset(getattr(policy, "facts", FACTS))

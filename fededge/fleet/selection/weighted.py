@@ -5,8 +5,9 @@ import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from fededge.fleet.selection.policy import Candidate, Policy
-from fededge.fleet.selection.uniform import uniform
+from fededge.fleet.selection.chance import uniform
+from fededge.fleet.selection.policy import Candidate, Policy, facts_of
+from fededge.fleet.selection.pool import Pool
 
 
 class Weighted:
@@ -19,16 +20,19 @@ class Weighted:
 
     def __init__(self, policies: Mapping[str, tuple[Policy, float]]) -> None:
         self._policies = dict(sorted(policies.items()))
+        self.facts = frozenset[str]().union(*(facts_of(policy) for policy, _ in policies.values()))
 
     def choose(self, pool: Sequence[Candidate], size: int, seed: int, round_number: int) -> list[str]:
         """See Policy."""
         seats = Counter(self._owner(uniform(seed, round_number, f"seat {n}")) for n in range(size))
         chosen: list[str] = []
+        rest = Pool.of(pool)
+        rest.drawn(seed, round_number)  # once, for all of them
         for name, (policy, _) in self._policies.items():
             if seats[name]:
-                taken = set(chosen)
-                rest = [client for client in pool if client.id not in taken]
-                chosen += policy.choose(rest, seats[name], seed, round_number)
+                some = policy.choose(rest, seats[name], seed, round_number)
+                rest = rest.without(some)
+                chosen += some
         return chosen
 
     def _owner(self, drawn: float) -> str:

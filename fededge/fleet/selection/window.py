@@ -6,8 +6,10 @@ again from the clients' ids.
 """
 
 import hashlib
-from collections.abc import Iterable
 
+import numpy as np
+
+from fededge.fleet.selection.sampling import smallest
 from fededge.protocol import random_key
 
 SMALLEST = 1024
@@ -24,13 +26,16 @@ def width(size: int) -> int:
     return max(SMALLEST, 4 * size)
 
 
-def window(clients: Iterable[str], size: int, seed: int, number: int) -> list[str]:
-    """The clients that a cohort of `size` is drawn from in round `number`, in any order."""
-    all_of_them = list(clients)
-    if len(all_of_them) <= width(size):
-        return all_of_them
-    begin = start(seed, number)
-    ordered = sorted((random_key(client), client) for client in all_of_them)
-    after = [client for key, client in ordered if key >= begin]
-    before = [client for key, client in ordered if key < begin]
-    return [*after, *before][: width(size)]
+def window(ids: np.ndarray, size: int, seed: int, number: int) -> np.ndarray:
+    """Places in `ids` of the clients that a cohort of `size` is drawn from in round `number`, in any order.
+
+    Args:
+        ids: of the clients, as UTF-8.
+    """
+    most = width(size)
+    if len(ids) <= most:
+        return np.arange(len(ids))
+    keys = np.array([random_key(client.decode()) for client in ids.tolist()], np.uint64)
+    behind = (keys - np.uint64(start(seed, number))) & np.uint64(2**63 - 1)
+    near = smallest(behind, most)
+    return near[np.lexsort((ids[near], behind[near]))][:most]

@@ -15,11 +15,12 @@ from typing import Self, TypeVar
 
 import httpx
 
-from fededge import archives, storage
+from fededge import archives, settings, storage
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
 from fededge.documents import FunctionOrder, Plan
 from fededge.documents.functions import place
-from fededge.errors import FedEdgeError, GatewayError, UpdateError, shown
+from fededge.errors import FedEdgeError, GatewayError, TaskError, UpdateError, shown
+from fededge.task import FederatedTask
 from fededge.update import UpdateFormat
 from fededge.weights import Weights, to_bytes
 
@@ -28,6 +29,30 @@ AT_ONCE = 32
 """Functions that are asked at the same time."""
 LARGEST_COUNTS = 1 << 16
 CONNECT_SECONDS = 10.0
+LARGEST_TOKEN = 4096
+
+
+def open_functions(task: FederatedTask, plan: Path) -> "FunctionClients | None":
+    """The functions that the task names; None where it names none.
+
+    They share the folder `functions` of the blob store with this step.
+
+    Raises:
+        TaskError: the model has no plan for LiteRT.
+        StorageError: the plan cannot be read or stored, or the token not be read.
+    """
+    functions = task.learning.functions
+    if functions is None:
+        return None
+    document = Plan.read(plan / "plan.json")
+    if document.litert is None:
+        raise TaskError(
+            f"learning.functions train by LiteRT, and this model cannot ({document.litert_refused or 'no plan'}): "
+            "remove it, or take another model"
+        )
+    file = settings.functions_token_file()
+    token = None if file is None else storage.read(str(file), LARGEST_TOKEN).decode().strip()
+    return FunctionClients(plan, functions.urls, storage.join(settings.storage(), "functions"), token)
 
 
 class FunctionClients:

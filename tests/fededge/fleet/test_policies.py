@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,11 +71,11 @@ def test_seed_and_round_change_the_cohort(name: str) -> None:
 
 def test_uniform_chooses_in_a_window_of_a_large_pool_and_reaches_everybody() -> None:
     pool = [Candidate(f"c{number}", 10) for number in range(4000)]
-    ids = [client.id for client in pool]
+    ids = np.array([client.id for client in pool], "S")
     asked: Counter[str] = Counter()
     for number in range(1, 201):
         chosen = POLICIES["uniform"].choose(pool, 300, 7, number)
-        assert set(chosen) <= set(window(ids, 300, 7, number))
+        assert {name.encode() for name in chosen} <= set(ids[window(ids, 300, 7, number)].tolist())
         asked.update(chosen)
     assert width(300) == 1200
     assert len(asked) == 4000

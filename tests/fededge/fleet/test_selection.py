@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from fededge.documents import ClientCounts, Feature, Label, Population, Schema, Selection
 from fededge.errors import DataError, TaskError
 from fededge.fleet.selection import Selector, select
-from fededge.fleet.selection.uniform import uniform
+from fededge.fleet.selection.chance import uniform
 from fededge.task import Cohort
 
-ids = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=20, unique=True)
+letters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+ids = st.lists(st.text(letters, min_size=1, max_size=8), min_size=1, max_size=20, unique=True)
+"""A client is a folder's name at least, which has no NUL."""
 
 
 def population(names: list[str]) -> Population:

@@ -97,6 +97,17 @@ def test_work_is_handed_to_the_gateway_with_the_clients_session(registry: Regist
     assert list(sent(registry, NOW + 10.0)) == ["b"]
 
 
+def test_an_assignment_does_not_wait_for_a_clock_that_was_set_back(registry: Registry) -> None:
+    make_fleet(registry, ["a"])
+    open_round(registry, ["a"])
+    assert len(model_update.due(registry, GATEWAY, NOW)) == 1
+    assert model_update.set_right(registry, GATEWAY, NOW) == 0
+    back = NOW - 3600.0
+    assert model_update.due(registry, GATEWAY, back) == []
+    assert model_update.set_right(registry, GATEWAY, back) == 1
+    assert len(model_update.due(registry, GATEWAY, back)) == 1
+
+
 def test_an_assignment_is_sent_again_later_and_later_then_moved_aside(registry: Registry) -> None:
     make_fleet(registry, ["a", "b"])
     open_round(registry, ["a", "b"], seconds=10_000.0)

@@ -1,14 +1,15 @@
 from collections.abc import Callable
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, enrollment, retention, triggering
 from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
-from fededge.protocol import CloseRequest, ReportMessage, TriggerRequest
-from tests.registries import NOW, TENANT, UPDATE, make_fleet, open_round
+from fededge.protocol import CloseRequest, EnrollmentRequest, ReportMessage, TriggerRequest
+from tests.registries import NOW, TENANT, UPDATE, make_fleet, make_tenant, open_round, proof
 
 DAY = 86_400.0
 
@@ -36,6 +37,17 @@ def test_old_rounds_are_forgotten_with_their_reports_and_nothing_else(registry: 
     assert enrollment.info(registry, TENANT, "a", NOW).rounds == 3
     assert audit.verify(registry) is None
     assert len([line for line in audit.listing(registry, TENANT).items if line.action == "round.open"]) == 4
+
+
+def test_tokens_of_enrollment_that_expired_are_forgotten(registry: Registry) -> None:
+    make_tenant(registry)
+    for client, hours in (("early", 1), ("late", 48)):
+        request = EnrollmentRequest(client=client, expires_seconds=3600.0 * hours)
+        (made,) = enrollment.tokens(registry, TENANT, request, "admin", NOW)
+    assert retention.forget_tokens(registry, NOW + DAY) == 1
+    assert retention.forget_tokens(registry, NOW + DAY) == 0
+    enrolled = enrollment.enroll(registry, proof(made.token, Ed25519PrivateKey.generate()), NOW + DAY)
+    assert enrolled.client == "late"
 
 
 def test_a_trigger_that_counts_reports_goes_on_after_old_rounds_were_forgotten(

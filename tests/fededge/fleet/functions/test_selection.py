@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from sqlalchemy import insert, update
 
@@ -12,8 +13,8 @@ from fededge.fleet.functions import aggregation, enrollment, monitoring, selecti
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets
 from fededge.fleet.selection import POLICIES
+from fededge.fleet.selection.chance import uniform
 from fededge.fleet.selection.policy import Candidate
-from fededge.fleet.selection.uniform import uniform
 from fededge.fleet.selection.window import width, window
 from fededge.protocol import CloseRequest, Dataset, ReportMessage, SelectionRequest, random_key
 from tests.registries import (
@@ -48,6 +49,10 @@ def request(**changes: Any) -> SelectionRequest:
 
 def chosen(registry: Registry, now: float = NOW, **changes: Any) -> list[str]:
     return selection.select(registry, TENANT, request(**changes), now).cohort
+
+
+def in_window(names: list[str], size: int, seed: int, number: int) -> list[str]:
+    return [names[place] for place in window(np.array(names, "S"), size, seed, number)]
 
 
 def insert_clients(registry: Registry, names: list[str]) -> None:
@@ -136,7 +141,7 @@ def test_with_conditions_a_window_goes_on_until_it_is_full_of_those_that_meet_th
     registry.run(charge)
     asked = request(size=10, conditions=Conditions(charging=True))
     found = selection.select(registry, TENANT, asked, NOW)
-    drawn = window(few, 10, asked.seed, asked.number)
+    drawn = in_window(few, 10, asked.seed, asked.number)
     assert found.available == len(drawn) == width(10)
     order = sorted(drawn, key=lambda name: uniform(asked.seed, asked.number, name))
     assert found.cohort == sorted(order[:10])
@@ -178,7 +183,7 @@ def test_a_cohort_is_computed_again_from_the_ids_of_all(registry: Registry) -> N
     for number in range(12):
         found = selection.select(registry, TENANT, request(size=100, number=number), NOW)
         assert found.available == width(100) == 1024
-        near = window(names, 100, 7, number)
+        near = in_window(names, 100, 7, number)
         assert found.cohort == sorted(sorted(near, key=lambda name: uniform(7, number, name))[:100])
 
 

@@ -125,12 +125,18 @@ def test_tls_carries_the_api_and_the_conversation(tmp_path: Path, authority: Aut
 
 
 def test_with_a_ca_of_clients_nobody_is_served_without_its_certificate(
-    tmp_path: Path, authority: Authority
+    tmp_path: Path, authority: Authority, until: Any
 ) -> None:
     certificate, key = authority.certify("gateway")
     others = Authority(tmp_path, "others")
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes(authority.file.read_bytes())
     with Gateway.start(
-        tmp_path, certificate_file=certificate, private_key_file=key, client_ca_file=authority.file
+        tmp_path,
+        certificate_file=certificate,
+        private_key_file=key,
+        client_ca_file=trusted,
+        certificate_seconds=0.05,
     ) as gateway:
         known, unknown, bare = (ssl.create_default_context(cafile=authority.file) for _ in range(3))
         known.load_cert_chain(*authority.certify("site"))
@@ -144,6 +150,11 @@ def test_with_a_ca_of_clients_nobody_is_served_without_its_certificate(
         client = admin.enroll("site", ssl=known).join()
         client.close()
         admin.close()
+        others.file.replace(trusted)  # another CA takes the place of the first
+        until(lambda: gateway.events("certificate"))
+        assert httpx.get(f"{gateway.url}/health", verify=unknown, trust_env=False).status_code == 200
+        with pytest.raises((httpx.ReadError, httpx.ConnectError, httpx.RemoteProtocolError)):
+            httpx.get(f"{gateway.url}/health", verify=known, trust_env=False)
 
 
 def test_plain_http_is_served_to_this_machine_unless_that_is_wanted(tmp_path: Path) -> None:

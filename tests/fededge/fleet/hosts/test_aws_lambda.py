@@ -1,4 +1,4 @@
-"""The gateway as a Lambda function behind a WebSocket API, under the real awslambdaric: the bits are the gateway's."""
+"""The gateway as a Lambda function behind API Gateway, under the real awslambdaric: the bits are the gateway's."""
 
 import asyncio
 import itertools
@@ -31,9 +31,9 @@ NUMBERS = itertools.count()
 
 
 @contextmanager
-def between(folder: Path, url: str) -> Iterator[str]:
+def between(folder: Path, url: str) -> Iterator[tuple[str, str]]:
     with deployed(folder, url) as platform:
-        yield platform.url
+        yield platform.url, platform.api_url
         waiting(lambda: not platform.connections)
 
 
@@ -236,5 +236,17 @@ def test_what_is_said_over_a_connection_that_nobody_knows_does_nothing(platform:
     for route in ("$default", "$disconnect"):
         context = {"routeKey": route, "connectionId": "forged"}
         assert platform.invoke({"requestContext": context, "body": "{}"}) == {"statusCode": 200}
-    with pytest.raises(Exception, match="no event of a WebSocket API"):
+    with pytest.raises(Exception, match="no event of a WebSocket or HTTP API"):
         platform.invoke({"requestContext": {"routeKey": "other"}})
+
+
+def test_a_request_that_a_gateway_refuses_is_refused(platform: Platform) -> None:
+    stranger = Operator(platform.api_url, "nobody's")
+    assert stranger.refused("GET", "/v1/clients") == (401, "UNAUTHORIZED")
+    assert stranger.refused("POST", "/v1/enroll", {"token": 1}) == (400, "MALFORMED")
+    assert stranger.refused("GET", "/v1/connect") == (404, "NOT_FOUND")
+    assert stranger("GET", "/ready") == {"state": "ready"}
+    assert "fededge_connections" in stranger.http.get("/metrics").text
+    stranger.close()
+    with pytest.raises(Exception, match="no HTTP request of an API Gateway HTTP API"):
+        platform.invoke({"requestContext": {"http": {"method": "GET"}}})

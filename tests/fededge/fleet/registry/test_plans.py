@@ -113,6 +113,7 @@ def work_with(registry: Registry) -> None:
     open_round(registry, "abc", "r2")
     enrollment.revoke(registry, TENANT, "c", "admin", NOW)
     assert model_update.expire(registry, NOW + 600.0) == 1
+    model_update.set_right(registry, GATEWAY, NOW)
     beats = {session: {"charging": "yes"} for session in sessions.values()}
     monitoring.beat(registry, beats, NOW)
     dispatch.poll(registry, GATEWAY, NOW)
@@ -150,6 +151,7 @@ def work_with(registry: Registry) -> None:
     triggering.fire(registry, TENANT, "often", "admin", NOW)
     triggering.delete(registry, TENANT, "often", "admin", NOW)
     assert retention.forget(registry, NOW + 1e6) == 3
+    assert retention.forget_tokens(registry, NOW + 1e7) > 0
 
 
 def test_every_statement_finds_its_rows_by_an_index(registry: Registry) -> None:
