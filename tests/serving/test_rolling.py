@@ -128,20 +128,31 @@ def started(variant: VariantFile) -> Iterator[Callable[[str, int], LocalEndpoint
         local_endpoint.stop(name)
 
 
-@pytest.mark.parametrize("client", [over_rest, over_grpc])
-@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+Client = Callable[[Service], None]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kinds"),
+    [(1, [over_rest]), (1, [over_grpc]), pytest.param(2, [over_rest, over_grpc], marks=pytest.mark.slow)],
+)
 def test_no_request_is_lost_while_a_new_version_takes_over(
-    started: Callable[[str, int], LocalEndpoint], replicas: int, client: Callable[[Service], None]
+    started: Callable[[str, int], LocalEndpoint], replicas: int, kinds: list[Client]
 ) -> None:
-    old = [started(f"old-{number}", 1) for number in range(replicas)]
-    service = Service(old)
-    clients = [threading.Thread(target=client, args=(service,)) for _ in range(8)]
+    ready = [started(f"old-{number}", 1) for number in range(replicas)]
+    services = [Service(ready) for _ in kinds]
+    clients = [
+        threading.Thread(target=kind, args=(service,))
+        for kind, service in zip(kinds, services, strict=True)
+        for _ in range(8 // len(kinds))
+    ]
     for each in clients:
         each.start()
     time.sleep(1)
-    for number, ending in enumerate(old):
+    for number, ending in enumerate(list(ready)):
         new = started(f"new-{number}", 2)
-        service.to = [*(each for each in service.to if each != ending), new]
+        ready = [*(each for each in ready if each != ending), new]
+        for service in services:
+            service.to = ready
         time.sleep(FORGET_SECONDS)
         os.kill(ending.pid, signal.SIGTERM)
         end = time.monotonic() + 20
@@ -149,9 +160,10 @@ def test_no_request_is_lost_while_a_new_version_takes_over(
             time.sleep(0.05)
         assert not ending.running
     time.sleep(1)
-    service.over.set()
+    for service in services:
+        service.over.set()
     for each in clients:
         each.join(30)
-    print(f"{len(service.versions)} requests, {len(service.lost)} lost")
-    assert {*service.versions} == {"1", "2"}
-    assert service.lost == []
+    for service in services:
+        assert {*service.versions} == {"1", "2"}
+        assert service.lost == []
