@@ -35,6 +35,11 @@ def storage(folder: Path | None = None) -> str:
     return os.environ.get("FEDEDGE_STORAGE") or ((folder or home()) / "storage").as_uri()
 
 
+def store_retry_seconds() -> float:
+    """For how long a store of Google's or Azure's is asked again that is away, beyond what its client does."""
+    return float(os.environ.get("FEDEDGE_STORE_RETRY_SECONDS") or 0)
+
+
 def tracking_uri(folder: Path | None = None) -> str:
     """`MLFLOW_TRACKING_URI`: the MLflow server; by default a SQLite file in the home folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _sqlite((folder or home()) / "mlflow.db")
@@ -52,6 +57,13 @@ def _sqlite(file: Path) -> str:
 def fleet_database(folder: Path | None = None) -> str:
     """`FEDEDGE_FLEET_DATABASE`: URL of the gateway's registry; by default a SQLite file in the home folder."""
     return os.environ.get("FEDEDGE_FLEET_DATABASE") or _sqlite((folder or home()) / "gateway" / "registry.db")
+
+
+def run() -> str | None:
+    """Id of the pipeline run (FEDEDGE_RUN) of a step that is not told it otherwise, so that its inputs are the same in
+    each run.
+    """
+    return os.environ.get("FEDEDGE_RUN") or None
 
 
 def gateway_url() -> str | None:

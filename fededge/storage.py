@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from fededge.away import until_there
 from fededge.errors import IntegrityError, StorageError
 
 CHUNK = 1 << 20
@@ -58,7 +59,7 @@ def write(url: str, data: bytes) -> None:
     remedy = "Free space, fix permissions or connection, then run again; nothing was half-written"
     with named_failure(url, "write", remedy):
         if path is None:
-            file_system(url).pipe_file(url, data)
+            until_there(url, lambda: file_system(url).pipe_file(url, data))
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -90,8 +91,7 @@ def read(url: str, limit: int | None = None) -> bytes:
         if path is not None:
             data = _read_file(path, limit)
         else:
-            with file_system(url).open(url, "rb") as stream:
-                data = stream.read() if limit is None else stream.read(limit + 1)
+            data = until_there(url, lambda: _read_blob(url, limit))
     if limit is not None and len(data) > limit:
         raise StorageError(f"{url} is larger than the {limit:,} bytes accepted here")
     return data
@@ -105,7 +105,7 @@ def exists(url: str) -> bool:
     """
     path = local_path(url)
     with named_failure(url):
-        return path.exists() if path is not None else bool(file_system(url).exists(url))
+        return path.exists() if path is not None else until_there(url, lambda: _is_blob(url))
 
 
 def remove(url: str) -> None:
@@ -119,9 +119,8 @@ def remove(url: str) -> None:
         if path is not None:
             path.unlink(missing_ok=True)
             return
-        system = file_system(url)
-        if system.exists(url):
-            system.rm_file(url)
+        if exists(url):
+            until_there(url, lambda: file_system(url).rm_file(url))
 
 
 def remove_folder(url: str) -> None:
@@ -136,9 +135,8 @@ def remove_folder(url: str) -> None:
             if path.exists():
                 shutil.rmtree(path)
             return
-        system = file_system(url)
-        if system.exists(url):
-            system.rm(url, recursive=True)
+        if exists(url):
+            until_there(url, lambda: file_system(url).rm(url, recursive=True))
 
 
 def names(url: str) -> list[str]:
@@ -151,14 +149,10 @@ def names(url: str) -> list[str]:
     with named_failure(url):
         if path is not None:
             return sorted(p.name for p in path.iterdir() if p.is_file()) if path.is_dir() else []
-        system = file_system(url)
-        if not system.exists(url):
+        if not exists(url):
             return []
-        return sorted(
-            entry["name"].rsplit("/", 1)[-1]
-            for entry in system.ls(url, detail=True, refresh=True)
-            if entry["type"] == "file"
-        )
+        found = until_there(url, lambda: file_system(url).ls(url, detail=True, refresh=True))
+        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
 
 
 def digest(data: bytes) -> str:
@@ -209,6 +203,17 @@ def _read_file(path: Path, limit: int | None) -> bytes:
             return file.read(limit + 1) if limit is not None and found.st_size > limit else file.read()
     finally:
         os.close(descriptor)
+
+
+def _read_blob(url: str, limit: int | None) -> bytes:
+    """The bytes of a blob, up to one more than `limit`."""
+    with file_system(url).open(url, "rb") as stream:
+        data: bytes = stream.read() if limit is None else stream.read(limit + 1)
+    return data
+
+
+def _is_blob(url: str) -> bool:
+    return bool(file_system(url).exists(url))
 
 
 def file_system(url: str) -> Any:

@@ -43,6 +43,17 @@ def steps(spec: Mapping[str, Any]) -> int:
     return sum("executorLabel" in spec["components"][task["componentRef"]["name"]] for task in tasks)
 
 
+def reused(spec: Mapping[str, Any]) -> list[str]:
+    """The steps whose results a cluster takes from an earlier run, where that had the same inputs."""
+    return sorted(
+        name
+        for tasks in _graphs(spec)
+        for name, task in tasks.items()
+        if "executorLabel" in spec["components"][task["componentRef"]["name"]]
+        and task.get("cachingOptions", {}).get("enableCache")
+    )
+
+
 def pods(spec: Mapping[str, Any]) -> int:
     """How many pods Kubeflow starts for it: two for a step, and one for each graph; a loop counts once."""
     return 2 * steps(spec) + len(_graphs(spec))

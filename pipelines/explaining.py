@@ -14,12 +14,15 @@ STEP_SECONDS = (12, 20)
 
 
 def explain(package: Path) -> Iterator[tuple[str, str]]:
-    """Steps, pods, workers, bytes and expected seconds of the compiled pipeline in the file `package`, as words."""
+    """Steps, which of them later runs reuse, pods, workers, bytes and expected seconds of the compiled pipeline in the
+    file `package`, as words.
+    """
     spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
     steps, size = compiled.steps(spec), package.stat().st_size
     least, most = (seconds * steps for seconds in STEP_SECONDS)
     yield "steps", str(steps)
     yield "pods", str(compiled.pods(spec))
+    yield "reused by later runs", ", ".join(compiled.reused(spec)) or "none"
     workers = worker_pods.in_pipeline(spec)
     if workers:
         yield "workers", f"{workers.replicas} more pods at a time in each of {workers.steps} steps"

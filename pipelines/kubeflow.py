@@ -123,6 +123,13 @@ class Kubeflow:
         with self._asking("ask"):
             return bool(self._client.get_kfp_healthz().multi_user)
 
+    @property
+    def version(self) -> str | None:
+        """Of the server; None where it does not tell, as one that is built by hand."""
+        with self._asking("ask"):
+            told = self._client.told_of_itself().get("tag_name")
+        return str(told) if told and told != "unknown" else None
+
     def run(self, package: Path, task: FederatedTask, pipeline: str = "", name: str = "") -> Submitted:
         """Start a run of a compiled pipeline, as a version of a pipeline, in the experiment named after the task.
 
@@ -269,6 +276,18 @@ class _Client(kfp.Client):
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
         """Health of the server; see kfp.Client."""
         return self._healthz_api.healthz_service_get_healthz()
+
+    def told_of_itself(self) -> dict[str, Any]:
+        """As get_kfp_healthz, with the version, for which the SDK has no word."""
+        told: dict[str, Any] = self._healthz_api.api_client.call_api(
+            "/apis/v2beta1/healthz",
+            "GET",
+            header_params={"Accept": "application/json"},
+            response_type="object",
+            auth_settings=["Bearer"],
+            _return_http_data_only=True,
+        )
+        return told
 
 
 def _reach(host: str) -> None:

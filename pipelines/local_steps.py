@@ -184,6 +184,7 @@ class LocalSteps:
             "_KFP_RUNTIME": "true",
             "FEDEDGE_PLATFORM": "local",
             "FEDEDGE_HOME": str(home),
+            "FEDEDGE_RUN": self.folder.name,
             "FEDEDGE_STORAGE": settings.storage(home),
             "FEDEDGE_CHECKPOINT_KEY_FILE": own.get("FEDEDGE_CHECKPOINT_KEY_FILE", ""),
             "FEDEDGE_FUNCTIONS_TOKEN_FILE": own.get("FEDEDGE_FUNCTIONS_TOKEN_FILE", ""),

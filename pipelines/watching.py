@@ -108,4 +108,6 @@ class Watch:
 
 
 def _word(state: str) -> str:
-    return {"SUCCEEDED": "finished", "SKIPPED": "was skipped"}.get(state, state.lower())
+    return {"SUCCEEDED": "finished", "SKIPPED": "was skipped", "CACHED": "was reused"}.get(
+        state, state.lower()
+    )

@@ -34,3 +34,28 @@ def _closed(schema: Any) -> Any:
     if schema.get("x-kubernetes-int-or-string"):
         schema["type"] = ["integer", "string"]
     return schema
+
+
+def broken_rules(schema: dict[str, Any], value: Any) -> list[str]:
+    """The rules in CEL (x-kubernetes-validations) that `value`, which fits `schema`, breaks: as the API server says.
+
+    Rules on how an object may change are passed over.
+    """
+    import celpy
+
+    environment = celpy.Environment()
+    broken = []
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if "oldSelf" in rule["rule"]:
+            continue
+        program = environment.program(environment.compile(rule["rule"]))
+        if not program.evaluate({"self": celpy.json_to_cel(value)}):
+            broken.append(rule.get("message") or rule["rule"])
+    if isinstance(value, dict):
+        for key, each in value.items():
+            below = schema.get("properties", {}).get(key) or schema.get("additionalProperties") or {}
+            broken += broken_rules(below, each) if isinstance(below, dict) else []
+    if isinstance(value, list):
+        for each in value:
+            broken += broken_rules(schema.get("items", {}), each)
+    return broken

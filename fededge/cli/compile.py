@@ -11,6 +11,7 @@ from fededge.cli import show
 def compile_task(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
     changes: list[str] = show.CHANGES,
+    no_cache: bool = show.NO_CACHE,
     output: Path = typer.Option(..., "-o", "--output", help="File to write.", show_default=False),
     explain: bool = typer.Option(
         False, "--explain", help="Tell steps, pods, bytes and what a cluster takes."
@@ -29,7 +30,7 @@ def compile_task(
 
     spec = packed(spec, on_cluster=True)
     check_before_submitting(spec)
-    compile_to(spec, output)
+    compile_to(spec, output, cache=not no_cache)
     show.wrote("compiled", output)
     if explain:
         from pipelines.explaining import explain as explained

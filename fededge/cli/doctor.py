@@ -24,7 +24,8 @@ def doctor(
 ) -> None:
     """Look whether everything is there that a run needs, and tell what to do where it is not.
 
-    On Kubeflow, a small run then tries each image, the secrets, MLflow and the blob store from inside.
+    On Kubeflow, small pods then try the blob store from the endpoint's namespace, and whether steps are kept apart; and a
+    small run tries each image, the secrets, MLflow and the blob store from inside.
 
     [bold]Examples[/bold]
 
@@ -39,13 +40,15 @@ def doctor(
         return
     if task is None:
         raise typer.BadParameter("name the task that is to run there")
-    from pipelines.doctor import pipeline
+    from fededge.delivery.api_server import ApiServer
+    from pipelines.doctor import pipeline, probes
     from pipelines.doctor.quick import look
     from pipelines.kubeflow import Kubeflow
 
     spec = tasks.load(task)
     _tell(look(spec), as_json)
     if not quick:
+        _tell(list(probes.look(ApiServer(), spec)), as_json)
         kubeflow = Kubeflow()
         with tempfile.TemporaryDirectory() as folder:
             package = Path(folder) / "pipeline.yaml"

@@ -13,6 +13,8 @@ from fededge.cli.run import Platform
 if TYPE_CHECKING:
     import numpy as np
 
+    from fededge.delivery.endpoints.prediction import Way
+
 AT_ONCE = 1000
 
 
@@ -52,15 +54,15 @@ def predict(
     if sample:
         x, y = _held_out(endpoint, sample)
         labels, names = [value.tolist() for value in y], [f"example {index}" for index in range(len(y))]
-    with _reached(endpoint, on, namespace) as url:
-        shape, schema = prediction.input_of(url)
+    with _reached(endpoint, on, namespace) as (url, way):
+        shape, schema = prediction.input_of(url, way)
         if sample:
             batches = [np.ascontiguousarray(x)]
         else:
             batches = [inputs.read(file, shape, schema) for file in files]
             names = [f"{f}[{i}]" for f, batch in zip(files, batches, strict=True) for i in range(len(batch))]
             labels = ["" for _ in names]
-        answers = [prediction.predict(url, batch) for batch in batches]
+        answers = [prediction.predict(url, batch, way) for batch in batches]
     rows = [row for outputs, _ in answers for row in outputs]
     if schema is None:
         told = [{"prediction": int(np.argmax(row)), "probability": f"{row.max():.4f}"} for row in rows]
@@ -91,24 +93,29 @@ def _in_columns(answer: dict[str, Any]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _reached(name: str, on: Platform, namespace: str) -> Iterator[str]:
-    """URL of the endpoint `name`, or `name` itself if it is a URL."""
+def _reached(name: str, on: Platform, namespace: str) -> "Iterator[tuple[str, Way]]":
+    """URL of the endpoint `name`, or `name` itself if it is a URL; and how to ask there."""
+    from fededge.delivery.endpoints import ingress
     from fededge.delivery.endpoints import local as local_endpoint
     from fededge.delivery.endpoints.forward import forwarded
+    from fededge.delivery.endpoints.prediction import DIRECT
     from fededge.errors import EndpointError
 
     if "://" in name:
-        yield name
+        yield name, DIRECT
     elif on is Platform.kubeflow:
+        if behind := ingress.way_to(namespace, name):
+            yield behind
+            return
         with forwarded(namespace, name) as url:
-            yield url
+            yield url, DIRECT
     else:
         found = next((each for each in local_endpoint.running() if each.name == name), None)
         if found is None:
             raise EndpointError(
                 f"no endpoint {name} runs here: see `fededge endpoints`, give a URL, or say --on kubeflow"
             )
-        yield found.rest
+        yield found.rest, DIRECT
 
 
 def _held_out(endpoint: str, count: int) -> "tuple[np.ndarray, np.ndarray]":

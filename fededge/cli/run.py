@@ -22,6 +22,7 @@ class Platform(StrEnum):
 def run(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
     changes: list[str] = show.CHANGES,
+    no_cache: bool = show.NO_CACHE,
     on: Platform = typer.Option(Platform.local, help="Where to run."),
     devices: int = typer.Option(
         0, min=0, max=64, help="Simulated devices that take the release (local).", show_default=False
@@ -46,14 +47,16 @@ def run(
     if on is Platform.kubeflow:
         if devices or fresh:
             raise typer.BadParameter("--devices and --fresh go with --on local")
-        _on_kubeflow(spec, wait)
+        _on_kubeflow(spec, wait, cache=not no_cache)
     else:
+        if no_cache:
+            raise typer.BadParameter("--no-cache goes with --on kubeflow: no run here reuses another's steps")
         if devices and not spec.devices:
             raise typer.BadParameter(f"{task} has no device classes (devices) that --devices could simulate")
         _here(spec, devices, fresh)
 
 
-def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
+def _on_kubeflow(spec: FederatedTask, wait: bool, *, cache: bool) -> None:
     from fededge.learning.bundles import packed
     from pipelines.check import check_before_submitting
     from pipelines.doctor.quick import missing
@@ -65,7 +68,7 @@ def _on_kubeflow(spec: FederatedTask, wait: bool) -> None:
     check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_to(spec, package)
+        compile_to(spec, package, cache=cache)
         for finding in missing(spec, package, kubeflow.multi_user):
             print(f"warning: {finding.check}: {finding.found} {finding.remedy}", file=sys.stderr)
         submitted = kubeflow.run(package, spec)

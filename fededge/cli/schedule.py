@@ -15,6 +15,7 @@ UNITS = {"m": 60, "h": 3600, "d": 86400}
 def schedule(
     task: Path = typer.Argument(..., help="Task file (YAML).", show_default=False),
     changes: list[str] = show.CHANGES,
+    no_cache: bool = show.NO_CACHE,
     cron: str = typer.Option(
         "", help="Cron expression: 5 fields, or 6 with the seconds first.", show_default=False
     ),
@@ -42,7 +43,7 @@ def schedule(
     check_before_submitting(spec)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_to(spec, package)
+        compile_to(spec, package, cache=not no_cache)
         submitted = kubeflow.schedule(package, spec, cron=fields, seconds=seconds)
     show.wrote("recurring run", submitted.id)
     show.wrote("page", submitted.url)

@@ -20,6 +20,9 @@ JSON: bool = typer.Option(False, "--json", help="Print JSON instead of a table."
 CHANGES: list[str] = typer.Option(
     [], "--set", metavar="KEY=VALUE", help="Change the task, such as learning.rounds=5; repeatable."
 )
+NO_CACHE: bool = typer.Option(
+    False, "--no-cache", help="Let each step run on Kubeflow, and none be reused from an earlier run."
+)
 UNBOUNDED = 1 << 16
 """Width of a table where nobody's window limits it."""
 

@@ -14,6 +14,7 @@ def upload(
         ..., metavar="TASK|FILE", help="Task file, or a compiled pipeline.", show_default=False
     ),
     changes: list[str] = show.CHANGES,
+    no_cache: bool = show.NO_CACHE,
 ) -> None:
     """Upload a task's pipeline, or a compiled one, to Kubeflow; a changed one becomes a new version.
 
@@ -31,8 +32,9 @@ def upload(
     from pipelines.kubeflow import Kubeflow
 
     name = name_of(source)
-    if name is not None and changes:
-        raise typer.BadParameter(f"--set goes with a task file: {source} is compiled already")
+    for option, given in (("--set", changes), ("--no-cache", no_cache)):
+        if given and name is not None:
+            raise typer.BadParameter(f"{option} goes with a task file: {source} is compiled already")
     with tempfile.TemporaryDirectory() as folder:
         package = source
         if name is None:
@@ -40,7 +42,7 @@ def upload(
             spec = packed(spec, on_cluster=True)
             check_before_submitting(spec)
             package, name = Path(folder) / "pipeline.yaml", pipeline_name(spec.name)
-            compile_to(spec, package)
+            compile_to(spec, package, cache=not no_cache)
         uploaded = Kubeflow().upload(package, name)
     show.wrote("uploaded" if uploaded.new else "already there", f"version {uploaded.version}")
     show.wrote("page", uploaded.url)

@@ -60,6 +60,10 @@ class ApiServer:
         made: dict[str, Any] = self._ask("POST", path, {}, body, "object")
         return made
 
+    def delete(self, path: str) -> None:
+        """Remove the object at `path`; none there is as good. Raises as `get`."""
+        self._ask("DELETE", path, {"gracePeriodSeconds": "0"}, None, "object")
+
     def _ask(
         self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None, kind: str
     ) -> Any:
@@ -79,7 +83,7 @@ class ApiServer:
                 _request_timeout=TIMEOUT,
             )
         except ApiException as error:
-            if error.status == 404 and method == "GET":
+            if error.status == 404 and method in ("GET", "DELETE"):
                 return None
             raised = Refused if error.status in (401, 403) else KubeflowError
             raise raised(

@@ -1,17 +1,20 @@
 """Whether what a run relies on is there, tried from where this process runs: tracking and the blob store."""
 
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fededge import settings, storage
-from fededge.errors import FedEdgeError, StorageError
+from fededge.errors import FedEdgeError, KubeflowError, StorageError
 from fededge.tracking.connection import connect, public_uri, translated
 from fededge.tracking.run import experiment
 
 EXPERIMENT = "fededge-doctor"
+CONNECT = 5.0
+"""Seconds for which a connection may take to come about."""
 PROXIED = ("mlflow-artifacts:", "file:", "/")
 """How artifact URIs begin that a step reads and writes without credentials of its own."""
 
@@ -43,7 +46,7 @@ def inside() -> list[Finding]:
     return [
         tried("MLflow", _tracking, "correct MLFLOW_TRACKING_URI (on Kubeflow in the secret fededge-config)"),
         tried(
-            "blob store", _store, "correct FEDEDGE_STORAGE, and the credentials in the secret fededge-storage"
+            "blob store", store, "correct FEDEDGE_STORAGE, and the credentials in the secret fededge-storage"
         ),
     ]
 
@@ -65,8 +68,34 @@ def _tracking() -> str:
     return f"{public_uri()} answers, and keeps artifacts{direct}"
 
 
-def _store() -> str:
-    """Write, read and remove a blob."""
+def isolation(open_host: str, closed_host: str, port: str) -> None:
+    """Check that a connection to the first host's port comes about, and none to the second's.
+
+    Raises:
+        KubeflowError: otherwise.
+    """
+    if not _reached(open_host, port):
+        raise KubeflowError("not known: pods do not reach each other at all.")
+    if _reached(closed_host, port):
+        raise KubeflowError(
+            "a pod reaches one that has the label of steps: NetworkPolicies are not enforced."
+        )
+
+
+def _reached(host: str, port: str) -> bool:
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT).close()
+    except OSError:
+        return False
+    return True
+
+
+def store() -> str:
+    """Write, read and remove a blob.
+
+    Raises:
+        StorageError: the store does not serve that.
+    """
     url, data = storage.join(settings.storage(), "doctor", secrets.token_hex(8)), secrets.token_bytes(16)
     storage.write(url, data)
     try:

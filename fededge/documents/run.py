@@ -31,7 +31,10 @@ Moment = Annotated[datetime, Field(strict=False), AfterValidator(_in_utc)]
 
 
 class StepRecord(Document):
-    """One step of the pipeline: when it started, how long it took and how it ended."""
+    """One step of the pipeline: when it started, how long it took and how it ended.
+
+    `reused` names the run whose results Kubeflow's cache gave it; then it took no time of its own.
+    """
 
     KIND: ClassVar = "step"
 
@@ -40,6 +43,7 @@ class StepRecord(Document):
     seconds: NotNegative
     status: Literal["succeeded", "failed"]
     error: str | None = None
+    reused: str | None = None
 
     @property
     def failed(self) -> bool:

@@ -78,6 +78,7 @@ class StepRow:
     step: str
     seconds: float
     failed: bool
+    reused: str | None
     after: float
     start: float
     share: float
@@ -144,7 +145,8 @@ def step_rows(facts: Facts, seconds: float | None) -> list[StepRow]:
     rows = []
     for step in facts.steps:
         after = (step.started - facts.steps[0].started).total_seconds()
-        rows.append(StepRow(step.step, step.seconds, step.failed, after, after / whole, step.seconds / whole))
+        place = (after, after / whole, step.seconds / whole)
+        rows.append(StepRow(step.step, step.seconds, step.failed, step.reused, *place))
     return rows
 
 

@@ -76,6 +76,11 @@ class Described(Part):
         """Where the owner of each example stands, for partition.kind natural."""
         return getattr(self, "owner", None)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether the same words mean the same examples tomorrow; what lies at a path may change."""
+        return False
+
 
 class Table(Described):
     """Rows and named columns."""
@@ -173,14 +178,23 @@ class ImagesData(Described):
     channels: Literal[1, 3] = Field(3, description="1 is gray, 3 is color")
 
 
-class SklearnData(Described):
+class Published(Described):
+    """A data set that is known by its name, and stays what it is."""
+
+    @property
+    def fixed(self) -> bool:
+        """See Described."""
+        return True
+
+
+class SklearnData(Published):
     """A data set that comes with scikit-learn; needs no network."""
 
     source: Literal["sklearn"]
     name: Literal["breast_cancer", "diabetes", "digits", "iris", "wine"]
 
 
-class KerasData(Described):
+class KerasData(Published):
     """A data set that Keras downloads, with the test set that it has."""
 
     source: Literal["keras"]
@@ -216,20 +230,20 @@ class FunctionData(Described):
         return self.function
 
 
-class DigitsData(Described):
+class DigitsData(Published):
     """scikit-learn's 1,797 handwritten digits, scaled from 8x8 to 28x28x1; needs no network."""
 
     source: Literal["digits"]
     holdout: Fraction = Field(HELD_OUT, description="share kept for evaluation, seen by no client")
 
 
-class KerasMnist(Described):
+class KerasMnist(Published):
     """The full MNIST by Keras's downloader."""
 
     source: Literal["keras-mnist"]
 
 
-class SyntheticData(Described):
+class SyntheticData(Published):
     """Random images with learnable labels, for benchmarks."""
 
     source: Literal["synthetic"]

@@ -298,6 +298,25 @@ class FederatedTask(Part):
         )
         return digest(_canonical(content).encode())
 
+    @property
+    def reusable(self) -> "FederatedTask | None":
+        """The task without what steps from its data to its first weights, and its comparisons, do not depend on.
+
+        Runs for which it is equal may share the results of those steps. None where no two runs may: examples of a
+        fleet, or at a path, can be others by then.
+        """
+        if isinstance(self.data, FleetData) or not self.data.fixed:
+            return None
+        others = {
+            "learning": self.learning.model_copy(update={"workers": None}),
+            "operation": Operation(quorum=self.operation.quorum),  # some ways to select cohorts ask for it
+            "variants": [Variant(kind="float32")],
+            "devices": [],
+            "endpoint": None,
+            "card": Card(),
+        }
+        return self.model_copy(update=others)
+
     @classmethod
     def from_json(cls, text: str) -> "FederatedTask":
         """The task in canonical JSON, as `to_json` gives it.

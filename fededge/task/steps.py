@@ -48,6 +48,7 @@ LabelValue = Annotated[str, Field(pattern=r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 FolderPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,253}$")]
+LocalPath = Annotated[str, Field(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")]
 StepName = Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,62}$")]
 Address = Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
 """Of a proxy; a password in it would be shown to everybody who sees the pipeline."""
@@ -233,10 +234,26 @@ Steps = dict[StepName, StepSettings]
 """Settings by the name of a step's component, such as run-rounds, or DEFAULT for all."""
 
 
+class Ingress(Part):
+    """How this machine reaches the endpoints of the cluster; {name} and {namespace} stand for an endpoint's."""
+
+    url: Annotated[str, Field(pattern=r"^https?://([^@\s?#{}]|\{name\}|\{namespace\})+$")] = Field(
+        description="such as https://{name}.models.example, or https://gateway.example/seldon/{namespace}/{name}"
+    )
+    host: Annotated[str, Field(pattern=r"^([A-Za-z0-9.:-]|\{name\}|\{namespace\})+$")] | None = Field(
+        None, description="that the ingress routes by, where the URL names another, such as its address"
+    )
+    token_file: LocalPath | None = Field(None, description="file with a bearer token; relative to this file")
+    ca_file: LocalPath | None = Field(None, description="certificates to trust in place of the public ones")
+
+
 class ClusterSettings(Part):
-    """The file that FEDEDGE_CLUSTER_FILE names: defaults for all tasks that are compiled for a cluster."""
+    """The file that FEDEDGE_CLUSTER_FILE names: defaults for all tasks that are compiled for a cluster, and the ingress
+    of its endpoints.
+    """
 
     steps: Steps = {}
+    ingress: Ingress | None = None
 
 
 def settings_of(step: str, first: StepSettings, *layers: Mapping[str, StepSettings]) -> StepSettings:

@@ -10,7 +10,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ class TrackedRun:
         self.run_id: str = run.info.run_id
 
     @classmethod
-    def join(cls, run: str, task: FederatedTask) -> "TrackedRun":
+    def join(cls, run: str, task: FederatedTask, *, described: bool = True) -> "TrackedRun":
         """The MLflow run that tracks pipeline run `run`.
 
         Found by its tag; else the run that MLFLOW_RUN_ID names (or its outermost parent: Kubeflow
@@ -54,14 +53,25 @@ class TrackedRun:
         operation or delivery alone: then the task file and what parameters MLflow lacks are logged
         anew; MLflow keeps the first value of a parameter that changed. One that had ended runs again.
 
+        Args:
+            run: id of the pipeline run; "" where FEDEDGE_RUN tells it.
+            task: that the run learns.
+            described: whether MLflow is told of the task; a step that is given what it learns alone leaves that to the
+                steps after it.
+
         Raises:
-            TrackingError: MLflow cannot be reached or refuses; `run` was tracked for another task.
+            TrackingError: MLflow cannot be reached or refuses; `run` was tracked for another task, or nothing tells it.
         """
+        run = run or settings.run() or ""
+        if not run:
+            raise TrackingError(
+                "the step is not told the id of its run: give it as `run`, or set FEDEDGE_RUN"
+            )
         with translated("join a run of"), exclusive():
             client = connect()
             found = _tagged(client, run) or _injected(client, run) or _created(client, run, task)
             _refuse_other(found, run, task)
-            if found.data.tags.get(TASK) != task.digest:
+            if described and found.data.tags.get(TASK) != task.digest:
                 describe(client, found, task)
             if JOINED not in found.data.tags and found.info.status != "RUNNING":
                 client.update_run(found.info.run_id, "RUNNING")
@@ -143,16 +153,17 @@ class TrackedRun:
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Track one step: its start, seconds and outcome, as record `steps/<name>`."""
-        started = datetime.now(UTC)
         begun = time.monotonic()
-        step = Step(self._client, self.run_id)
+        step = Step(self._client, self.run_id, name, self._run.data.tags[RUN])
         try:
             with ended_by_exception():
                 yield step
         except BaseException as error:
             message = " ".join(str(error).split()) or type(error).__name__
             seconds = time.monotonic() - begun
-            failed = StepRecord(step=name, started=started, seconds=seconds, status="failed", error=message)
+            failed = StepRecord(
+                step=name, started=step.started, seconds=seconds, status="failed", error=message
+            )
             try:
                 step.record(f"steps/{name}", failed)
             except TrackingError as untracked:
@@ -160,7 +171,8 @@ class TrackedRun:
             raise
         seconds = time.monotonic() - begun
         step.record(
-            f"steps/{name}", StepRecord(step=name, started=started, seconds=seconds, status="succeeded")
+            f"steps/{name}",
+            StepRecord(step=name, started=step.started, seconds=seconds, status="succeeded"),
         )
 
     def records(self) -> dict[str, Any]:
@@ -200,7 +212,7 @@ class TrackedRun:
 
         A run that was joined by MLFLOW_RUN_ID is only tagged: whoever started it ends it.
         """
-        Step(self._client, self.run_id).record(ENDING, ending)
+        Step(self._client, self.run_id, ENDING, self._run.data.tags[RUN]).record(ENDING, ending)
         with translated("finish a run of"):
             self._client.set_tag(self.run_id, "fededge.status", ending.state)
             if JOINED not in self._run.data.tags:

@@ -6,9 +6,20 @@ Everything may be logged again: a record takes the place of the earlier one, a p
 import statistics
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fededge.documents import Document, Evaluation, GateDecision, Measurement, Population, RoundRecord
+from fededge.documents import (
+    Alone,
+    Document,
+    Evaluation,
+    GateDecision,
+    Measurement,
+    Population,
+    RoundRecord,
+    StepRecord,
+)
+from fededge.lineage import Artifact
 from fededge.metrics import OF_CLIENTS
 from fededge.tracking.connection import translated
 from fededge.tracking.dataset import dataset_input
@@ -30,12 +41,22 @@ def held_out(tags: Mapping[str, str]) -> str:
 
 
 class Step:
-    """What a step may log."""
+    """What a step may log.
 
-    def __init__(self, client: "MlflowClient", run_id: str) -> None:
+    Args:
+        client: of MLflow.
+        run_id: MLflow's.
+        name: of the step.
+        run: id of the pipeline run.
+    """
+
+    def __init__(self, client: "MlflowClient", run_id: str, name: str, run: str) -> None:
         """Use `TrackedRun.step` instead."""
         self._client = client
         self._run_id = run_id
+        self._run = run
+        self.name = name
+        self.started = datetime.now(UTC)
         self._metric = ""
         self._points: dict[str, set[tuple[int, float]]] = {}
 
@@ -43,6 +64,23 @@ class Step:
         """Keep `document` as record `name`, in place of an earlier one."""
         with translated("write a record to"):
             self._client.log_text(self._run_id, document.to_bytes().decode(), f"records/{name}.json")
+
+    @property
+    def made(self) -> dict[str, str]:
+        """What the metadata of an artifact that this step makes tell of it, for `reused`."""
+        return {"step": self.name, "run": self._run}
+
+    def reused(self, artifact: Artifact) -> bool:
+        """Whether `artifact` was made in another run and came from Kubeflow's cache; then its step is recorded here.
+
+        That step did not run, so what else it logs is its reader's to log again.
+        """
+        name, run = artifact.metadata.get("step"), artifact.metadata.get("run")
+        if not name or not run or run == self._run:
+            return False
+        record = StepRecord(step=name, started=self.started, seconds=0.0, status="succeeded", reused=run)
+        self.record(f"steps/{name}", record)
+        return True
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
         """Log metrics at round `step`; a point that is already there is not logged twice."""
@@ -55,8 +93,9 @@ class Step:
                 self._client.set_tag(self._run_id, METRIC, name)
             self._metric = name
 
-    def dataset(self, population: Population, source: str) -> None:
-        """Log what the run learns from as MLflow's data set `source`: schema, counts and digest."""
+    def data(self, population: Population, source: str) -> None:
+        """Log what the run learns from, also as MLflow's data set `source`: schema, counts and digest."""
+        self.record("data", population)
         with translated("log a data set to"):
             self._client.log_inputs(self._run_id, datasets=[dataset_input(population, source)])
 
@@ -97,6 +136,18 @@ class Step:
                 f"clients/{evaluation.metric}_max": max(scores),
             }
         self.metrics(values, evaluation.round)
+
+    def centralized(self, evaluation: Evaluation) -> None:
+        """Log centralized training after its last pass."""
+        for each in evaluation.passes:
+            values = {f"centralized/{evaluation.metric}": each.score, "centralized/loss": each.loss}
+            self.metrics(values, each.round)
+        self.record("centralized", evaluation.model_copy(update={"errors": None}))
+
+    def alone(self, alone: Alone, passes: int) -> None:
+        """Log what clients reached without the others, after so many passes."""
+        self.metrics({f"alone/{alone.metric}": alone.mean}, passes)
+        self.record("alone", alone)
 
     def variant(self, measured: Measurement) -> None:
         """Log what a variant was measured at, as `variant/KIND/...`."""

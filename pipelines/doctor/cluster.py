@@ -33,24 +33,24 @@ def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool)
     """
     own = namespace()
     account = f"system:serviceaccount:{own}:{ACCOUNT[multi_user]}"
-    yield _asked(f"namespace {own}", lambda: _namespace(server, own), f"kubectl create namespace {own}")
+    yield asked(f"namespace {own}", lambda: _namespace(server, own), f"kubectl create namespace {own}")
     for name, keys in sorted(needs.secrets.items()):
-        yield _asked(
+        yield asked(
             f"secret {own}/{name}",
             partial(_secret, server, own, name, keys),
             f"kubectl -n {own} create secret generic {name} (docs/guides/kubeflow.md)",
         )
     if task.endpoint:
         where = task.endpoint.namespace
-        yield _asked(
+        yield asked(
             "Seldon Core", lambda: _seldon(server), "install Seldon Core 1.18 (docs/guides/kubeflow.md)"
         )
-        yield _asked(
+        yield asked(
             f"secret {where}/{STORAGE_SECRET}",
             lambda: _secret(server, where, STORAGE_SECRET, frozenset()),
             "create it there too where the blob store asks for credentials: the model server reads the model itself",
         )
-        yield _asked(
+        yield asked(
             f"rights of {account} in {where}",
             lambda: _rights(server, account, where, GROUP, PLURAL, VERBS),
             f"kubectl apply -n {where} -k manifests/base/endpoints",
@@ -58,29 +58,29 @@ def look(server: ApiServer, task: FederatedTask, needs: Needs, multi_user: bool)
     workers = needs.workers
     if workers:
         kind = training_job.kind_for(task.model.framework)
-        yield _asked(
+        yield asked(
             "Training Operator",
             lambda: _training_operator(server, kind),
             "install Kubeflow's Training Operator 1.9 (docs/guides/kubeflow.md), or remove learning.workers",
         )
-        yield _asked(
+        yield asked(
             f"rights of {account} to start workers",
             lambda: _rights(server, account, own, training_job.GROUP, kind.plural, training_job.VERBS),
             f"kubectl apply -n {own} -k manifests/base/workers",
         )
-        yield _asked(
+        yield asked(
             "room for the workers",
             lambda: _room_for_workers(server, workers),
             "add nodes, or lower learning.workers.replicas or operation.steps.workers",
         )
-    yield _asked(
+    yield asked(
         "room for the largest step",
         lambda: _room(server, needs),
         "add a node, or lower operation.steps (docs/guides/kubeflow.md)",
     )
 
 
-def _asked(check: str, action: Callable[[], str], remedy: str) -> Finding:
+def asked(check: str, action: Callable[[], str], remedy: str) -> Finding:
     """As `tried`; what this user may not ask is no fault of the cluster's, and said."""
 
     def looked() -> str:

@@ -24,12 +24,12 @@ def build(task: FederatedTask) -> Any:
 
     @dsl.pipeline(name=NAME, description="Tries from inside the cluster what FedEdge's steps rely on.")
     def doctor(task: str = spec.to_json()) -> None:
-        with settings_for(spec, on_cluster=True):
+        with settings_for(spec, on_cluster=True, cache=False):
             for image in (images.PLATFORM, images.WORKER, images.SERVING):
                 component = dsl.component(base_image=image, install_kfp_package=False)(
                     check_platform.python_func
                 )
-                step(component(), image, cached=False)
+                step(component(), image, resumed=False)
 
     return doctor
 

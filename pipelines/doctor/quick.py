@@ -28,7 +28,8 @@ def look(task: FederatedTask) -> list[Finding]:
         kubeflow = Kubeflow()
         multi_user = kubeflow.multi_user
         kind = "multi-user" if multi_user else "single-user"
-        found.append(Finding("Kubeflow Pipelines", f"{kubeflow.host} answers; {kind}"))
+        version = kubeflow.version or "it does not tell its version"
+        found.append(Finding("Kubeflow Pipelines", f"{kubeflow.host} answers; {version}; {kind}"))
     except FedEdgeError as error:
         found.append(Finding("Kubeflow Pipelines", str(error), "set KF_PIPELINES_ENDPOINT"))
     try:

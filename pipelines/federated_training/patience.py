@@ -1,4 +1,5 @@
-"""How long a step on a cluster tries again where MLflow or the blob store does not answer: by their own clients.
+"""How long a step on a cluster tries again where MLflow or the blob store does not answer: by their own clients, and
+where those have no setting for it (Google's and Azure's stores) by fededge.away.
 
 Kubeflow's `set_retry` starts only lost pods again, not steps that ended with an error, unless Argo's workflow
 controller is told so (docs/guides/kubeflow.md).
@@ -14,10 +15,11 @@ S3_FIRST = 5
 
 
 def variables(seconds: float) -> dict[str, str]:
-    """Environment variables that let MLflow's and S3's clients try again for about `seconds`."""
+    """Environment variables that let MLflow and the stores be asked again for about `seconds`."""
     return {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(MLFLOW_RETRIES),
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": str(_factor(seconds)),
+        "FEDEDGE_STORE_RETRY_SECONDS": f"{seconds:g}",
         "AWS_RETRY_MODE": "standard",
         "AWS_MAX_ATTEMPTS": str(S3_FIRST + round(seconds / S3_MEAN_SECONDS)),
     }

@@ -15,9 +15,12 @@ release_variants hands releases to it.
 
 Kubeflow Pipelines has no loop that carries state, so the chunks of rounds are unrolled when the
 pipeline is compiled: it is compiled for one task, and its first step refuses any other. A model that fails
-its gate ends the run in order; the report says why. Caching is per run, since every step is given the
-run's id: it spares a repeated run its finished steps. Steps that touch the world outside their artifacts
-are never cached.
+its gate ends the run in order; the report says why.
+
+On a cluster, Kubeflow's cache is on for the steps whose results depend on the task alone: prepare_data, initialize_model,
+train_centralized and train_alone, of a task whose examples stay what they are (steps.depending). A step that was reused
+logs nothing: the step that reads its artifact tells MLflow. On this machine, a run that is repeated goes on after its
+finished steps, but for those that touch the world outside their artifacts.
 """
 
 import tempfile
@@ -52,7 +55,9 @@ from pipelines.cluster_runs import pipeline_name
 from pipelines.federated_training.steps import (
     CHECKPOINT_KEY,
     FUNCTIONS,
+    RUN,
     SIGNING_KEY,
+    depending,
     reach_fleet,
     settings_for,
     start_workers,
@@ -62,12 +67,9 @@ from pipelines.federated_training.steps import step as _step
 
 LARGEST = 1_000_000
 """Bytes of a compiled pipeline; Argo keeps a workflow in one object of at most 1.5 MiB."""
-RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
-
-"""What gate_model is given where nothing was trained centrally."""
 
 
-def build(task: FederatedTask, on_cluster: bool = True) -> Any:
+def build(task: FederatedTask, on_cluster: bool = True, cache: bool = True) -> Any:
     """The pipeline for `task`, as a kfp pipeline with the one parameter `task` (canonical JSON); see compile_to."""
 
     spec = task
@@ -77,15 +79,15 @@ def build(task: FederatedTask, on_cluster: bool = True) -> Any:
         description=f"Federated training of {spec.name}: rounds, gate, variants, endpoint, devices.",
     )
     def federated_training(task: str = spec.to_json()) -> None:
-        with settings_for(spec, on_cluster):
-            exit_task = _step(write_report(task=task, run=RUN), images.PLATFORM, cached=False)
+        with settings_for(spec, on_cluster, cache):
+            exit_task = _step(write_report(task=task, run=RUN), images.PLATFORM, resumed=False)
             with dsl.ExitHandler(exit_task=exit_task, name="train and deliver"):
                 _train_and_deliver(spec, task)
 
     return federated_training
 
 
-def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True) -> None:
+def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True, cache: bool = True) -> None:
     """Compile the pipeline for `task` to the YAML file `path`.
 
     Args:
@@ -93,6 +95,7 @@ def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True
         path: of the file.
         on_cluster: whether its steps get what the task and FEDEDGE_CLUSTER_FILE say for a cluster; a proxy or
             certificates there are none of this machine's.
+        cache: whether a cluster may take results of an earlier run for steps that depend on the task alone.
 
     Raises:
         TaskError: it has so many steps that a cluster would refuse it, or settings of its steps are wrong.
@@ -101,7 +104,7 @@ def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True
     try:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "pipeline.yaml"
-            Compiler().compile(build(task, on_cluster), str(file))
+            Compiler().compile(build(task, on_cluster, cache), str(file))
             text = file.read_bytes()
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error}. Free space, then run again") from error
@@ -116,21 +119,26 @@ def compile_to(task: FederatedTask, path: str | Path, *, on_cluster: bool = True
 
 def _train_and_deliver(spec: FederatedTask, task: Any) -> None:
     """Everything but the report."""
-    prepared = _step(prepare_data(task=task, compiled=spec.to_json(), run=RUN), images.WORKER)
+    given = depending(task, images.WORKER)
+    compiled = spec.to_json() if given["run"] else given["task"]
+    prepared = _step(prepare_data(compiled=compiled, **given), images.WORKER)
     if not spec.simulated:
         reach_fleet(prepared)
     population, data, test = (prepared.outputs[name] for name in ("population", "data", "test"))
     clients = {"population": population, "data": data, "test": test}
-    initial = _step(initialize_model(task=task, run=RUN, population=population), images.WORKER)
+    # What weights are named to start from may be others by then.
+    first = {"task": task, "run": RUN} if spec.model.weights else given
+    initial = _step(initialize_model(population=population, **first), images.WORKER)
     state, evaluations = _learn(spec, task, clients, initial.outputs["plan"], initial.outputs["state"])
     evaluated = evaluations[-1].outputs
-    compared: Any = NOT_COMPARED
+    compared: dict[str, Any] = {"centralized": NOT_COMPARED}
     if spec.compare.centralized:
-        compared = _step(train_centralized(task=task, run=RUN, **clients), images.WORKER).outputs["Output"]
+        centralized = _step(train_centralized(**given, **clients), images.WORKER).outputs
+        compared |= {"centralized": centralized["Output"], "trained": centralized["centralized"]}
     if spec.compare.alone:
-        _step(train_alone(task=task, run=RUN, **clients), images.WORKER)
+        compared["alone"] = _step(train_alone(**given, **clients), images.WORKER).outputs["alone"]
     gate = _step(
-        gate_model(task=task, run=RUN, evaluation=evaluated["evaluation"], state=state, centralized=compared),
+        gate_model(task=task, run=RUN, evaluation=evaluated["evaluation"], state=state, **compared),
         images.PLATFORM,
     ).after(*evaluations)
     registered = _register(spec, task, clients, state, evaluated, gate.outputs["decision"])
@@ -147,7 +155,8 @@ def _learn(
     chunk, total = spec.operation.rounds_per_step, spec.learning.rounds
     calibrated = any(variant.kind == "int8" for variant in spec.variants)
     selection = _step(
-        select_cohort(task=task, run=RUN, population=clients["population"]), images.PLATFORM
+        select_cohort(task=task, compiled=spec.to_json(), run=RUN, population=clients["population"]),
+        images.PLATFORM,
     ).outputs["selection"]
     for first in range(1, total + 1, chunk):
         last = min(first + chunk - 1, total)
@@ -227,7 +236,7 @@ def _deliver(spec: FederatedTask, task: Any, test: Any, version: Any) -> None:
         deployed = _step(
             deploy_endpoint(task=task, run=RUN, image=images.SERVING, version=version),
             images.PLATFORM,
-            cached=False,
+            resumed=False,
         )
         version = deployed.outputs["served"]
         checked = _step(
@@ -235,10 +244,12 @@ def _deliver(spec: FederatedTask, task: Any, test: Any, version: Any) -> None:
                 task=task, run=RUN, endpoint=deployed.outputs["endpoint"], version=version, test=test
             ),
             images.SERVING,
-            cached=False,
+            resumed=False,
         )
     if spec.devices:
-        released = _step(release_variants(task=task, run=RUN, version=version), images.PLATFORM, cached=False)
+        released = _step(
+            release_variants(task=task, run=RUN, version=version), images.PLATFORM, resumed=False
+        )
         _mount(released, SIGNING_KEY, "release.pem", "FEDEDGE_SIGNING_KEY_FILE")
         if not spec.simulated:
             reach_fleet(released)

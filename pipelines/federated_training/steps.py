@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from fededge.task import FederatedTask, load_cluster_settings
 from fededge.task.steps import DEFAULT, StepSettings, settings_of
 from pipelines.federated_training import patience, worker_pods
 from pipelines.federated_training.placement import place, variables
+from pipelines.pods import RUN_LABEL
 
 CONFIGURATION = "fededge-config"
 """Secret that every step needs, with these keys:"""
@@ -74,6 +75,7 @@ WORKERS = "workers"
 """Name by which settings tell of the pods that a step with workers starts."""
 WORKERS_RESOURCES = StepSettings(cpu_request="1", cpu_limit="2", memory_request="1Gi", memory_limit="4Gi")
 """A replica trains in one thread."""
+RUN = dsl.PIPELINE_JOB_ID_PLACEHOLDER
 RETRIES = 2
 COMPONENTS = Path(images.__file__).parent
 
@@ -86,14 +88,20 @@ class _Given(NamedTuple):
     patience: Mapping[str, str]
     on_cluster: bool = False
     code: bool = False
+    reused: FederatedTask | None = None
 
 
 _given: ContextVar[_Given] = ContextVar("_given")
 
 
 @contextlib.contextmanager
-def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
+def settings_for(task: FederatedTask, on_cluster: bool, cache: bool) -> Iterator[None]:
     """Let each `step` in the block have the settings of the cluster file and of `task`, if it is `on_cluster`.
+
+    Args:
+        task: that is compiled.
+        on_cluster: whether steps run on one.
+        cache: whether a cluster may take an earlier run's results for those of `depending`.
 
     Raises:
         TaskError: the cluster file is wrong, or one of the two names a step that there is not.
@@ -114,7 +122,8 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
     given = _Given(labels, (), {})
     if on_cluster:
         waits = patience.variables(task.operation.retry_seconds)
-        given = _Given(labels, tuple(layers.values()), waits, on_cluster, bool(task.code))
+        reused = task.reusable if cache else None
+        given = _Given(labels, tuple(layers.values()), waits, on_cluster, bool(task.code), reused)
     before = _given.set(given)
     try:
         yield
@@ -122,21 +131,42 @@ def settings_for(task: FederatedTask, on_cluster: bool) -> Iterator[None]:
         _given.reset(before)
 
 
-def step(task: dsl.PipelineTask, image: str, *, name: str = "", cached: bool = True) -> dsl.PipelineTask:
+def depending(task: Any, image: str) -> dict[str, Any]:
+    """The inputs `task` and `run` of a step whose results depend on the task and its image alone.
+
+    A cluster may reuse them in later runs: then the step is given nothing that differs from run to run. Kubeflow keys
+    its cache by a step's image, command and parameters, and not by what its artifacts hold, so that no other step may
+    be reused; and an image that is not named by its digest may be another by then.
+
+    Args:
+        task: parameter of the pipeline.
+        image: that the step runs in.
+    """
+    reused = _given.get().reused
+    if reused is None or "@sha256:" not in image:
+        return {"task": task, "run": RUN}
+    return {"task": reused.to_json(), "run": ""}
+
+
+def step(task: dsl.PipelineTask, image: str, *, name: str = "", resumed: bool = True) -> dsl.PipelineTask:
     """`task` with what it needs on a cluster; to be called in a block of `settings_for`.
 
     Args:
         task: a component's.
         image: that the component runs in.
         name: shown in the UI, where it is not the component's.
-        cached: whether an earlier result for the same inputs may take its place.
+        resumed: whether a run on this machine that is repeated goes on after it. On a cluster only a step without the
+            run's id takes results out of Kubeflow's cache; see `depending`.
 
     Raises:
         TaskError: the settings of this step do not fit together.
     """
     component = task.component_spec.name
     wanted = _settings(component, RESOURCES[image])
-    task.set_caching_options(cached)
+    reused = task.inputs.get("run") == ""
+    task.set_caching_options(reused if _given.get().on_cluster else resumed)
+    if reused:
+        kubernetes.use_field_path_as_env(task, "FEDEDGE_RUN", f"metadata.labels['{RUN_LABEL}']")
     if name:
         task.set_display_name(name)
     task.set_retry(RETRIES, backoff_duration="10s", backoff_factor=2.0, backoff_max_duration="120s")
@@ -186,6 +216,16 @@ def start_workers(task: dsl.PipelineTask) -> None:
         (RELEASE_KEY, PUBLIC) if given.code else None,
     )
     worker_pods.tell(task, template)
+
+
+def settings_of_cluster(task: FederatedTask, first: StepSettings) -> StepSettings:
+    """What every step gets by the cluster file and `task`, and where they say nothing, `first`.
+
+    Raises:
+        TaskError: the two do not fit together.
+    """
+    with settings_for(task, on_cluster=True, cache=False):
+        return _settings(DEFAULT, first)
 
 
 def _settings(component: str, own: StepSettings) -> StepSettings:

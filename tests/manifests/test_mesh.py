@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from tests.built_manifests import MANIFESTS, Manifest, build, check_valid, pods, selects
-from tests.crds import Schemas, closed_schemas
+from tests.crds import Schemas, broken_rules, closed_schemas
 
 ISTIO = MANIFESTS / "overlays" / "istio"
 Manifests = list[Manifest]
@@ -45,6 +45,20 @@ def test_an_unknown_field_is_refused(built: Manifests, schemas: Schemas) -> None
     wrong = {**rule, "spec": {**rule["spec"], "outlierDetection": {}}}
     with pytest.raises(jsonschema.ValidationError, match="outlierDetection"):
         jsonschema.validate(wrong, schemas[rule["apiVersion"], rule["kind"]])
+
+
+def test_istios_own_rules_are_kept_and_a_broken_one_is_told(built: Manifests, schemas: Schemas) -> None:
+    pytest.importorskip("celpy", reason="cel-python, which evaluates these rules, is not in this environment")
+    for each in in_mesh(built):
+        assert broken_rules(schemas[each["apiVersion"], each["kind"]], each) == []
+    (rule, *_) = (each for each in built if each["kind"] == "DestinationRule")
+    wrong = {
+        **rule,
+        "spec": {**rule["spec"], "trafficPolicy": {"connectionPool": {"tcp": {"connectTimeout": "0s"}}}},
+    }
+    assert broken_rules(schemas[rule["apiVersion"], rule["kind"]], wrong) == [
+        "must be a valid duration greater than 1ms"
+    ]
 
 
 def test_the_rest_is_valid(built: Manifests) -> None:

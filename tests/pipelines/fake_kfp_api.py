@@ -36,6 +36,7 @@ class FakeKubeflow:
         self.refuse: tuple[int, str] | None = None
         self.token: str | None = None
         self.url = ""
+        self.tag = "2.17.0"
         self._count = itertools.count(1)
 
     def respond(self, method: str, path: str, query: dict[str, str], body: bytes, kind: str) -> Content:
@@ -47,7 +48,12 @@ class FakeKubeflow:
         """
         match (method, *path.removeprefix(PREFIX).strip("/").split("/")):
             case ("GET", "healthz"):
-                return {"multi_user": False}
+                return {
+                    "commit_sha": "unknown",
+                    "tag_name": self.tag,
+                    "multi_user": False,
+                    "pipeline_store": "database",
+                }
             case ("POST", "pipelines", "upload"):
                 return self._upload(query, _file(body, kind))
             case ("POST", "pipelines", "upload_version"):

@@ -15,11 +15,14 @@ from components import images
 from fededge.delivery.gates import NOT_COMPARED
 from fededge.errors import TaskError
 from fededge.task import FederatedTask, load
-from pipelines.compiled import pods, steps
+from pipelines.compiled import pods, reused, steps
+from pipelines.federated_training import steps as settings
 from pipelines.federated_training.pipeline import compile_to
 
 Spec = dict[str, Any]
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "task.yaml"
+WORKER = f"registry/worker@sha256:{7:064x}"
+REUSED = {"prepare-data", "initialize-model", "train-centralized", "train-alone"}
 UNCACHED = {"deploy-endpoint", "check-endpoint", "release-variants", "write-report"}
 IMAGES = {
     "build-variants": images.WORKER,
@@ -185,14 +188,100 @@ def test_each_step_runs_in_its_image_with_limits_and_without_installing_kfp(spec
         assert "pip install" not in " ".join(container["command"]), name
 
 
-def test_steps_that_touch_the_world_are_not_cached(spec: Spec) -> None:
-    cached = {}
-    for component in [spec["root"], *spec["components"].values()]:
-        for name, step in component.get("dag", {}).get("tasks", {}).items():
-            if spec["components"][step["componentRef"]["name"]].get("executorLabel"):
-                cached[name] = step["cachingOptions"].get("enableCache", False)
-                assert step["retryPolicy"]["maxRetryCount"] == 2, name
-    assert {name for name, cache in cached.items() if not cache} == UNCACHED
+def executed(spec: Spec) -> dict[str, Spec]:
+    """The tasks that start pods, by name."""
+    return {
+        name: step
+        for component in [spec["root"], *spec["components"].values()]
+        for name, step in component.get("dag", {}).get("tasks", {}).items()
+        if spec["components"][step["componentRef"]["name"]].get("executorLabel")
+    }
+
+
+@pytest.fixture
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker's image as it is named by its digest."""
+    monkeypatch.setitem(settings.RESOURCES, WORKER, settings.RESOURCES[images.WORKER])
+    monkeypatch.setattr(images, "WORKER", WORKER)
+
+
+def test_on_this_machine_all_but_steps_that_touch_the_world_are_passed_over_by_a_repeated_run(
+    tmp_path: Path,
+) -> None:
+    compile_to(task(), tmp_path / "p.yaml", on_cluster=False)
+    spec = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
+    assert set(executed(spec)) - set(reused(spec)) == UNCACHED
+
+
+@pytest.mark.usefixtures("pinned")
+def test_kubeflow_reuses_what_depends_on_the_task_alone_and_is_not_told_the_run(tmp_path: Path) -> None:
+    spec, platform = compiled(task(compare={"centralized": True, "alone": True}), tmp_path)
+    assert reused(spec) == sorted(REUSED)
+    steps = executed(spec)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    tasks = {}
+    for name in REUSED:
+        parameters = steps[name]["inputs"]["parameters"]
+        assert all("constant" in each["runtimeValue"] for each in parameters.values()), name
+        assert parameters["run"]["runtimeValue"]["constant"] == "", name
+        tasks[name] = parameters["task"]["runtimeValue"]["constant"]
+        (field,) = executors[f"exec-{name}"]["fieldPathAsEnv"]
+        assert field == {"name": "FEDEDGE_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}, name
+    assert len(set(tasks.values())) == 1
+    assert FederatedTask.from_json(tasks["prepare-data"]).identity == task().identity
+    for name in set(steps) - REUSED:
+        parameters = steps[name]["inputs"]["parameters"]
+        assert "componentInputParameter" in parameters["task"], name
+        assert parameters["run"]["runtimeValue"]["constant"], name
+    refusing = steps["select-cohort"]["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"]
+    assert refusing == task(compare={"centralized": True, "alone": True}).to_json()
+    told = steps["gate-model"]["inputs"]["artifacts"]
+    assert told["trained"]["taskOutputArtifact"]["producerTask"] == "train-centralized"
+    assert told["alone"]["taskOutputArtifact"]["producerTask"] == "train-alone"
+
+
+def given(cache: bool = True, **changes: Any) -> Spec:
+    """The inputs of a step that depends on the task alone."""
+    with settings.settings_for(task(**changes), True, cache):
+        return settings.depending("the parameter", WORKER)
+
+
+def test_what_is_reused_is_keyed_by_what_is_learned() -> None:
+    same: Spec = {
+        "operation": {"round_deadline_seconds": 60, "steps": {"run-rounds": {"memory_limit": "12Gi"}}},
+        "endpoint": None,
+        "devices": [],
+        "variants": [{"kind": "float32"}],
+    }
+    assert given(**same) == given()
+    assert given(seed=3) != given()
+    assert given(learning={"rounds": 6}) != given()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"source": "csv", "path": "https://elsewhere/a.csv", "label": "y"}},
+        {"data": {"source": "huggingface", "name": "mnist", "feature": "image"}},
+        {"data": {"source": "fleet", "dataset": "d", "held_out": {"source": "digits"}}, "compare": {}},
+        {"cache": False},
+    ],
+)
+def test_nothing_is_reused_of_data_that_may_be_others_by_then_nor_with_no_cache(
+    changes: dict[str, Any],
+) -> None:
+    assert given(**changes) == {"task": "the parameter", "run": "{{$.pipeline_job_uuid}}"}
+
+
+@pytest.mark.usefixtures("pinned")
+def test_weights_that_are_named_to_start_from_are_read_in_each_run(tmp_path: Path) -> None:
+    spec = compiled(task(model={"weights": "models:/digits@champion"}), tmp_path)[0]
+    assert reused(spec) == ["prepare-data", "train-centralized"]
+
+
+def test_a_step_is_not_reused_where_its_image_may_be_another_by_then(spec: Spec) -> None:
+    assert reused(spec) == []
+    assert {step["retryPolicy"]["maxRetryCount"] for step in executed(spec).values()} == {2}
 
 
 def test_every_step_is_configured_by_secrets_and_two_hold_a_key(documents: list[Spec]) -> None:

@@ -59,6 +59,12 @@ def test_uploads_once_into_the_namespace_of_a_profile(
     assert first.pipeline_id == again.pipeline_id != shared.pipeline_id
 
 
+def test_the_version_of_the_server_is_told_where_it_knows_it(api: FakeKubeflow) -> None:
+    assert Kubeflow().version == "2.17.0"
+    api.tag = "unknown"
+    assert Kubeflow().version is None
+
+
 def test_starts_a_run_in_the_experiment_of_the_task(api: FakeKubeflow, package: Path) -> None:
     kubeflow = Kubeflow()
     submitted = [kubeflow.run(package, TASK) for _ in range(2)]

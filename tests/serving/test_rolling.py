@@ -1,11 +1,13 @@
-"""A new version in place of an old one, without Seldon's executor: two real servers behind what stands for a service.
+"""A new version in place of an old one, without Seldon's executor: real servers behind what stands for a service.
 
-As Kubernetes does, the service sends new connections to the new server once that is ready, leaves those that are
-there alone, and ends the old server as many seconds later as its `preStop` takes.
+As Kubernetes does, one replica after another: the service spreads new connections over the servers that are ready, sends
+none to the old one once its new one is, leaves those that are there alone, and ends the old server as many seconds later
+as its `preStop` takes.
 """
 
 import base64
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -32,19 +34,25 @@ MESSAGE = prediction_pb2.SeldonMessage(binData=bytes(784))
 
 
 class Service:
-    """Where new connections go, and what became of the requests."""
+    """Where new connections go, in turn, and what became of the requests."""
 
-    def __init__(self, first: LocalEndpoint) -> None:
+    def __init__(self, first: list[LocalEndpoint]) -> None:
         self.to = first
         self.over = threading.Event()
         self.versions: list[str] = []
         self.lost: list[str] = []
+        self._turn = itertools.count()
+
+    def next(self) -> LocalEndpoint:
+        """The server of the next connection."""
+        ready = self.to
+        return ready[next(self._turn) % len(ready)]
 
 
 def over_rest(service: Service) -> None:
     """A client that keeps its connection, and makes a new one where that was ended while idle."""
     while not service.over.is_set():
-        connection = HTTPConnection("127.0.0.1", service.to.ports.rest, timeout=20)
+        connection = HTTPConnection("127.0.0.1", service.next().ports.rest, timeout=20)
         connection.connect()
         kept = True
         while kept and not service.over.is_set() and not select.select([connection.sock], [], [], 0)[0]:
@@ -97,7 +105,7 @@ def routed(service: Service) -> Iterator[str]:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", service.to.ports.grpc))
+                far = socket.create_connection(("127.0.0.1", service.next().ports.grpc))
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=pump, args=pair, daemon=True).start()
 
@@ -107,32 +115,55 @@ def routed(service: Service) -> Iterator[str]:
 
 
 @pytest.fixture
-def versions(variant: VariantFile) -> Iterator[tuple[LocalEndpoint, LocalEndpoint]]:
-    yield local_endpoint.start("old", variant, 1), local_endpoint.start("new", variant, 2)
-    local_endpoint.stop("old")
-    local_endpoint.stop("new")
+def started(variant: VariantFile) -> Iterator[Callable[[str, int], LocalEndpoint]]:
+    """Starts a server of a version, which is ready then; all are stopped in the end."""
+    names = []
+
+    def start(name: str, version: int) -> LocalEndpoint:
+        names.append(name)
+        return local_endpoint.start(name, variant, version)
+
+    yield start
+    for name in names:
+        local_endpoint.stop(name)
 
 
-@pytest.mark.parametrize("client", [over_rest, over_grpc])
+Client = Callable[[Service], None]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "kinds"),
+    [(1, [over_rest]), (1, [over_grpc]), pytest.param(2, [over_rest, over_grpc], marks=pytest.mark.slow)],
+)
 def test_no_request_is_lost_while_a_new_version_takes_over(
-    versions: tuple[LocalEndpoint, LocalEndpoint], client: Callable[[Service], None]
+    started: Callable[[str, int], LocalEndpoint], replicas: int, kinds: list[Client]
 ) -> None:
-    old, new = versions
-    service = Service(old)
-    clients = [threading.Thread(target=client, args=(service,)) for _ in range(8)]
+    ready = [started(f"old-{number}", 1) for number in range(replicas)]
+    services = [Service(ready) for _ in kinds]
+    clients = [
+        threading.Thread(target=kind, args=(service,))
+        for kind, service in zip(kinds, services, strict=True)
+        for _ in range(8 // len(kinds))
+    ]
     for each in clients:
         each.start()
     time.sleep(1)
-    service.to = new
-    time.sleep(FORGET_SECONDS)
-    os.kill(old.pid, signal.SIGTERM)
-    end = time.monotonic() + 20
-    while old.running and time.monotonic() < end:
-        time.sleep(0.05)
+    for number, ending in enumerate(list(ready)):
+        new = started(f"new-{number}", 2)
+        ready = [*(each for each in ready if each != ending), new]
+        for service in services:
+            service.to = ready
+        time.sleep(FORGET_SECONDS)
+        os.kill(ending.pid, signal.SIGTERM)
+        end = time.monotonic() + 20
+        while ending.running and time.monotonic() < end:
+            time.sleep(0.05)
+        assert not ending.running
     time.sleep(1)
-    service.over.set()
+    for service in services:
+        service.over.set()
     for each in clients:
         each.join(30)
-    assert not old.running
-    assert {*service.versions} == {"1", "2"}
-    assert service.lost == []
+    for service in services:
+        assert {*service.versions} == {"1", "2"}
+        assert service.lost == []

@@ -15,6 +15,8 @@ def gate_model(
     centralized: float,
     decision: Output[Artifact],
     figures: Output[Metrics],
+    trained: Input[Metrics] = None,
+    alone: Input[Metrics] = None,
 ) -> str:
     """Compare a trained model with the task's gate, centralized training and the present champion.
 
@@ -29,20 +31,27 @@ def gate_model(
             the task compares with nothing.
         decision: the gate-decision document.
         figures: the scores that were compared, for the Kubeflow UI.
+        trained: the evaluation after training on all examples, where the task asks for it: MLflow is told of it here
+            if Kubeflow reused that step; `alone` likewise.
+        alone: the scores of the clients alone.
 
     Returns:
         `pass`, `fail`, or `kept` where it passes and the champion stays.
     """
     from fededge import lineage, weights
     from fededge.delivery import gates, registry
-    from fededge.documents import Evaluation
+    from fededge.documents import Alone, Evaluation
     from fededge.learning import state as states
     from fededge.task import FederatedTask
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
     with TrackedRun.join(run, spec).step("gate_model") as step:
-        lineage.verify(evaluation, state)
+        lineage.verify(evaluation, state, *filter(None, (trained, alone)))
+        if trained and step.reused(trained):
+            step.centralized(Evaluation.read(trained.path))
+        if alone and step.reused(alone):
+            step.alone(Alone.read(alone.path), spec.learning.rounds)
         reached = Evaluation.read(evaluation.path)
         judged = gates.judge_model(
             spec.gate,

@@ -9,6 +9,7 @@ from components.images import PLATFORM
 @dsl.component(base_image=PLATFORM, install_kfp_package=False)
 def select_cohort(
     task: str,
+    compiled: str,
     run: str,
     population: Input[Artifact],
     selection: Output[Artifact],
@@ -16,10 +17,12 @@ def select_cohort(
     """Decide the pool, the policy and the seed by which each round's cohort is selected.
 
     The cohort itself is chosen when its round begins, from the clients that are there. Depends only on
-    the task and the population: a retry decides the same.
+    the task and the population: a retry decides the same. Where Kubeflow reused the steps before it, it is the first
+    that refuses another task than the pipeline was compiled for, and it tells MLflow of the data.
 
     Args:
         task: the task as canonical JSON.
+        compiled: the task that the pipeline was compiled for.
         run: id of the pipeline run.
         population: the clients and how many examples they hold.
         selection: the selection document.
@@ -31,8 +34,12 @@ def select_cohort(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("select_cohort"):
+    spec.refuse_other(compiled)
+    with TrackedRun.join(run, spec).step("select_cohort") as step:
         lineage.verify(population)
-        chosen = select(spec.learning.cohort, spec.seed, Population.read(population.path))
+        clients = Population.read(population.path)
+        if step.reused(population):
+            step.data(clients, spec.data.source)
+        chosen = select(spec.learning.cohort, spec.seed, clients)
         chosen.write(selection.path)
         lineage.seal(selection, parents=[population])

@@ -15,8 +15,8 @@ def initialize_model(
     The same task gives the same weights; where it names weights to start from, those.
 
     Args:
-        task: the task as canonical JSON.
-        run: id of the pipeline run.
+        task: the task as canonical JSON, or of it what the step depends on.
+        run: id of the pipeline run; "" where FEDEDGE_RUN tells it, so that Kubeflow may reuse the step.
         population: says what an example looks like.
         plan: what clients execute (for Keras a SavedModel that plain TensorFlow runs, and with data.source fleet a
             LiteRT file for devices without it), and plan.json.
@@ -34,7 +34,7 @@ def initialize_model(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("initialize_model"):
+    with TrackedRun.join(run, spec, described=False).step("initialize_model") as step:
         lineage.verify(population)
         model = model_spec(spec.model, Population.read(population.path).example, spec.seed)
         weights = model.initial_weights()
@@ -47,7 +47,7 @@ def initialize_model(
             )
             weights = warm_start.start_from(held, weights, given)
         State(spec.identity, round=0, weights=weights, server=[]).save(state.path)
-        lineage.seal(state, parents=[population], round=0)
+        lineage.seal(state, parents=[population], round=0, **step.made)
         model.export_plan(spec.learning.client, spec.identity, Path(plan.path))
         if not spec.simulated or spec.learning.functions:
             add_litert(model, spec.learning.client, Path(plan.path))

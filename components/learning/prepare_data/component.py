@@ -21,9 +21,9 @@ def prepare_data(
     task gives the same files. A retry writes them again.
 
     Args:
-        task: the task as canonical JSON.
+        task: the task as canonical JSON, or of it what the step depends on.
         compiled: the task that the pipeline was compiled for.
-        run: id of the pipeline run.
+        run: id of the pipeline run; "" where FEDEDGE_RUN tells it, so that Kubeflow may reuse the step.
         population: the clients and how many examples they hold, never the examples.
         data: a folder for each simulated client: for run_rounds, evaluate_model and train_centralized alone; of a fleet
             nothing but a document that says where the examples are.
@@ -40,7 +40,7 @@ def prepare_data(
 
     spec = FederatedTask.from_json(task)
     spec.refuse_other(compiled)
-    with TrackedRun.join(run, spec).step("prepare_data") as step:
+    with TrackedRun.join(run, spec, described=False).step("prepare_data") as step:
         kept, held = Path(data.path), Path(test.path)
         if isinstance(spec.data, FleetData):
             schema, held_out = folders.prepare_held_out(spec.data.held_out, spec.seed, held)
@@ -60,6 +60,5 @@ def prepare_data(
         digests = {"data_digest": data.metadata["digest"], "test_digest": test.metadata["digest"]}
         clients = clients.model_copy(update=digests)
         clients.write(population.path)
-        lineage.seal(population, parents=[data, test])
-        step.record("data", clients)
-        step.dataset(clients, spec.data.source)
+        lineage.seal(population, parents=[data, test], **step.made)
+        step.data(clients, spec.data.source)

@@ -62,6 +62,7 @@ def run_rounds(
     first = f"{begin.round + 1:04d}"
     with TrackedRun.join(run, spec).step(f"run_rounds-{first}") as step:
         lineage.verify(population, data, test, plan, state, selection)
+        step.reused(state)
         schema = Population.read(population.path).example
         metric = METRIC[schema.label.kind]
         done: list[RoundRecord] = []

@@ -21,8 +21,8 @@ def train_alone(
     population, since each model is scored on the same held-out examples.
 
     Args:
-        task: the task as canonical JSON.
-        run: id of the pipeline run.
+        task: the task as canonical JSON, or of it what the step depends on.
+        run: id of the pipeline run; "" where FEDEDGE_RUN tells it, so that Kubeflow may reuse the step.
         population: must be simulated.
         data: a folder for each simulated client.
         test: held-out examples.
@@ -38,7 +38,7 @@ def train_alone(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("train_alone") as step:
+    with TrackedRun.join(run, spec, described=False).step("train_alone") as step:
         lineage.verify(population, data, test)
 
         def report(found: ClientScore) -> None:
@@ -51,6 +51,5 @@ def train_alone(
         )
         result.write(alone.path)
         alone.log_metric(result.metric, result.mean)
-        lineage.seal(alone, parents=[population, data, test])
-        step.metrics({f"alone/{result.metric}": result.mean}, step=spec.learning.rounds)
-        step.record("alone", result)
+        lineage.seal(alone, parents=[population, data, test], **step.made)
+        step.alone(result, spec.learning.rounds)

@@ -21,8 +21,8 @@ def train_centralized(
     (compare.centralized): what federated learning is held against.
 
     Args:
-        task: the task as canonical JSON.
-        run: id of the pipeline run.
+        task: the task as canonical JSON, or of it what the step depends on.
+        run: id of the pipeline run; "" where FEDEDGE_RUN tells it, so that Kubeflow may reuse the step.
         population: must be simulated.
         data: a folder for each simulated client.
         test: held-out examples.
@@ -42,7 +42,7 @@ def train_centralized(
     from fededge.tracking.run import TrackedRun
 
     spec = FederatedTask.from_json(task)
-    with TrackedRun.join(run, spec).step("train_centralized") as step:
+    with TrackedRun.join(run, spec, described=False).step("train_centralized") as step:
         lineage.verify(population, data, test)
 
         def report(result: Evaluation) -> None:
@@ -69,7 +69,7 @@ def train_centralized(
         result.write(centralized.path)
         for name, figure in result.metrics.items():
             centralized.log_metric(name, figure)
-        lineage.seal(centralized, parents=[population, data, test])
-        step.record("centralized", result.model_copy(update={"errors": None}))
+        lineage.seal(centralized, parents=[population, data, test], **step.made)
+        step.centralized(result)
     value = result.value(spec.gate.metric or result.metric)
     return NOT_COMPARED if value is None else value

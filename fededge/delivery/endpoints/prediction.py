@@ -1,6 +1,8 @@
 """Asking an endpoint over plain REST, with examples as bytes."""
 
 import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,16 +17,30 @@ METADATA = "/api/v1.0/metadata"
 TIMEOUT = (5, 60)  # seconds to connect and to answer
 
 
+@dataclass(frozen=True)
+class Way:
+    """How an endpoint is asked behind an ingress: what each request says beside its question, and the file of the
+    certificates that are trusted in place of the public ones.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    certificates: str | None = None
+
+
+DIRECT = Way()
+
+
 def to_uint8(x: np.ndarray) -> np.ndarray:
     """uint8 images [n, ...] of float32 images in [0, 1], rounded to the nearest of 256 levels."""
     return np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
-def input_of(url: str) -> tuple[tuple[int, ...], Schema | None]:
+def input_of(url: str, way: Way = DIRECT) -> tuple[tuple[int, ...], Schema | None]:
     """Shape of one example that an endpoint takes, such as (28, 28, 1), by its metadata; and its schema.
 
     Args:
         url: of the endpoint, such as http://127.0.0.1:9000.
+        way: that leads there.
 
     Returns:
         The shape; the schema, or None where the model does not tell one.
@@ -32,7 +48,7 @@ def input_of(url: str) -> tuple[tuple[int, ...], Schema | None]:
     Raises:
         EndpointError: the URL is malformed, or the endpoint cannot be reached or does not tell a shape.
     """
-    content = _ask("GET", url, METADATA)
+    content = _ask("GET", url, METADATA, way)
     try:
         # A server of its own tells its inputs; Seldon's executor before it, those of its graph.
         (source,) = content.get("inputs") or content["graphinputs"]
@@ -48,12 +64,13 @@ def input_of(url: str) -> tuple[tuple[int, ...], Schema | None]:
         ) from error
 
 
-def predict(url: str, examples: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def predict(url: str, examples: np.ndarray, way: Way = DIRECT) -> tuple[np.ndarray, dict[str, Any]]:
     """What a model answers to examples.
 
     Args:
         url: of the endpoint, such as http://127.0.0.1:9000.
         examples: float32 [n, ...], or uint8 for images, whose levels stand for 0 to 1.
+        way: that leads there.
 
     Returns:
         float32 [n, outputs], and what answered: model_version, variant, digest.
@@ -68,7 +85,7 @@ def predict(url: str, examples: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]
         "binData": base64.b64encode(examples.tobytes()).decode(),
         "meta": {"tags": {"dtype": str(examples.dtype), "shape": list(examples.shape)}},
     }
-    content = _ask("POST", url, PATH, body)
+    content = _ask("POST", url, PATH, way, body)
     try:
         tags = {name: content["meta"]["tags"][name] for name in ("model_version", "variant", "digest")}
         values = np.frombuffer(base64.b64decode(content["binData"]), "<f4").astype(np.float32)
@@ -79,12 +96,24 @@ def predict(url: str, examples: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]
         raise _no_answer(url, error) from error
 
 
-def _ask(method: str, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
+def _ask(method: str, url: str, path: str, way: Way, body: dict[str, Any] | None = None) -> Any:
     """The JSON that an endpoint answers."""
     if not _is_address(url):
         raise EndpointError(f"{url!r} is not the URL of an endpoint: give one such as http://127.0.0.1:9000")
     try:
-        answer = requests.request(method, url.rstrip("/") + path, json=body, timeout=TIMEOUT)
+        answer = requests.request(
+            method,
+            url.rstrip("/") + path,
+            json=body,
+            timeout=TIMEOUT,
+            headers=dict(way.headers),
+            verify=way.certificates or True,
+        )
+        if answer.status_code in (401, 403):
+            raise EndpointError(
+                f"{url} answers {answer.status_code}: what is before the endpoint wants another token, or does not let "
+                "predictions through. Correct `ingress` in the file that FEDEDGE_CLUSTER_FILE names"
+            )
         content = answer.json()
         if 400 <= answer.status_code < 500:
             status = content["status"]

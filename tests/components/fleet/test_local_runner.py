@@ -60,7 +60,7 @@ def test_select_cohort_runs_as_a_step(tmp_path: Path, artifact: Any) -> None:
         given = dsl.importer(
             artifact_uri=population.uri, artifact_class=Artifact, metadata=population.metadata
         )
-        return select_cohort(task=task, run="run-1", population=given.output).output
+        return select_cohort(task=task, compiled=task, run="run-1", population=given.output).output
 
     selection = steps(task=TASK.to_json()).output
     assert Selection.read(selection.path).size == 2

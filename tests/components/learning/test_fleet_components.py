@@ -112,7 +112,8 @@ class Steps:
         self.do("learning/prepare_data", compiled=self.task.to_json(), **self.clients)
         population = self.clients["population"]
         self.do("learning/initialize_model", population=population, plan=self.plan, state=self.state)
-        self.do("fleet/select_cohort", population=population, selection=self.selection)
+        compiled = self.task.to_json()
+        self.do("fleet/select_cohort", compiled=compiled, population=population, selection=self.selection)
 
     def train(self) -> states.State:
         self.do(

@@ -70,7 +70,7 @@ def _run(plain: Any, artifact: Any, task: FederatedTask) -> tuple[Population, st
     plain("learning/prepare_data")(compiled=task.to_json(), **given, **clients)
     population = clients["population"]
     plain("learning/initialize_model")(population=population, plan=plan, state=state, **given)
-    plain("fleet/select_cohort")(population=population, selection=selection, **given)
+    plain("fleet/select_cohort")(compiled=task.to_json(), population=population, selection=selection, **given)
     plain("learning/run_rounds")(
         until=1,
         plan=plan,

@@ -329,3 +329,9 @@ def test_two_classes_have_a_curve() -> None:
     text = render(report({"evaluation-0012": found}))
     assert "The area under it is 0.8125." in text
     assert "ROC curve" in text
+
+
+def test_a_step_that_was_reused_names_the_run_that_it_comes_from() -> None:
+    assert "reused" not in Page(render(report(RECORDS))).text
+    text = Page(render(report(changed("steps/prepare_data", reused="run-0")))).text
+    assert "reused from run run-0" in text

@@ -34,8 +34,8 @@ def population() -> Population:
 def logged(task: FederatedTask, population: Population) -> list[Any]:
     tracked = TrackedRun.join("run-1", task)
     with tracked.step("prepare_data") as step:
-        step.dataset(population, "csv")
-        step.dataset(population, "csv")
+        step.data(population, "csv")
+        step.data(population, "csv")
     inputs: Any = connect().get_run(tracked.run_id).inputs
     return list(inputs.dataset_inputs)
 
