@@ -13,7 +13,7 @@ from typing import NoReturn
 from fededge.host.environments import add_notebook, set_up
 from fededge.host.layout import NAMES, VENVS, become, call, interpreter, say
 
-# What pytest runs where, the longest first; two run side by side.
+# What pytest runs where, the longest first: two side by side, and of what is slow, which often waits, three.
 SUITES = (
     ("platform", ["tests", "--ignore=tests/fededge"]),
     ("platform", ["tests/fededge"]),
@@ -21,8 +21,10 @@ SUITES = (
     ("serving", ["tests"]),
     ("edge", ["tests"]),
 )
+WITH_FLEETS = [f"tests/e2e/{name}.py" for name in ("test_fleet", "test_gateway_faults", "test_notebook")]
 SLOW_SUITES = (
-    ("platform", ["tests/e2e"]),
+    ("platform", ["tests/e2e", *(f"--ignore={name}" for name in WITH_FLEETS)]),
+    ("platform", WITH_FLEETS),
     ("worker", ["tests/fededge", "tests/components"]),
     ("platform", ["tests/examples", "tests/fededge", "tests/pipelines", "tests/components"]),
     ("serving", ["tests/serving"]),
@@ -75,7 +77,7 @@ def fleet() -> NoReturn:
 def test_slow() -> int:
     """Set up, then run what takes long: kills and whole pipelines; the exit status."""
     set_up(tests=True)
-    total = _pytest_in(SLOW_SUITES, "slow")
+    total = _pytest_in(SLOW_SUITES, "slow", 3)
     print(total, flush=True)
     return 1 if total.failed else 0
 
@@ -97,16 +99,20 @@ def test() -> int:
     """Set up, then lint, check types and run what any change can break; the exit status."""
     set_up(tests=True)
     tools = VENVS / "platform" / "bin"
-    broken = []
     types = [
         ["mypy", "--python-executable", str(interpreter(name)), "--cache-dir", f".mypy_cache/{name}"]
         for name in NAMES
     ]
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], *types):
+    checks = [["ruff", "check", "."], ["ruff", "format", "--check", "."], *types]
+
+    def passes(command: list[str]) -> bool:
         say(" ".join(command))
-        if call([tools / command[0], *command[1:]]) != 0:
-            broken.append(" ".join(command))
-    total = _pytest_in(SUITES, "not slow")
+        return call([tools / command[0], *command[1:]]) == 0
+
+    with ThreadPoolExecutor(2) as side_by_side:
+        passed = side_by_side.map(passes, checks)
+        broken = [" ".join(check) for check, good in zip(checks, passed, strict=True) if not good]
+    total = _pytest_in(SUITES, "not slow", 2)
     if broken:
         print("checks that failed: " + ", ".join(broken))
     print(total, flush=True)
@@ -126,9 +132,9 @@ def counts_of(report: Path, status: int) -> TestCounts:
     return counts
 
 
-def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str) -> TestCounts:
-    """Run the tests of a tier in each environment, two side by side."""
-    with ThreadPoolExecutor(2) as side_by_side:
+def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str, at_once: int) -> TestCounts:
+    """Run the tests of a tier in each environment, so many at once."""
+    with ThreadPoolExecutor(at_once) as side_by_side:
         ran = side_by_side.map(lambda suite: _pytest(suite[0], ["-m", tier, *suite[1]]), suites)
         return sum(ran, TestCounts())
 
