@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import celpy
 import yaml
+from celpy.adapter import json_to_cel
 
 Schemas = dict[tuple[str, str], dict[str, Any]]
 """By apiVersion and kind."""
@@ -41,15 +43,13 @@ def broken_rules(schema: dict[str, Any], value: Any) -> list[str]:
 
     Rules on how an object may change are passed over.
     """
-    import celpy
-
     environment = celpy.Environment()
     broken = []
     for rule in schema.get("x-kubernetes-validations", ()):
         if "oldSelf" in rule["rule"]:
             continue
         program = environment.program(environment.compile(rule["rule"]))
-        if not program.evaluate({"self": celpy.json_to_cel(value)}):
+        if not program.evaluate({"self": json_to_cel(value)}):
             broken.append(rule.get("message") or rule["rule"])
     if isinstance(value, dict):
         for key, each in value.items():
