@@ -64,7 +64,7 @@ def wrapped(
         writable: the folder that it may write to, where it starts.
         isolated: whether in isolation; else it may do what this process may.
         readable: folders that it sees in isolation, wherever they lie.
-        hidden: folders that are empty for it in isolation, but for `readable` and `writable`.
+        hidden: folders that are empty for it in isolation, but for code, `readable` and `writable`.
         cpus: most processors that it runs on.
         file_bytes: most bytes of a file that it writes.
 

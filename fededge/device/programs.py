@@ -142,7 +142,8 @@ async def _ran(command: Sequence[str], variables: Mapping[str, str], seconds: fl
     except TimeoutError:
         return -1, f"it takes more than {seconds:g} s"
     finally:
-        await end_all(process)
+        if process.returncode is None:
+            await end_all(process)
 
 
 def _last_line(said: str, status: int) -> str:

@@ -78,7 +78,9 @@ def killed(device: Path, arguments: list[str], where: str) -> str:
 
 
 @contextmanager
-def running(device: Path, arguments: list[str], log: Path) -> Iterator[None]:
+def running(
+    device: Path, arguments: list[str], log: Path, ended_by: signal.Signals = signal.SIGTERM
+) -> Iterator[None]:
     with log.open("ab") as stream:
         process = subprocess.Popen(
             [device / "bin" / "fededge", *arguments],
@@ -88,8 +90,8 @@ def running(device: Path, arguments: list[str], log: Path) -> Iterator[None]:
     try:
         yield
         assert process.poll() is None
-        process.terminate()
-        assert process.wait(60) == 0
+        process.send_signal(ended_by)
+        assert process.wait(60) == (0 if ended_by is signal.SIGTERM else -ended_by)
     finally:
         process.kill()
         process.wait()
@@ -159,11 +161,14 @@ def test_an_agent_takes_a_new_version_and_goes_back_from_one_that_does_not_come_
             said = killed(device, arguments, phase)
             assert "connected to" in said
             assert f"is {phase}" in said
-        with running(device, arguments, log):  # which was switched to
+        with running(device, arguments, log, signal.SIGKILL):
+            tells("0.2.0", "running")
+        assert "is confirmed" in log.read_text()
+        with running(device, arguments, log):
             tells("0.2.0", "running")
             release("bad")
             tells("0.2.0", "failed", "gone back from")
-        with running(device, arguments, log):  # as it does after a power failure
+        with running(device, arguments, log):
             tells("0.2.0", "failed", "gone back from")
         operator.http.close()
     state = json.loads((folder / "program" / "state.json").read_text())

@@ -146,11 +146,16 @@ def test_in_isolation_there_is_no_network_no_secret_and_nothing_to_write_to(
     if mistake := isolation.mistake():
         pytest.skip(f"this machine allows no isolation: {mistake}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    code = place / "secret" / "program" / "module.py"  # as a released program lies in its client's folder
+    code.parent.mkdir()
+    code.touch()
+    monkeypatch.syspath_prepend(code.parent)
     files = [
         str(place / "secret" / "key"),
         "/root",
         str(place / "plan" / "look.json"),
         f"/proc/{os.getpid()}/root/bin",
+        str(code),
     ]
     writes = [str(place / "plan"), str(place / "data"), "/tmp", "/", str(place / "runner" / "files")]
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -161,7 +166,7 @@ def test_in_isolation_there_is_no_network_no_secret_and_nothing_to_write_to(
         ask(place, setting(place, "look"), isolated=False)
         without = json.loads((place / "update").read_text())
     assert told["network"] == "[Errno 101] Network is unreachable"
-    assert [told[path] for path in files] == [False, True, True, False]
+    assert [told[path] for path in files] == [False, True, True, False, True]
     assert [told[path] for path in writes] == [False, False, False, False, True]
     assert "AWS_SECRET_ACCESS_KEY" not in told["variables"]
     assert without["network"] is True

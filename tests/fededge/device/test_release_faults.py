@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,11 @@ def test_the_child_that_tries_a_model_ends_with_its_agent(device: Device) -> Non
             agent = psutil.Process(process.pid)
 
             def trying() -> list[psutil.Process]:
-                return [child for child in agent.children(recursive=True) if "http.server" in child.cmdline()]
+                found = []
+                for child in agent.children(recursive=True):
+                    with suppress(psutil.Error):  # it ended meanwhile
+                        found += [child] if "http.server" in child.cmdline() else []
+                return found
 
             while not (children := trying()):
                 await asyncio.sleep(0.01)
