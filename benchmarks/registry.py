@@ -27,6 +27,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
 
 from benchmarks.results import save, table
+from fededge.eligibility import flags_of
 from fededge.fleet.functions import aggregation, blobs, model_update, monitoring, operators, selection
 from fededge.fleet.registry.backup import backup
 from fededge.fleet.registry.database import Registry
@@ -113,7 +114,12 @@ def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, An
     """Rows of clients, by table."""
     spread = [(name, random_key(name), GATEWAYS[number % 10]) for number, name in enumerate(names)]
     told = {name: facts_of(key) for name, key, _ in spread}
-    said = {"attributes": {}, "capabilities": {"processors": "4"}, "conditions": {"charging": "yes"}}
+    said = {
+        "attributes": {},
+        "capabilities": {"processors": "4"},
+        "conditions": {"charging": "true"},
+        "flags": " charging=true ",
+    }
     common = {"kind": "device", "state": "active", "software": "1.0.0", "enrolled": now, "rounds": 0, **said}
     held = {"dataset": DATASET, "test": 10, "schema_digest": SCHEMA, "frameworks": " keras "}
     times = {"opened": now, "last_seen": now, "heartbeat_seconds": 30.0, "expires": now + 90.0}
