@@ -13,6 +13,7 @@ Prints a table and writes benchmarks/results/devices.json.
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -35,12 +36,12 @@ class Work:
     """Seconds of the processor that a fleet's agents and their runners took, from the end of the first round on."""
 
     def __init__(self, fleet: TrialFleet) -> None:
-        self._fleet = fleet
+        self._fleet, self._output = fleet, sys.stdout
         self._after: list[float] = []
 
     def say(self, line: str) -> None:
         """Take the line of a run: show it, and note what was taken up to the end of a round."""
-        print(line, flush=True)
+        print(line, file=self._output, flush=True)  # a run's own standard output is another one
         if ": round " in line:
             self._after.append(sum(map(self._taken, self._fleet.clients.values())))
 
@@ -50,9 +51,12 @@ class Work:
         return (self._after[-1] - self._after[0]) / (len(self._after) - 1) / len(self._fleet.clients)
 
     def _taken(self, client: RunningClient) -> float:
-        agent = psutil.Process(client.process.pid)
-        times = [each.cpu_times() for each in (agent, *agent.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
+        agent, seconds = psutil.Process(client.process.pid), 0.0
+        for each in (agent, *agent.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):  # a probe that is done
+                times = each.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
 
 class Runners:
