@@ -3,11 +3,10 @@
     .venvs/platform/bin/python -m benchmarks.devices [--devices 50] [--rounds 5]
 
 Each device is an agent of its own in the edge environment, enrolled at a gateway and connected to it; all take part in
-each round, and train on LiteRT. The first round, which starts the runners, counts for itself. Work is seconds of the
-processor of one device and its runner in a later round, so that others at work on this machine count little. Memory is
-the mean over devices of the proportional set size (a shared page counts once) and of what is the device's alone; of a
-runner it is that of the largest seen. All devices share this machine's processors, of which each would have its own.
-Prints a table and writes benchmarks/results/devices.json.
+each round, and train on LiteRT. The first round, which starts the runners, counts for itself. Memory is the mean over
+devices of the proportional set size (a shared page counts once) and of what is the device's alone; of a runner it is that
+of the largest seen. All devices share this machine's processors, of which each would have its own. Prints a table and
+writes benchmarks/results/devices.json.
 """
 
 import argparse
@@ -24,35 +23,10 @@ import psutil
 from benchmarks.results import save, table
 from fededge import task as tasks
 from pipelines.job import run_task
-from pipelines.trial.clients import RunningClient
 from pipelines.trial.fleet import TrialFleet
 
 TASK = Path(__file__).resolve().parents[1] / "examples" / "smart-building" / "fleet.yaml"
 MEGABYTE = 1e6
-
-
-class Work:
-    """Seconds of the processor that a fleet's agents and their runners took, from the end of the first round on."""
-
-    def __init__(self, fleet: TrialFleet) -> None:
-        self._fleet = fleet
-        self._after: list[float] = []
-
-    def say(self, line: str) -> None:
-        """Take the line of a run: show it, and note what was taken up to the end of a round."""
-        print(line, flush=True)
-        if ": round " in line:
-            self._after.append(sum(map(self._taken, self._fleet.clients.values())))
-
-    @property
-    def a_round(self) -> float:
-        """Of one device, in one round."""
-        return (self._after[-1] - self._after[0]) / (len(self._after) - 1) / len(self._fleet.clients)
-
-    def _taken(self, client: RunningClient) -> float:
-        agent = psutil.Process(client.process.pid)
-        times = [each.cpu_times() for each in (agent, *agent.children(recursive=True))]
-        return sum(each.user + each.system for each in times)
 
 
 class Runners:
@@ -111,8 +85,7 @@ def main() -> None:
                 psutil.Process(client.process.pid).memory_full_info() for client in fleet.clients.values()
             ]
             runners = Runners(fleet)
-            work = Work(fleet)
-            facts = run_task(fleet.task, fresh=True, say=work.say).report.facts
+            facts = run_task(fleet.task, fresh=True).report.facts
             runners.stop()
     first, *rounds = facts.rounds
     rows = [
@@ -121,7 +94,6 @@ def main() -> None:
             "started, s": round(started, 1),
             "first round, s": round(first.seconds, 1),
             "a round, s": round(statistics.median(each.seconds for each in rounds), 2),
-            "work, s each": round(work.a_round, 3),
             "reported": round(statistics.mean(len(each.reported) for each in rounds), 1),
             "idle, MB each": round(statistics.mean(each.pss for each in idle) / MEGABYTE, 1),
             "alone, MB each": round(statistics.mean(each.uss for each in idle) / MEGABYTE, 1),
