@@ -42,6 +42,7 @@ def broken_rules(schema: dict[str, Any], value: Any) -> list[str]:
     Rules on how an object may change are passed over.
     """
     import celpy
+    from celpy.adapter import json_to_cel
 
     environment = celpy.Environment()
     broken = []
@@ -49,7 +50,7 @@ def broken_rules(schema: dict[str, Any], value: Any) -> list[str]:
         if "oldSelf" in rule["rule"]:
             continue
         program = environment.program(environment.compile(rule["rule"]))
-        if not program.evaluate({"self": celpy.json_to_cel(value)}):
+        if not program.evaluate({"self": json_to_cel(value)}):
             broken.append(rule.get("message") or rule["rule"])
     if isinstance(value, dict):
         for key, each in value.items():
