@@ -27,7 +27,6 @@ from typing import Any
 from sqlalchemy import Connection, Table, create_engine, func, insert, select, text, update
 
 from benchmarks.results import save, table
-from fededge.eligibility import flags_of
 from fededge.fleet.functions import aggregation, blobs, model_update, monitoring, operators, selection
 from fededge.fleet.registry.backup import backup
 from fededge.fleet.registry.database import Registry

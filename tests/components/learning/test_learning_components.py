@@ -69,6 +69,8 @@ def test_from_a_task_to_an_evaluated_model(
     selection = selected(clients["population"], artifact)
     given = {**clients, "plan": plan, "state": state, "selection": selection}
     figures, classes = artifact(Metrics, "figures"), artifact(ClassificationMetrics, "classification")
+    assert (state.metadata["step"], state.metadata["run"]) == ("initialize_model", "run-1")
+    state.metadata["run"] = "run-0"  # as if Kubeflow had reused it
     learn("run_rounds", until=2, next_state=after, figures=figures, **given)
     learn(
         "evaluate_model",
@@ -108,6 +110,7 @@ def test_from_a_task_to_an_evaluated_model(
     assert records["evaluation-0002"]["score"] == found.score
     assert records["evaluation-0002"]["errors"] is records["centralized"]["errors"] is None
     assert records["steps/run_rounds-0001"]["status"] == "succeeded"
+    assert records["steps/initialize_model"]["reused"] == "run-0"
 
     image = Path(clients["data"].path) / "site-0" / "train" / "x.npy"
     image.write_bytes(image.read_bytes()[:-1] + b"\x01")
