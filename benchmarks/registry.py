@@ -113,12 +113,7 @@ def rows_of(names: list[str], now: float) -> list[tuple[Table, list[dict[str, An
     """Rows of clients, by table."""
     spread = [(name, random_key(name), GATEWAYS[number % 10]) for number, name in enumerate(names)]
     told = {name: facts_of(key) for name, key, _ in spread}
-    said = {
-        "attributes": {},
-        "capabilities": {"processors": "4"},
-        "conditions": {"charging": "true"},
-        "flags": " charging=true ",
-    }
+    said = {"attributes": {}, "capabilities": {"processors": "4"}, "conditions": {"charging": "yes"}}
     common = {"kind": "device", "state": "active", "software": "1.0.0", "enrolled": now, "rounds": 0, **said}
     held = {"dataset": DATASET, "test": 10, "schema_digest": SCHEMA, "frameworks": " keras "}
     times = {"opened": now, "last_seen": now, "heartbeat_seconds": 30.0, "expires": now + 90.0}

@@ -126,13 +126,6 @@ class Conditions(_Part):
         return any(window.holds(local) for window in self.windows)
 
 
-def flags_of(said: Mapping[str, str]) -> str:
-    """What is said of what is so or not (`Conditions.flags`), each between spaces: ` idle=true `."""
-    names = (CHARGING, IDLE, MANUAL, METERED)
-    told = [f"{name}={said[name]}" for name in names if said.get(name) in ("true", "false")]
-    return f" {' '.join(told)} "
-
-
 def coarse(said: Mapping[str, str]) -> dict[str, str]:
     """What is said to others, in steps, so that it is not said anew all the time; each step is to the safe side."""
     steps: dict[str, Callable[[float], float]] = {

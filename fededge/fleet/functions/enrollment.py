@@ -264,7 +264,6 @@ def _keep_client(connection: Connection, row: Row[Any], key: bytes, now: float) 
             "attributes": row.attributes,
             "capabilities": {},
             "conditions": {},
-            "flags": "",
             "software": "",
             "enrolled": now,
         },

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
 
-from fededge.eligibility import flags_of
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.work import KEY, OPEN
 from fededge.fleet.registry.database import Registry, add, chunks, locked, update_each
@@ -99,7 +98,6 @@ def connect(
                 software=hello.software,
                 capabilities=hello.capabilities,
                 conditions=hello.conditions,
-                flags=flags_of(hello.conditions),
             )
         )
         _keep_datasets(connection, gateway, hello, client.random_key)
@@ -263,7 +261,7 @@ def _keep_conditions(connection: Connection, changed: Mapping[str, Mapping[str, 
             connection.execute(
                 update(clients)
                 .where(clients.c.tenant == row.tenant, clients.c.client == row.client)
-                .values(conditions=changed[row.session], flags=flags_of(changed[row.session]))
+                .values(conditions=changed[row.session])
             )
 
 

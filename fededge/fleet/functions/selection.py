@@ -11,9 +11,11 @@ from sqlalchemy import (
     Row,
     Select,
     Table,
+    Text,
     and_,
     func,
     tuple_,
+    type_coerce,
 )
 from sqlalchemy import select as query
 
@@ -31,8 +33,6 @@ WINDOWED = "uniform"
 """The policy that looks at no more than a window of clients; all others are given each that may take part."""
 OF_TASK: Mapping[str, Column[Any]] = {"waited": participation.c.asked, "loss": participation.c.loss}
 """Where the facts of a client that are of one task come from."""
-SAYING = clients.alias("saying")
-"""Clients whose flags fit, of whom the row is read: that of others is not."""
 PART = 2000
 """Rows that are in memory as such at once."""
 
@@ -87,13 +87,11 @@ def _with_client(
 ) -> Select[Any]:
     """With columns of the client and, under conditions, what they are over; less those that cannot meet them."""
     wanted = {column.name: column for column in columns}
-    found = found.join(clients, _same_client(clients))
-    if not conditions.stated:
-        return found.add_columns(*wanted.values())
-    flags = [clients.c.flags.contains(f" {name}={text} ") for name, text in conditions.flags.items()]
-    wanted |= {"region": clients.c.region, "conditions": SAYING.c.conditions}
-    is_saying = (SAYING.c.tenant == clients.c.tenant) & (SAYING.c.client == clients.c.client)
-    return found.where(*flags).join(SAYING, is_saying).add_columns(*wanted.values())
+    if conditions.stated:
+        wanted |= {"region": clients.c.region, "conditions": clients.c.conditions}
+    said = type_coerce(clients.c.conditions, Text)
+    flags = [said.contains(f'"{name}":"{text}"', autoescape=True) for name, text in conditions.flags.items()]
+    return found.add_columns(*wanted.values()).join(clients, _same_client(clients)).where(*flags)
 
 
 def _same_client(table: Table) -> ColumnElement[bool]:

@@ -120,8 +120,6 @@ clients = Table(
     _json("attributes"),
     _json("capabilities"),
     _json("conditions"),
-    # those of the conditions that are yes or no: a task that asks for one need not read the rows that say another
-    _words("flags"),
     _words("software"),
     _time("enrolled"),
     # the session that it has, or had last; the gateway is set while it is open
@@ -132,7 +130,7 @@ clients = Table(
     Column("last_round", Double),
     Column("speed", Double),
     # it holds all that selection asks beside the datasets, in their order
-    Index("clients_drawn", "tenant", "random_key", "client", "region", "speed", "flags"),
+    Index("clients_drawn", "tenant", "random_key", "client", "region", "speed"),
 )
 
 datasets = Table(

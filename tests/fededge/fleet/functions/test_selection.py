@@ -69,7 +69,6 @@ def insert_clients(registry: Registry, names: list[str]) -> None:
             "attributes": {},
             "capabilities": {},
             "conditions": {},
-            "flags": "",
             "software": "",
             "enrolled": NOW,
         }
@@ -135,8 +134,9 @@ def test_with_conditions_a_window_goes_on_until_it_is_full_of_those_that_meet_th
     def charge(connection: Any) -> None:
         for start in range(0, len(few), 400):
             some = few[start : start + 400]
-            charging = update(clients).values(conditions={"charging": "true"}, flags=" charging=true ")
-            connection.execute(charging.where(clients.c.client.in_(some)))
+            connection.execute(
+                update(clients).where(clients.c.client.in_(some)).values(conditions={"charging": "true"})
+            )
 
     registry.run(charge)
     asked = request(size=10, conditions=Conditions(charging=True))

@@ -9,10 +9,7 @@ down_revision = "3"
 
 def upgrade() -> None:
     """Make its indexes, and note the random keys of those who took part."""
-    # Clients say them when they connect again, as they do to a gateway that was started on this version.
-    op.add_column("clients", sa.Column("flags", sa.Text(), nullable=False, server_default=""))
-    columns = ["tenant", "random_key", "client", "region", "speed", "flags"]
-    op.create_index("clients_drawn", "clients", columns)
+    op.create_index("clients_drawn", "clients", ["tenant", "random_key", "client", "region", "speed"])
     op.add_column("participation", sa.Column("random_key", sa.BigInteger(), nullable=True))
     op.execute(
         "UPDATE participation SET random_key = (SELECT random_key FROM clients "
