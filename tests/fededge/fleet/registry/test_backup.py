@@ -1,6 +1,7 @@
 """A backup holds everything, restores into any database of the registry, and shows when it was touched."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -181,7 +182,7 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes |
         (lambda name, data: None if name == MANIFEST else data, MANIFEST),
         (lambda name, data: data[:-40] if name == MANIFEST else data, "cut short"),
         (lambda name, data: data[:-40] if name == "clients.jsonl" else data, "clients was changed"),
-        (lambda name, data: data.replace(b'"version": "3"', b'"version": "0"'), "of version 0"),
+        (lambda name, data: re.sub(rb'"version": "\d+"', b'"version": "0"', data), "of version 0"),
         (lambda name, data: data.replace(b"backup-1", b"backup-2"), "newer than"),
         (
             lambda name, data: data.replace(b'"blobs"', b'"globs"') if name == MANIFEST else data,
