@@ -127,7 +127,8 @@ def valid(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[Any
         if not required and not fields:
             more = schema.get("additionalProperties")
             inner = valid(more, root) if isinstance(more, dict) else st.none()
-            return st.dictionaries(st.text(max_size=5), inner, max_size=2)
+            least = schema.get("minProperties", 0)
+            return st.dictionaries(st.text(max_size=5), inner, min_size=least, max_size=max(least, 2))
         return st.fixed_dictionaries(required, optional=fields)
     if kind == "array":
         least = schema.get("minItems", 0)
