@@ -186,9 +186,9 @@ class Store:
                 (Phase.finished, report.model_dump_json(exclude_none=True), report.assignment),
             )
             self._database.execute(
-                "UPDATE rounds SET spent = 1, outcome = 'finished' "
+                "UPDATE rounds SET spent = 1, outcome = ? "
                 "WHERE round = (SELECT round FROM assignments WHERE id = ?)",
-                (report.assignment,),
+                ("failed" if report.failure else "finished", report.assignment),
             )
             if learned is not None:
                 self._database.execute("INSERT OR REPLACE INTO learned VALUES (?, ?)", learned)

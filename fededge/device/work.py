@@ -77,6 +77,8 @@ class Work:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 outcome = await self._through()
+                if outcome == "kept" and self._report and self._report.failure:
+                    outcome = "failed"
                 self._place.store.drop(self._assignment.id, outcome)
                 break
             except OSError as error:

@@ -339,6 +339,10 @@ def test_the_deadline_ends_work_and_is_reported(site: EnrolledSite) -> None:
             await gateway.hears(Hello)
             await gateway.tell(gateway.order(plan=plan_zip(do="wait"), seconds_left=1.5))
             assert "within the 2 s" in str((await gateway.hears(ReportMessage)).failure)
+            assert outcomes(site) == {"r-1": "failed"}  # before the gateway's answer, and after it
+            while list((site.folder / "work").iterdir()):
+                await asyncio.sleep(0.01)
+        assert outcomes(site) == {"r-1": "failed"}
 
     in_loop(scenario)
 
