@@ -212,7 +212,8 @@ def test_a_model_that_does_harm_is_refused_remembered_and_not_fetched_again(
     device: Device, broken: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
     code, reason = HARM[harm]
-    device.follow(limits={"memory_bytes": 200_000_000, "seconds": 3})
+    usual = {"memory_bytes": 200_000_000, "seconds": 60}
+    device.follow(limits=usual)
 
     async def scenario() -> None:
         async with StandInGateway() as gateway:
@@ -220,11 +221,14 @@ def test_a_model_that_does_harm_is_refused_remembered_and_not_fetched_again(
                 gateway.release(signed(1, FIRST), FIRST)
                 await told(gateway, runs(1))
             broken(code)
+            if harm == "hangs":
+                device.follow(limits=usual | {"seconds": 3})
             async with device.running(gateway):
                 gateway.release(signed(2, SECOND), SECOND)
                 refused = await told(gateway, failed(reason))
                 assert refused.version == 1
             monkeypatch.undo()
+            device.follow(limits=usual)
             gateway.said.clear()
             async with device.running(gateway):
                 asked = fetches(gateway)

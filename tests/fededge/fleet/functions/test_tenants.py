@@ -45,6 +45,7 @@ MODULES = (aggregation, blobs, enrollment, model_update, operators, selection, t
 TENANTLESS = {
     # of gateways, which serve every tenant
     "to_do",
+    "set_right",
     "due",
     "cancels",
     "expire",
