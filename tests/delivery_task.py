@@ -1,9 +1,8 @@
 """A task to deliver, an MLflow store that is set up, and a free port."""
 
-import socket
-
 import pytest
 
+from fededge import ports
 from fededge.task import FederatedTask, parse
 
 TASK = """
@@ -31,7 +30,4 @@ def task() -> FederatedTask:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return ports.free_port()

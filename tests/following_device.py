@@ -1,6 +1,5 @@
 """A device for tests that follows the release of a task at a stand-in gateway, and serves it."""
 
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fededge import storage
 from fededge.device.client import Client
 from fededge.documents import Release, VariantFile
+from fededge.ports import free_port
 from fededge.protocol import Follow, Releases, Running
 from fededge.signing import SigningKey
 from tests.enrolled_site import EnrolledSite
@@ -54,9 +54,7 @@ class Device(EnrolledSite):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         (root / "release.pub.pem").write_bytes(KEY.public.pem)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.follow()
 
     def follow(self, **changes: Any) -> None:

@@ -20,6 +20,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from fededge.ports import free_port
+
 PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 RELAY, PASSWORD = "relay", "correct horse"
 CONFIGURATION = """
@@ -56,7 +58,7 @@ class Broker:
 
     def __init__(self, folder: Path, users: Iterable[str], tls: str) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)  # where it runs as root, it gives its rights away
         (folder / "acl").write_text(ACL)
@@ -198,10 +200,3 @@ class Sensor:
             correlation = getattr(message.properties, "CorrelationData", None)
             self.heard.append((message.topic, message.payload, correlation))
             self._came.notify_all()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

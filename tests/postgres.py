@@ -4,7 +4,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import psutil
 import psycopg
+
+from fededge.ports import free_port
 
 PROGRAMS = ("initdb", "postgres", "pg_basebackup", "pg_ctl", "setpriv")
 LIMIT = 60.0
@@ -142,10 +143,3 @@ class Postgres:
         command = [*_as_account(), str(shutil.which(program)), *options]
         done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=LIMIT, check=False)
         assert done.returncode == 0, done.stderr
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

@@ -26,7 +26,8 @@ SLOW_SUITES = (
     ("platform", ["tests/e2e", *(f"--ignore={name}" for name in WITH_FLEETS)]),
     ("platform", WITH_FLEETS),
     ("worker", ["tests/fededge", "tests/components"]),
-    ("platform", ["tests/examples", "tests/fededge", "tests/pipelines", "tests/components"]),
+    ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
+    ("platform", ["tests/examples"]),
     ("serving", ["tests/serving"]),
     ("edge", ["tests/fededge", "tests/attacks"]),
 )

@@ -26,6 +26,7 @@ from fededge.documents import Schema
 from fededge.errors import TaskError
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.host.layout import VENVS
+from fededge.ports import free_port
 from fededge.processes import ended_with_parent
 from fededge.protocol import EnrollmentRequest
 from fededge.signing import SigningKey
@@ -35,7 +36,7 @@ from pipelines.trial import gathering, sensors
 from pipelines.trial.chargers import Chargers
 from pipelines.trial.clients import ENVIRONMENTS, ClientPlan, RunningClient, plans
 from pipelines.trial.policies import policy
-from pipelines.trial.programs import Programs, free_port, mosquitto, until, until_listening
+from pipelines.trial.programs import Programs, mosquitto, until, until_listening
 
 REGIONS = ["north", "center", "south"]
 ENROLLING = 4

@@ -73,14 +73,6 @@ def until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
     raise GatewayError("the MQTT broker did not start")
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def mosquitto() -> str:
     """The broker of this machine.
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from fededge.ports import free_port
+
 pytestmark = pytest.mark.environment("platform", "worker", "serving")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,9 +115,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     wanted = STORES[request.param]
     if shutil.which(wanted.program) is None:
         pytest.skip(f"{wanted.program} is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     filled = {"port": port, "folder": str(tmp_path)}
     (tmp_path / "token").write_text("of-the-service-account")
     command = [part.format(**filled) for part in wanted.command]

@@ -1,7 +1,6 @@
 """The MLflow server of manifests/base/mlflow, as a process: its own command and variables, in a folder of the test."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
+from fededge.ports import free_port
 from tests.built_manifests import MANIFESTS, build, pods
 
 VOLUME = "/var/lib/mlflow"
@@ -26,9 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
     (pod,) = pods(built)
     (container,) = pod["spec"]["containers"]
     (settings,) = [each["data"] for each in built if each["kind"] == "ConfigMap"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     listening = {"0.0.0.0": "127.0.0.1", "5000": str(port), "2": "1"}
     command = [listening.get(part, part) for part in container["command"]]
     given = {name: value.replace(VOLUME, str(folder)) for name, value in settings.items()}

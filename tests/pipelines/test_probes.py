@@ -1,6 +1,5 @@
 """What the doctor's pods find, against an API that runs them as processes of this machine."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from fededge import task as tasks
 from fededge.delivery.api_server import ApiServer
 from fededge.delivery.readiness import Finding
+from fededge.ports import free_port
 from pipelines.doctor import probes
 
 from .fake_api_server import serving
@@ -24,9 +24,7 @@ STORE, ISOLATION = "blob store from models", "isolation of steps"
 @pytest.fixture
 def pods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakePods, dict[str, Any]]]:
     """The pods, and the table of all else that the API answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr(probes, "PORT", port)
     monkeypatch.setattr(probes, "POLL", 0.05)
     made = FakePods(tmp_path, port, {("models", "fededge-storage"): {"MARK": "of-the-secret"}})

@@ -1,6 +1,5 @@
 """The ports that an endpoint on this machine listens on."""
 
-import contextlib
 import re
 import socket
 
@@ -8,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fededge import settings
 from fededge.errors import EndpointError, PortInUse
+from fededge.ports import free_port
 
 
 class Ports(BaseModel):
@@ -47,11 +47,10 @@ class Ports(BaseModel):
     @classmethod
     def free(cls) -> "Ports":
         """Three ports that nobody uses now."""
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
-            for each in sockets:
-                each.bind(("", 0))
-            rest, grpc, metrics = (each.getsockname()[1] for each in sockets)
+        found: set[int] = set()
+        while len(found) < 3:
+            found.add(free_port())
+        rest, grpc, metrics = found
         return cls(rest=rest, grpc=grpc, metrics=metrics)
 
     def refuse_taken(self) -> None:

@@ -10,7 +10,6 @@ cluster behind a NetworkPolicy (manifests/base/steps).
 """
 
 import os
-import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +37,7 @@ from tensorflow_federated.python.core.impl.executors import remote_executor, rem
 from tensorflow_federated.python.core.impl.types import placements
 
 from fededge.errors import WorkerDied, WorkerError, WorkerStuck
+from fededge.ports import free_port
 from fededge.processes import ended_with_parent
 
 START_SECONDS = 60.0
@@ -60,7 +60,7 @@ class Worker:
     def __enter__(self) -> Self:
         binary = os.path.join(os.path.dirname(tff.__file__), "data", "worker_binary")
         self._log = tempfile.TemporaryFile()
-        port = _free_port()
+        port = free_port()
         self.process = subprocess.Popen(
             ended_with_parent([binary, f"--port={port}"]),
             stdin=subprocess.DEVNULL,
@@ -223,10 +223,3 @@ class _Stub(remote_executor_stub.RemoteExecutorStub):
     @property
     def is_ready(self) -> bool:
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -25,6 +25,7 @@ import yaml
 
 from fededge import storage
 from fededge.host.layout import interpreter
+from fededge.ports import free_port
 from fededge.protocol import Object, Offer, Releases
 from tests.enrolled_site import in_loop
 from tests.following_device import FIRST, SECOND, Device, failed, runs, signed, told
@@ -62,9 +63,7 @@ def moto(folder: Path) -> Iterator[int]:
     program = shutil.which("moto_server")
     if program is None:
         pytest.skip("moto_server is not on PATH")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with (folder / "moto.log").open("w") as log:
         server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
         try:

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from joserfc.jwk import RSAKey
 from fededge.errors import GatewayError
 from fededge.fleet.gateway.oidc import Provider
 from fededge.fleet.gateway.settings import Oidc
+from fededge.ports import free_port
 from tests.gateway_client import Operator
 from tests.gateway_process import Gateway, token
 
@@ -263,9 +263,7 @@ def test_a_real_provider_opens_the_gateway_to_its_clients(tmp_path: Path) -> Non
     installed = subprocess.run(install, capture_output=True, text=True, cwd=tmp_path)
     if installed.returncode:
         pytest.skip(f"npm cannot install oidc-provider: {installed.stderr[-200:]}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "provider.mjs").write_text(SERVER)
     server = subprocess.Popen(
         [node, "provider.mjs", str(port)],

@@ -4,7 +4,6 @@ It is skipped where `moto_server` is not on PATH: pip install 'moto[server]'.
 """
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from fededge import storage
 from fededge.fleet.registry.database import Registry
+from fededge.ports import free_port
 from tests.gateway_client import Operator
 from tests.gateway_process import Gateway, token
 
@@ -33,9 +33,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     program = shutil.which("moto_server")
     if program is None:
         pytest.skip("moto_server is not on PATH")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = (tmp_path / "moto.log").open("w")
     server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)

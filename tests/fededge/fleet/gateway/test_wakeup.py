@@ -14,9 +14,9 @@ import redis
 from fededge.errors import GatewayError
 from fededge.fleet.gateway.wakeup import CHANNEL, WakeUps
 from fededge.fleet.registry.database import Registry
+from fededge.ports import free_port
 from tests.gateway_client import Operator
 from tests.gateway_process import Gateway, token
-from tests.postgres import free_port
 
 HOUR = 3600.0
 
