@@ -13,18 +13,20 @@ from typing import NoReturn
 from fededge.host.environments import add_notebook, set_up
 from fededge.host.layout import NAMES, VENVS, become, call, interpreter, say
 
-# What pytest runs where, the longest first: two side by side, and of what is slow, which often waits, three.
+AT_ONCE = 3
+"""Suites that run side by side: one more than processors at hand, since tests often wait."""
+# What pytest runs where, the longest first.
 SUITES = (
+    ("worker", ["tests"]),
     ("platform", ["tests", "--ignore=tests/fededge"]),
     ("platform", ["tests/fededge"]),
-    ("worker", ["tests"]),
-    ("serving", ["tests"]),
     ("edge", ["tests"]),
+    ("serving", ["tests"]),
 )
 WITH_FLEETS = [f"tests/e2e/{name}.py" for name in ("test_fleet", "test_gateway_faults", "test_notebook")]
 SLOW_SUITES = (
-    ("platform", ["tests/e2e", *(f"--ignore={name}" for name in WITH_FLEETS)]),
     ("platform", WITH_FLEETS),
+    ("platform", ["tests/e2e", *(f"--ignore={name}" for name in WITH_FLEETS)]),
     ("worker", ["tests/fededge", "tests/components"]),
     ("platform", ["tests/fededge", "tests/pipelines", "tests/components"]),
     ("platform", ["tests/examples"]),
@@ -78,7 +80,7 @@ def fleet() -> NoReturn:
 def test_slow() -> int:
     """Set up, then run what takes long: kills and whole pipelines; the exit status."""
     set_up(tests=True)
-    total = _pytest_in(SLOW_SUITES, "slow", 3)
+    total = _pytest_in(SLOW_SUITES, "slow")
     print(total, flush=True)
     return 1 if total.failed else 0
 
@@ -113,7 +115,7 @@ def test() -> int:
     with ThreadPoolExecutor(2) as side_by_side:
         passed = side_by_side.map(passes, checks)
         broken = [" ".join(check) for check, good in zip(checks, passed, strict=True) if not good]
-    total = _pytest_in(SUITES, "not slow", 2)
+    total = _pytest_in(SUITES, "not slow")
     if broken:
         print("checks that failed: " + ", ".join(broken))
     print(total, flush=True)
@@ -133,9 +135,9 @@ def counts_of(report: Path, status: int) -> TestCounts:
     return counts
 
 
-def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str, at_once: int) -> TestCounts:
-    """Run the tests of a tier in each environment, so many at once."""
-    with ThreadPoolExecutor(at_once) as side_by_side:
+def _pytest_in(suites: Sequence[tuple[str, list[str]]], tier: str) -> TestCounts:
+    """Run the tests of a tier in each environment."""
+    with ThreadPoolExecutor(AT_ONCE) as side_by_side:
         ran = side_by_side.map(lambda suite: _pytest(suite[0], ["-m", tier, *suite[1]]), suites)
         return sum(ran, TestCounts())
 

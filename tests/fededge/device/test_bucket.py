@@ -31,7 +31,7 @@ from tests.enrolled_site import in_loop
 from tests.following_device import FIRST, SECOND, Device, failed, runs, signed, told
 from tests.stand_in_gateway import StandInGateway, certificate
 
-pytestmark = [pytest.mark.environment("edge"), pytest.mark.slow]
+pytestmark = pytest.mark.environment("edge")
 
 AHEAD = timedelta(minutes=1)
 """Of the bucket's clock: what is good for a second has expired."""
@@ -133,6 +133,7 @@ def bucket(folder: Path, tls: ssl.SSLContext, files: dict[str, bytes]) -> Iterat
         yield outside, lambda name, seconds: urls[f"{name} {seconds}"]
 
 
+@pytest.mark.slow
 def test_a_release_in_a_bucket_is_followed_by_presigned_urls_alone(tmp_path: Path) -> None:
     assert not any(map(importlib.util.find_spec, ("boto3", "botocore", "s3fs")))
     tls = certificate(tmp_path)
