@@ -14,7 +14,7 @@ from fededge.host.environments import add_notebook, set_up
 from fededge.host.layout import NAMES, VENVS, become, call, interpreter, say
 
 AT_ONCE = 3
-"""Suites that run side by side: one more than processors at hand, since tests often wait."""
+"""Suites that run side by side: tests often wait, so three are done sooner than two, on two cores as well."""
 # What pytest runs where, the longest first.
 SUITES = (
     ("worker", ["tests"]),
