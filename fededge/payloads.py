@@ -99,6 +99,20 @@ def to_json(
     return {"data": {"names": names, kind: content}}, {}
 
 
+def check_outputs(outputs: np.ndarray) -> None:
+    """Refuse to tell what a model answers where a number in it is none.
+
+    Raises:
+        RequestError: it holds NaN or infinity.
+    """
+    if not np.isfinite(outputs).all():
+        raise RequestError(
+            "the model's answer holds NaN or infinity: send examples like those it was trained on",
+            "OUTPUT_NOT_FINITE",
+            422,
+        )
+
+
 def names_of(outputs: np.ndarray, schema: "Schema | None") -> list[str]:
     """A name for each output."""
     return named.output_names(schema) if schema else [f"t:{index}" for index in range(outputs.shape[1])]

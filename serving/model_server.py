@@ -95,12 +95,7 @@ class ModelServer:
         begun = time.perf_counter()
         outputs = self._runtime.predict(examples)
         milliseconds = 1000 * (time.perf_counter() - begun)
-        if not np.isfinite(outputs).all():
-            raise RequestError(
-                "the model's answer holds NaN or infinity: send examples like those it was trained on",
-                "OUTPUT_NOT_FINITE",
-                422,
-            )
+        payloads.check_outputs(outputs)
         counted = [
             self._metric("fededge_examples_total", "COUNTER", len(examples), payload=kind),
             self._metric("fededge_predict_seconds", "TIMER", milliseconds, payload=kind),

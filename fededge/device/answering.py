@@ -59,8 +59,6 @@ def answer(
 def _answered(
     model: "LoadedModel", schema: "Schema | None", tags: dict[str, Any], body: bytes
 ) -> dict[str, Any]:
-    import numpy as np
-
     from fededge import payloads
     from fededge.errors import RequestError
 
@@ -76,12 +74,7 @@ def _answered(
             413,
         )
     outputs = model.predict(examples)
-    if not np.isfinite(outputs).all():
-        raise RequestError(
-            "the model's answer holds NaN or infinity: send examples like those it was trained on",
-            "OUTPUT_NOT_FINITE",
-            422,
-        )
+    payloads.check_outputs(outputs)
     told, described = payloads.to_json(outputs, kind, examples, schema)
     return {**told, "meta": {"tags": {**tags, **described}}}
 

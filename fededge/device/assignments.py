@@ -5,6 +5,7 @@ import logging
 import shutil
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 from fededge.device.connection import Connection
 from fededge.device.eligible import check
@@ -23,6 +24,17 @@ DECLINES_A_MINUTE = 60
 """What is refused beyond that is refused in silence: a gateway cannot make a site talk."""
 SPARE_BYTES = 64 << 20
 """Of disk, that stay free."""
+
+
+def need_room(folder: Path, needed: int) -> None:
+    """Check that so many bytes and SPARE_BYTES fit on the disk of `folder`.
+
+    Raises:
+        StorageError: they do not.
+    """
+    free, needed = shutil.disk_usage(folder).free, needed + SPARE_BYTES
+    if free < needed:
+        raise StorageError(f"there are {free:,} bytes of disk, and {needed:,} are needed. Free space")
 
 
 class Assignments:

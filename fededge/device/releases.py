@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from fededge.device.assignments import SPARE_BYTES
+from fededge.device.assignments import need_room
 from fededge.device.connection import Connection
 from fededge.device.followed import Followed, Operation, fail, following, report
 from fededge.device.installation import Installed
@@ -30,7 +30,7 @@ from fededge.device.updating import Updater
 from fededge.device.workplace import Workplace
 from fededge.documents import PROGRAM, Release, check_model
 from fededge.errors import FedEdgeError, GatewayError, IntegrityError, ReleaseError, StorageError
-from fededge.protocol import Follow, Object, Offer, Releases, Running
+from fededge.protocol import Follow, Offer, Releases, Running
 from fededge.signing import LIMIT
 
 log = logging.getLogger("fededge.site")
@@ -164,7 +164,7 @@ class Follower:
             raise ReleaseError(
                 f"a manifest of {offer.manifest.bytes:,} bytes is larger than {LIMIT:,}: refused"
             )
-        envelope = (await self._fetched(offer.manifest, incoming)).read_bytes()
+        envelope = (await place.fetched(offer.manifest, incoming)).read_bytes()
         name, manifest, variant = each.installation.verify(envelope)
         times, reason = place.store.mishaps(variant.digest)
         if times:
@@ -177,8 +177,8 @@ class Follower:
                 f"the model's {variant.bytes:,} bytes are more than the {follows.limits.download_bytes:,} that the "
                 "policy lets in (download_bytes)"
             )
-        self._need_room(each, 3 * variant.bytes)
-        fetched = await self._fetched(offer.model, incoming)
+        need_room(incoming, 3 * variant.bytes)
+        fetched = await place.fetched(offer.model, incoming)
         log.info("release of %s: version %d is fetched", follows.task, manifest.version)
         performance = await self._tried(each, manifest, fetched)
         log.info("release of %s: version %d is tried", follows.task, manifest.version)
@@ -204,19 +204,6 @@ class Follower:
                 f"refused release {manifest.version}: it was issued no later than one that ran here, or than the policy "
                 "asks for (issued_after). Release again"
             )
-
-    def _need_room(self, each: Followed, needed: int) -> None:
-        free = shutil.disk_usage(each.folder).free
-        if free < needed + SPARE_BYTES:
-            raise StorageError(
-                f"there are {free:,} bytes of disk, and {needed + SPARE_BYTES:,} are needed. Free space"
-            )
-
-    async def _fetched(self, wanted: Object, folder: Path) -> Path:
-        place, target = self._place, folder / wanted.digest.removeprefix("sha256:")
-        url = place.identity.address.object(wanted.url, place.policy.current().policy.hosts)
-        await place.transfers.fetch(url, wanted, target)
-        return target
 
     async def _tried(self, each: Followed, manifest: Release, fetched: Path) -> Performance:
         place, follows = self._place, each.wanted

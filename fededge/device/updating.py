@@ -14,11 +14,10 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 from fededge import __version__, storage
 from fededge.device import kept_store, launcher
-from fededge.device.assignments import SPARE_BYTES
+from fededge.device.assignments import need_room
 from fededge.device.pace import Pace
 from fededge.device.policy_keys import Program
 from fededge.device.programs import ProgramRefused, Programs
@@ -177,7 +176,7 @@ class Updater:
             raise ReleaseError(f"a manifest of {manifest.bytes:,} bytes is larger than {LIMIT:,}: refused")
         incoming = self._programs.incoming
         incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-        envelope = (await self._fetched(manifest)).read_bytes()
+        envelope = (await place.fetched(manifest, incoming)).read_bytes()
         release = ProgramRelease.opened(envelope, trusted)
         self._need_newer(release, wanted, trusted)
         bundle = release.bundle_for(wanted.device_class)
@@ -190,10 +189,8 @@ class Updater:
             )
         name = f"{release.version}-{manifest.digest.removeprefix('sha256:')[:16]}"
         if not self._programs.has(name):
-            free, needed = shutil.disk_usage(incoming).free, ROOM * bundle.bytes + SPARE_BYTES
-            if free < needed:
-                raise StorageError(f"there are {free:,} bytes of disk, and {needed:,} are needed. Free space")
-            file = await self._fetched(offered)
+            need_room(incoming, ROOM * bundle.bytes)
+            file = await place.fetched(offered, incoming)
             log.info("program: release %s is downloaded", name)
             await self._programs.install(name, envelope, file)
         log.info("program: release %s is installed", name)
@@ -215,9 +212,3 @@ class Updater:
                 f"refused program {release.version}: it was issued no later than one that ran here, or than the policy "
                 "asks for (program.issued_after). Release again"
             )
-
-    async def _fetched(self, wanted: Object) -> Path:
-        place, target = self._place, self._programs.incoming / wanted.digest.removeprefix("sha256:")
-        url = place.identity.address.object(wanted.url, place.policy.current().policy.hosts)
-        await place.transfers.fetch(url, wanted, target)
-        return target

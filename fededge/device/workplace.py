@@ -30,7 +30,7 @@ from fededge.device.policy import Loaded, PolicyFile
 from fededge.device.store import Store
 from fededge.device.transfers import Transfers
 from fededge.errors import SiteError, StorageError
-from fededge.protocol import Dataset, Kind
+from fededge.protocol import Dataset, Kind, Object
 from fededge.signing import SigningKey
 
 
@@ -78,6 +78,18 @@ class Workplace:
     def work_folder(self, assignment: str) -> Path:
         """Where the files of an assignment lie."""
         return self.folder / "work" / assignment
+
+    async def fetched(self, wanted: Object, folder: Path) -> Path:
+        """The file in `folder`, named by its digest, that gets the object `wanted` unless it is there.
+
+        Raises:
+            GatewayError, IntegrityError, StorageError: see fededge.device.fetching.fetch.
+            SiteError: the policy has a mistake, or its URL leads elsewhere than it may.
+        """
+        target = folder / wanted.digest.removeprefix("sha256:")
+        url = self.identity.address.object(wanted.url, self.policy.current().policy.hosts)
+        await self.transfers.fetch(url, wanted, target)
+        return target
 
     def hidden(self, policy: Loaded, data: Path) -> tuple[Path, ...]:
         """What the runner does not see in isolation: keys, journals, and other data than `data`."""

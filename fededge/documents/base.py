@@ -4,12 +4,17 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fededge import storage
-from fededge.errors import DocumentError, shown
+from fededge.errors import DocumentError, ReleaseError, shown
+
+if TYPE_CHECKING:
+    from fededge.signing import TrustedKey
+
+Signed = TypeVar("Signed", bound="Document")
 
 FORMAT = re.compile(r"fededge-([a-z]+(?:-[a-z]+)*)-([0-9]{1,6})")
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -147,6 +152,19 @@ class Document(Part):
                 "FedEdge reads: update FedEdge here"
             )
         return version
+
+
+def signed(kind: type[Signed], envelope: bytes, trusted: "TrustedKey") -> Signed:
+    """The document of a release in `envelope`, once it is proven to be signed by `trusted`.
+
+    Raises:
+        IntegrityError: not signed by the trusted key, or changed since.
+        ReleaseError: signed, but no document of this kind, or one of a newer format.
+    """
+    try:
+        return kind.from_content(trusted.verify(envelope), "the signed document")
+    except DocumentError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def first_mistake(error: ValidationError) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from fededge import storage
-from fededge.documents.base import ACCURACY, Digest, Document, NotNegative, renamed
+from fededge.documents.base import ACCURACY, Digest, Document, NotNegative, renamed, signed
 from fededge.documents.delivery import VariantFile
 from fededge.errors import DocumentError, IntegrityError, ReleaseError, StorageError
 
@@ -80,10 +80,7 @@ class Release(Document):
             IntegrityError: not signed by the trusted key, or changed since.
             ReleaseError: signed, but no release of this task, or one of a newer format.
         """
-        try:
-            release = cls.from_content(trusted.verify(envelope), "the signed document")
-        except DocumentError as error:
-            raise ReleaseError(str(error)) from error
+        release = signed(cls, envelope, trusted)
         if release.task != task:
             raise ReleaseError(
                 f"this release is for task {release.task!r}, not {task!r}. Check where it is fetched from"

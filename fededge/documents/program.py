@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from fededge.documents.base import Digest, Document, NotNegative, Part
-from fededge.errors import DocumentError, ReleaseError
+from fededge.documents.base import Digest, Document, NotNegative, Part, signed
+from fededge.errors import ReleaseError
 
 if TYPE_CHECKING:
     from fededge.signing import TrustedKey
@@ -45,10 +45,7 @@ class ProgramRelease(Document):
             IntegrityError: not signed by the trusted key, or changed since.
             ReleaseError: signed, but no release of a program, or one of a newer format.
         """
-        try:
-            return cls.from_content(trusted.verify(envelope), "the signed document")
-        except DocumentError as error:
-            raise ReleaseError(str(error)) from error
+        return signed(cls, envelope, trusted)
 
     def bundle_for(self, device_class: str) -> ProgramBundle:
         """The bundle that devices of `device_class` install.

@@ -1,5 +1,7 @@
 """Handing releases to the gateway, from which clients take them."""
 
+from collections.abc import Mapping
+
 from fededge import settings, storage
 from fededge.documents import Release, check_model
 from fededge.fleet.gateway_client import GatewayClient
@@ -17,12 +19,24 @@ def offer(gateway: GatewayClient, release: Release, envelope: bytes) -> None:
         model = storage.read(variant.url, variant.bytes)
         check_model(variant, model)
         gateway.store(model)
-    request = ReleaseRequest(
-        manifest=gateway.store(envelope),
-        issued=release.issued,
-        models={name: variant.digest for name, variant in release.devices.items()},
-    )
-    gateway.put_release(release.task, request)
+    models = {name: variant.digest for name, variant in release.devices.items()}
+    hand_over(gateway, release.task, envelope, release.issued, models)
+
+
+def hand_over(
+    gateway: GatewayClient, task: str, envelope: bytes, issued: float, files: Mapping[str, str]
+) -> None:
+    """Hand the signed `envelope` of a release to the gateway, which has its files already.
+
+    Args:
+        issued: as the envelope says.
+        files: digest of what each device class fetches.
+
+    Raises:
+        GatewayError: it does not take it.
+    """
+    request = ReleaseRequest(manifest=gateway.store(envelope), issued=issued, models=dict(files))
+    gateway.put_release(task, request)
 
 
 def offer_to_gateway(release: Release, envelope: bytes) -> bool:

@@ -9,7 +9,7 @@ from fededge import storage, wheels
 from fededge.documents import PROGRAM, ProgramBundle, ProgramRelease
 from fededge.errors import ReleaseError
 from fededge.fleet.gateway_client import GatewayClient
-from fededge.protocol import ReleaseRequest
+from fededge.fleet.offering import hand_over
 from fededge.signing import SigningKey
 
 
@@ -37,12 +37,8 @@ def release(gateway: GatewayClient, folders: Mapping[str, Path], key: SigningKey
         bundles={name: stored[folder] for name, folder in folders.items()},
     )
     envelope = key.sign(made.to_content())
-    request = ReleaseRequest(
-        manifest=gateway.store(envelope),
-        issued=made.issued,
-        models={name: bundle.digest for name, bundle in made.bundles.items()},
-    )
-    gateway.put_release(PROGRAM, request)
+    files = {name: bundle.digest for name, bundle in made.bundles.items()}
+    hand_over(gateway, PROGRAM, envelope, made.issued, files)
     return made
 
 

@@ -72,12 +72,7 @@ class Predictor:
         schema = None if binary else self._schema
         examples, kind = payloads.from_json(message, self._model.input_shape, schema)
         outputs = self._model.predict(examples)
-        if not np.isfinite(outputs).all():
-            raise RequestError(
-                "the model's answer holds NaN or infinity: send examples like those it was trained on",
-                "OUTPUT_NOT_FINITE",
-                422,
-            )
+        payloads.check_outputs(outputs)
         answer, described = payloads.to_json(outputs, kind, examples, schema)
         return _json({**answer, "meta": {"tags": {**self._tags, **described}}})
 
