@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Metrics, Model
 
-from fededge import lineage
-from fededge.documents import Evaluation, Population
+from fededge.documents import Evaluation
 from fededge.errors import TaskError
-from fededge.fleet.selection import select
 from fededge.learning import state as states
 from fededge.task import FederatedTask, parse
+from tests.components.learning.begun_task import BegunTask
 from tests.functions_process import function, needs_serving
 
 pytest_plugins = ["tests.mlflow_store"]
@@ -51,31 +49,15 @@ def test_a_pipelines_clients_may_be_functions(
     monkeypatch.setenv("FEDEDGE_FUNCTIONS_TOKEN_FILE", str(token))
     shared = tmp_path / "storage" / "functions"
     here = task(functions={"urls": {"one": "http://127.0.0.1:9"}})
-    data = {
-        "population": artifact(Artifact, "population"),
-        "data": artifact(Dataset, "data"),
-        "test": artifact(Dataset, "test"),
-    }
-    begin = {"plan": artifact(Artifact, "plan"), "state": artifact(Model, "state")}
-    selection = artifact(Artifact, "selection")
-
-    def call(name: str, spec: FederatedTask, **given: Any) -> None:
-        plain(f"learning/{name}")(task=spec.to_json(), run="run", **given)
-
-    call("prepare_data", here, compiled=here.to_json(), **data)
-    call("initialize_model", here, population=data["population"], **begin)
-    clients = [client.id for client in Population.read(data["population"].path).clients]
-    select(here.learning.cohort, here.seed, Population.read(data["population"].path)).write(selection.path)
-    lineage.seal(selection)
-    away, *there = clients
-    after, evaluation = artifact(Model, "after"), artifact(Metrics, "evaluation")
+    begun = BegunTask(plain, artifact, here, "run")
+    away, *there = begun.clients
     with ExitStack() as stack:
         urls = {
             client: stack.enter_context(
                 function(
                     "train",
                     "--data",
-                    Path(data["data"].path) / client,
+                    begun.data / client,
                     "--store",
                     shared,
                     "--token-file",
@@ -86,33 +68,13 @@ def test_a_pipelines_clients_may_be_functions(
         }
         called = task(functions={"urls": urls})
         assert called.identity == here.identity == task().identity
-        call(
-            "run_rounds",
-            called,
-            until=1,
-            next_state=after,
-            figures=artifact(Metrics, "figures"),
-            selection=selection,
-            **data,
-            **begin,
-        )
-        call(
-            "evaluate_model",
-            called,
-            calibrate=False,
-            plan=begin["plan"],
-            state=after,
-            evaluation=evaluation,
-            classification=artifact(ClassificationMetrics, "classification"),
-            ranges=artifact(Artifact, "ranges"),
-            **data,
-        )
-    first, final = (states.load(Path(each.path), here.identity) for each in (begin["state"], after))
+        learned = begun.learn(called, "run", until=1, calibrate=False)
+    first, final = (states.load(each, here.identity) for each in (begun.state, learned.state))
     (record,) = final.history
     assert record.reported == there
     assert "name its URL" in record.failed[away]
     assert all(np.abs(value - first.weights[name]).max() > 0 for name, value in final.weights.items())
-    found = Evaluation.read(evaluation.path)
+    found = Evaluation.read(learned.evaluation)
     assert [client.id for client in found.clients] == there
     assert list(found.failed) == [away]
     assert list(shared.iterdir()) == []
