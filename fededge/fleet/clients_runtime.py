@@ -8,10 +8,11 @@ came of a round of training is told the gateway after the checkpoint was saved, 
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fededge import archives, settings, storage
 from fededge.client_reports import EvaluationReport, RangesReport, TrainingReport, Usage
@@ -261,7 +262,8 @@ class GatewayClients:
         unopened = self._unopened.pop((kind, number), None)
         round_id, status = (unopened, None) if unopened else self._standing(kind, number)
         if status is None:
-            status = self._open(round_id, kind, weights, number, clients, deadline_seconds)
+            request = partial(self._request, round_id, kind, weights, number, clients, deadline_seconds)
+            status = self._open(round_id, request)
         self._unsettled[round_id] = kind
         waiting = set(clients) & set(status.cohort)
         after, more = 0, True
@@ -283,15 +285,15 @@ class GatewayClients:
         for client in late:
             yield client, failures.get(client, f"no report within {deadline_seconds:g} s")
 
-    def _open(self, round_id: str, *of_round: Any) -> RoundStatus:
+    def _open(self, round_id: str, request: Callable[[], RoundRequest]) -> RoundStatus:
         """A round at the gateway, whose plan lies there since an earlier one, unless it was deleted meanwhile."""
         try:
-            return self._gateway.open_round(round_id, self._request(round_id, *of_round))
+            return self._gateway.open_round(round_id, request())
         except GatewayError as error:
             if error.reason != "NO_BLOB":
                 raise
             self._plan_digest = None
-            return self._gateway.open_round(round_id, self._request(round_id, *of_round))
+            return self._gateway.open_round(round_id, request())
 
     def _request(
         self,
