@@ -108,7 +108,8 @@ task = FederatedTask.from_json(sys.argv[1])
 python = Path(sys.executable)
 with SimulatedDevices(task, 2, [examples] * 2, storage_url=sys.argv[2], python=python) as devices:
     print(*(process.pid for process in devices._processes.values()), flush=True)
-    time.sleep(600)
+    while True:
+        time.sleep(0.1)  # a signal that comes just before a sleep is acted upon after it
 """
 
 
