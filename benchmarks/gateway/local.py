@@ -4,8 +4,8 @@
 
 `fededge run` and `fededge fleet` learn the same task in turn, on this machine: the first trains its clients in worker
 processes that read one disk, the second at three sites that a gateway reaches. Told are the median seconds of a round,
-the first of each run left out, which starts and compiles, for each number of local epochs. Prints a table and writes
-benchmarks/results/local.json.
+the first of each run left out, which starts and compiles, for the task as it is, and with each number of local epochs that
+is named. Prints a table and writes benchmarks/results/local.json.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.results import save, table
+from fededge import task
 from fededge.learning import state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,10 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare rounds over a gateway with local ones.")
     parser.add_argument("--rounds", type=int, default=10, help="of a run (default: 10)")
     parser.add_argument("--turns", type=int, default=2, help="runs of each (default: 2)")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 5], help="local ones (default: 1 and 5)")
+    parser.add_argument(
+        "--epochs", type=int, nargs="+", default=[], help="local ones, besides the task's own"
+    )
     options = parser.parse_args()
+    own = task.load(TASK).learning.client.epochs
     rows = []
-    for epochs in options.epochs:
+    for epochs in [own, *options.epochs]:
         changes = [
             f"learning.rounds={options.rounds}",
             f"learning.client.epochs={epochs}",

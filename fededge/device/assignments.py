@@ -64,7 +64,7 @@ class Assignments:
     def resume(self) -> None:
         """Go on with what the store holds."""
         for held in self._place.store.held():
-            log.info("round %s: goes on (%s)", held.round, held.phase)
+            log.info("round %s: goes on, %s", held.round, "done" if held.report else "not done yet")
             self._start(held)
 
     async def close(self) -> None:

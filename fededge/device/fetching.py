@@ -1,7 +1,8 @@
 """Files that a client fetches: of a known size and digest, resumed where they were cut off, there whole or not at all.
 
 A file is fetched into `<name>.part` beside its place. What a server sends is never believed: no redirect is followed, no
-encoding undone, no byte more is taken than was announced, and the file gets to its place once its digest is proven.
+encoding undone, no byte more is taken than was announced, and the file gets to its place once its digest is proven. It is
+not synced to disk: a file that is there already, perhaps since before a power failure, is proven again.
 """
 
 import asyncio
@@ -35,7 +36,9 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
     part = target.with_name(f"{target.name}.part")
     try:
         if target.exists():
-            return
+            if await _is(wanted, target):
+                return
+            target.unlink()
         have = part.stat().st_size if part.exists() else 0
         if have > wanted.bytes:
             part.unlink()
@@ -72,8 +75,6 @@ async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path
                             f"the server sends more than the {wanted.bytes:,} bytes of {wanted.digest}: refused"
                         )
                     file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise unreachable(error) from error
     if have < wanted.bytes:
@@ -81,14 +82,16 @@ async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path
 
 
 async def _prove(wanted: Object, part: Path, target: Path) -> None:
-    found = await asyncio.to_thread(storage.digest_path, part)
-    if found != wanted.digest:
+    if not await _is(wanted, part):
         part.unlink()
         raise IntegrityError(
-            f"what was fetched has digest {found} where {wanted.digest} was promised: refused"
+            f"what was fetched has another digest than {wanted.digest}, which was promised: refused"
         )
     os.replace(part, target)
-    storage.sync_folder(target.parent)
+
+
+async def _is(wanted: Object, file: Path) -> bool:
+    return await asyncio.to_thread(storage.digest_path, file) == wanted.digest
 
 
 def _goes_on(answer: httpx.Response, have: int) -> bool:

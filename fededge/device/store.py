@@ -1,7 +1,7 @@
 """What a client must not forget, in one SQLite file: assignments with their phase, rounds and releases that it knows, and
 what did harm here.
 
-    accepted --fetched--> fetched --result written--> finished --update lies at the gateway--> uploaded --received--> gone
+    accepted --result written--> finished --report received--> gone
 
 Each step is written, synced, before it is relied on, so a power failure at any moment loses nothing: work that was
 accepted goes on, and a result is kept until the gateway said that it has it.
@@ -10,7 +10,6 @@ accepted goes on, and a result is kept until the gateway said that it has it.
 import sqlite3
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from fededge.device.clock import Moment
@@ -43,18 +42,10 @@ CREATE TABLE released (
     PRIMARY KEY (task, signer)
 );
 """,
+    "ALTER TABLE assignments DROP COLUMN phase;",
 )
 """What each version adds to the one before."""
 VERSION = len(SCHEMAS)
-
-
-class Phase(StrEnum):
-    """How far an assignment is."""
-
-    accepted = "accepted"
-    fetched = "fetched"
-    finished = "finished"
-    uploaded = "uploaded"
 
 
 @dataclass(frozen=True)
@@ -63,12 +54,11 @@ class Held:
 
     Attributes:
         accepted: when.
-        report: what came of it, from the phase `finished` on.
+        report: what came of it, once the work is done.
     """
 
     assignment: Assignment
     round: str
-    phase: Phase
     accepted: Moment
     report: ReportMessage | None = None
 
@@ -131,8 +121,8 @@ class Store:
         """
         with self._transaction():
             self._database.execute(
-                "INSERT INTO assignments VALUES (?, ?, ?, ?, NULL)",
-                (assignment.id, order.round_id, assignment.model_dump_json(), Phase.accepted),
+                "INSERT INTO assignments VALUES (?, ?, ?, NULL)",
+                (assignment.id, order.round_id, assignment.model_dump_json()),
             )
             self._database.execute(
                 "INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 'accepted')",
@@ -155,23 +145,18 @@ class Store:
         """The assignments that are not done, in the order in which they were accepted."""
         with self._named():
             rows = self._database.execute(
-                "SELECT assignment, round, phase, boot, ticks, wall, report FROM assignments "
+                "SELECT assignment, round, boot, ticks, wall, report FROM assignments "
                 "JOIN rounds USING (round) ORDER BY rounds.rowid"
             ).fetchall()
         return [
             Held(
                 Assignment.model_validate_json(assignment),
                 round,
-                Phase(phase),
                 Moment(boot, ticks, wall),
                 ReportMessage.model_validate_json(report) if report else None,
             )
-            for assignment, round, phase, boot, ticks, wall, report in rows
+            for assignment, round, boot, ticks, wall, report in rows
         ]
-
-    def fetched(self, assignment: str) -> None:
-        """Its plan and weights lie here."""
-        self._advance(assignment, Phase.fetched)
 
     def finish(self, report: ReportMessage, learned: tuple[str, int] | None = None) -> None:
         """The work is done, its update written: from now on this round is never worked on again.
@@ -182,8 +167,8 @@ class Store:
         """
         with self._transaction():
             self._database.execute(
-                "UPDATE assignments SET phase = ?, report = ? WHERE id = ?",
-                (Phase.finished, report.model_dump_json(exclude_none=True), report.assignment),
+                "UPDATE assignments SET report = ? WHERE id = ?",
+                (report.model_dump_json(exclude_none=True), report.assignment),
             )
             self._database.execute(
                 "UPDATE rounds SET spent = 1, outcome = ? "
@@ -234,14 +219,6 @@ class Store:
             ).fetchone()
         return Released(found[0], found[1], Running.model_validate_json(found[2])) if found else None
 
-    def uploaded(self, report: ReportMessage) -> None:
-        """The update of an assignment lies at the gateway, and that is what is to be reported."""
-        with self._transaction():
-            self._database.execute(
-                "UPDATE assignments SET phase = ?, report = ? WHERE id = ?",
-                (Phase.uploaded, report.model_dump_json(exclude_none=True), report.assignment),
-            )
-
     def drop(self, assignment: str, outcome: str) -> None:
         """Nothing more is to be done about it; `outcome` says why."""
         with self._transaction():
@@ -266,10 +243,6 @@ class Store:
                 (rule, most),
             ).fetchall()
         return [Moment(*row) for row in rows]
-
-    def _advance(self, assignment: str, phase: Phase) -> None:
-        with self._transaction():
-            self._database.execute("UPDATE assignments SET phase = ? WHERE id = ?", (phase, assignment))
 
     def _forget_old(self, signer: str) -> None:
         """Keep the KEPT rounds of a signer that were issued last, and of the others the time of the last."""

@@ -23,12 +23,19 @@ from fededge.device.eligible import while_eligible
 from fededge.device.judging import Verdict, harmless, judged
 from fededge.device.pace import Pace
 from fededge.device.policy import Loaded
-from fededge.device.store import Held, Phase
+from fededge.device.store import Held
 from fededge.device.workplace import Workplace
 from fededge.documents.base import first_mistake
 from fededge.errors import FedEdgeError, GatewayError, SiteError, StorageError, shown
-from fededge.protocol import LARGEST_MESSAGE, Assignment, Object, Received, ReportMessage, UploadRequest
-from fededge.protocol import Phase as MessagePhase
+from fededge.protocol import (
+    LARGEST_MESSAGE,
+    Assignment,
+    Object,
+    Phase,
+    Received,
+    ReportMessage,
+    UploadRequest,
+)
 
 log = logging.getLogger("fededge.site")
 RENEWALS = 5
@@ -53,11 +60,11 @@ class Work:
 
     def __init__(self, place: Workplace, held: Held, renew: Callable[[], None]) -> None:
         self._place, self._held, self._ask_anew = place, held, renew
-        self._assignment, self._phase, self._report = held.assignment, held.phase, held.report
+        self._assignment, self._report = held.assignment, held.report
         self._folder = place.work_folder(held.assignment.id)
         self._fresh = asyncio.Event()
         self._learned: tuple[str, int] | None = None
-        self._phases: dict[MessagePhase, float] = {}
+        self._phases: dict[Phase, float] = {}
         self._bytes = 0
         self.stale = False
 
@@ -95,17 +102,14 @@ class Work:
             self._report = await self._worked()
             learned = self._learned if self._report.update is not None else None
             self._place.store.finish(self._report, learned)
-            self._phase = Phase.finished
-        for _ in range(SENDINGS):
-            if self._report.update is not None and self._phase is Phase.finished:
+        for _ in range(SENDINGS):  # the gateway may have lost an update that it has
+            if self._report.update is not None:
                 over = await self._handed_in(self._report)
                 if over is not None:
                     return over
-            assert self._report is not None
             outcome = await self._told(self._report)
             if outcome != "refused" or self._report.update is None:
                 break
-            self._phase = Phase.finished  # the gateway may have lost it
         return outcome
 
     async def _handed_in(self, report: ReportMessage) -> str | None:
@@ -121,8 +125,6 @@ class Work:
         if over is None:
             phases = report.phases | {"upload": time.monotonic() - began}
             self._report = report.model_copy(update={"phases": phases})
-            self._place.store.uploaded(self._report)
-            self._phase = Phase.uploaded
         return over
 
     async def _told(self, report: ReportMessage) -> str:
@@ -164,7 +166,6 @@ class Work:
         began = time.monotonic()
         plan = await self._fetched(policy)
         self._phases["fetch"] = time.monotonic() - began
-        self._place.store.fetched(self._assignment.id)
         self._say({"train": "training", "evaluate": "evaluating"}.get(verdict.order.kind, "measuring"))
         began = time.monotonic()
         answer = await self._asked(policy, verdict, plan)

@@ -89,7 +89,9 @@ class GatewayClients:
         self._tenant: str | None = None
         self._known: dict[str, ClientInfo] = {}
         self._unopened: dict[tuple[Kind, int], str] = {}
+        self._absent: dict[Kind, int] = {}
         self._unsettled: dict[str, Kind] = {}
+        self._over: dict[str, RoundStatus] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="fededge-updates-")
 
     @classmethod
@@ -170,7 +172,7 @@ class GatewayClients:
         found = Usage()
         for round_id, kind in self._unsettled.items():
             if kind == "train":
-                status = self._gateway.close_round(round_id, CloseRequest())
+                status = self._over.get(round_id) or self._gateway.close_round(round_id, CloseRequest())
                 found = Usage(status.bytes_down, status.bytes_up, status.client_seconds)
         return found
 
@@ -229,27 +231,42 @@ class GatewayClients:
             seconds: for which they are.
         """
         round_id, status = self._standing(kind, request.number)
-        if status is None:
+        if status is not None:
+            found = self._gateway.clients_of(status.cohort)
+        else:
             self._unopened[kind, request.number] = round_id
-        end = time.monotonic() + seconds
-        cohort = status.cohort if status else self._gateway.select(request).cohort
-        if status is None and len(cohort) < fewest:
-            self._say(f"{len(cohort)} of {fewest} clients are there: waiting for more")
-        while status is None and len(cohort) < fewest and time.monotonic() < end:
+            found = self._selected(request, fewest, seconds)
+        self._known = {client.client: client for client in found}
+        return [counts_of(self._known[client], self._data.dataset) for client in sorted(self._known)]
+
+    def _selected(self, request: SelectionRequest, fewest: int, seconds: float) -> list[ClientInfo]:
+        """Whom the gateway selects, once `fewest` are there, or `seconds` are over."""
+        end, told = time.monotonic() + seconds, False
+        while True:
+            result = self._gateway.select(request)
+            if len(result.cohort) >= fewest or time.monotonic() > end:
+                known = result.clients
+                return self._gateway.clients_of(result.cohort) if known is None else known
+            if not told:
+                self._say(f"{len(result.cohort)} of {fewest} clients are there: waiting for more")
+                told = True
             time.sleep(LOOK)
-            cohort = self._gateway.select(request).cohort
-        self._known = {client.client: client for client in self._gateway.clients_of(cohort)}
-        return [counts_of(self._known[client], self._data.dataset) for client in sorted(cohort)]
 
     def _standing(self, kind: Kind, number: int) -> tuple[str, RoundStatus | None]:
-        """The id of a round, and how it stands; one that failed stays as it is, and is tried anew under another id."""
+        """The id of a round, and how it stands; one that failed stays as it is, and is tried anew under another id.
+
+        Rounds of a kind are opened one after another: where one was not there, none after it was opened but here.
+        """
         for attempt in count(1):
             round_id = f"{self._run}-{number}-{kind}{f'-{attempt}' if attempt > 1 else ''}"
+            if number > self._absent.get(kind, number):
+                return round_id, None
             try:
                 status = self._gateway.round(round_id)
             except GatewayError as error:
                 if error.status != 404:
                     raise
+                self._absent[kind] = number
                 return round_id, None
             if status.outcome != "failed":
                 return round_id, status
@@ -275,13 +292,15 @@ class GatewayClients:
                 found.open and not found.items
             ):  # a gateway that ends answers at once: not to ask it all the time
                 time.sleep(max(0.0, asked + PAUSE - time.monotonic()))
+            if found.status is not None:
+                self._over[round_id] = found.status
             for report in found.items:
                 after = report.ordinal
                 if report.client in waiting:
                     waiting.remove(report.client)
                     yield report.client, report
         late = sorted(set(clients) - set(status.cohort) | waiting)
-        failures = self._gateway.round(round_id).failures if late else {}
+        failures = (self._over.get(round_id) or self._gateway.round(round_id)).failures if late else {}
         for client in late:
             yield client, failures.get(client, f"no report within {deadline_seconds:g} s")
 
@@ -379,6 +398,7 @@ class GatewayClients:
         for round_id in sorted(round_ids):
             self._gateway.close_round(round_id, request)
             del self._unsettled[round_id]
+            self._over.pop(round_id, None)
 
 
 def candidate(client: ClientInfo, dataset: str) -> Candidate:

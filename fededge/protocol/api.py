@@ -175,10 +175,17 @@ class SelectionRequest(Said):
 
 
 class SelectionResult(Said):
-    """The cohort, sorted; `available`: how many were there to be chosen from."""
+    """Who takes part.
+
+    Attributes:
+        cohort: sorted.
+        available: how many were there to be chosen from.
+        clients: what is known of each, in the same order; None for a large cohort: look them up.
+    """
 
     cohort: list[Name]
     available: Count
+    clients: list[ClientInfo] | None = None
 
 
 class LookupRequest(Said):
@@ -267,10 +274,16 @@ class Report(Said):
 
 
 class Reports(Said):
-    """Reports after an ordinal, and whether more may follow."""
+    """Reports after an ordinal.
+
+    Attributes:
+        open: whether more may follow.
+        status: where none may: how the round stands.
+    """
 
     items: list[Report]
     open: bool
+    status: RoundStatus | None = None
 
 
 class CloseRequest(Said):

@@ -1,5 +1,6 @@
 """Aggregation: reports are kept in order, and a round's coordinator reads them until it is over."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select, update
@@ -65,6 +66,14 @@ _MOVED = (
 )
 
 
+@dataclass(frozen=True)
+class Reported:
+    """What a client is told of its report, and the round that it belongs to, if it has one."""
+
+    answer: Received
+    round: str | None = None
+
+
 def expected(registry: Registry, tenant: str, client: str, request: UploadRequest, now: float) -> None:
     """That a client may upload an update of these bytes.
 
@@ -101,7 +110,7 @@ def report(
     now: float,
     sent: bool = True,
     passed_by: bool = False,
-) -> Received:
+) -> Reported:
     """Keep what a client reported; reporting again changes nothing.
 
     Args:
@@ -109,19 +118,19 @@ def report(
         passed_by: whether bytes pass the gateway by: then they are counted as the report tells of them.
     """
 
-    def kept(connection: Connection) -> Received:
+    def kept(connection: Connection) -> Reported:
         found = find(connection, tenant, client, message.assignment)
         if found is None:
-            return received(message.assignment, "report", "refused", "it is not yours")
+            return Reported(received(message.assignment, "report", "refused", "it is not yours"))
         round = round_of(connection, tenant, found.round)
         if round.state == "open" and round.deadline <= now:
             close_work(connection, tenant, found.round, "late", AFTER_DEADLINE, now)
         held = take(connection, tenant, found.round, client)
         if held is None or held.state not in OPEN:
-            return _again(message, held)
+            return Reported(_again(message, held), found.round)
         wrong = _mistake(connection, round, client, message, sent)
         if wrong:
-            return received(message.assignment, "report", "refused", wrong)
+            return Reported(received(message.assignment, "report", "refused", wrong), found.round)
         failed = message.failure is not None
         end(
             connection,
@@ -137,7 +146,7 @@ def report(
         )
         if passed_by:
             _count_told(connection, round, message, client)
-        return received(message.assignment, "report", "kept")
+        return Reported(received(message.assignment, "report", "kept"), found.round)
 
     return registry.run(kept)
 
@@ -164,9 +173,11 @@ def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:
 
     def found(connection: Connection) -> Reports:
         # Whether it is open is asked first: so what comes later is not missed.
-        opened = _shown(connection, tenant, round).state == "open"
+        shown = _shown(connection, tenant, round)
         rows = connection.execute(_REPORTS, asked).all()
-        return Reports(items=[report_of(row) for row in rows], open=opened or len(rows) == LARGEST)
+        more = shown.state == "open" or len(rows) == LARGEST
+        status = None if more else status_of(connection, shown)
+        return Reports(items=[report_of(row) for row in rows], open=more, status=status)
 
     return registry.read(found)
 

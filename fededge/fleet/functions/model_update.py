@@ -95,7 +95,8 @@ def to_do(connection: Connection, gateway: str, now: float) -> tuple[bool, bool]
 def due(registry: Registry, gateway: str, now: float, limit: int = 100) -> list[Due]:
     """Assignments to send to clients with a session on `gateway`; each is marked as sent, with the time of its next try.
 
-    Those that were sent for the last time, and not accepted, are moved aside.
+    Those that were sent for the last time, and not accepted, are moved aside. A power failure may take the marks back:
+    then they are sent again.
     """
     asked = {"of_gateway": gateway, "now": now, "most": limit}
 
@@ -114,7 +115,7 @@ def due(registry: Registry, gateway: str, now: float, limit: int = 100) -> list[
         )
         return _dues(connection, rows, now), given_up
 
-    dues, given_up = registry.run(sent)
+    dues, given_up = registry.run(sent, durable=False)
     for row in given_up:
         registry.run(lambda connection, row=row: _set_aside(connection, row, now))  # type: ignore[misc]
     return dues
@@ -183,7 +184,7 @@ def cancels(registry: Registry, gateway: str, now: float) -> list[tuple[str, str
             if (row.tenant, row.client) in found
         ]
 
-    return registry.run(told)
+    return registry.run(told, durable=False)
 
 
 def set_right(registry: Registry, gateway: str, now: float) -> int:

@@ -126,7 +126,7 @@ def beat(registry: Registry, beats: Mapping[str, Mapping[str, str] | None], now:
             there.update(connection.execute(select(sessions.c.id).where(*mine)).scalars())
         return there
 
-    there = registry.run(heard)
+    there = registry.run(heard, durable=False)
     changed = {id: dict(said) for id in ids if id in there and (said := beats[id]) is not None}
     if changed:
         registry.run(lambda connection: _keep_conditions(connection, changed))

@@ -8,6 +8,7 @@ import asyncio
 
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update, releases
+from fededge.fleet.functions.aggregation import Reported
 from fededge.fleet.functions.work import received
 from fededge.fleet.gateway.keeping import kept, size_of
 from fededge.fleet.gateway.objects import Objects, Place
@@ -90,9 +91,10 @@ def _expected(
 
 
 async def _report(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
-    answer = await _keep(service, tenant, client, message)
+    reported = await _keep(service, tenant, client, message)
+    answer = reported.answer
     if answer.outcome == "kept":
-        service.reported.ring()
+        service.reported.ring((tenant, reported.round))
     if answer.outcome == "kept" and service.settings.trace_endpoint and message.phases:
         trace = await service.database.call(aggregation.trace_of, tenant, message.assignment)
         phases = {str(phase): seconds for phase, seconds in message.phases.items()}
@@ -101,7 +103,7 @@ async def _report(service: Service, tenant: str, client: str, message: ReportMes
     return answer
 
 
-async def _keep(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:
+async def _keep(service: Service, tenant: str, client: str, message: ReportMessage) -> Reported:
     objects = service.objects
     if objects.through_gateway:
         return await service.database.together(_kept, objects, tenant, client, message, now())
@@ -135,7 +137,7 @@ async def _releases(service: Service, tenant: str, client: str, message: Follow)
 
 def _kept(
     registry: Registry, objects: Objects, tenant: str, client: str, message: ReportMessage, at: float
-) -> Received:
+) -> Reported:
     """Keep a report, whose update is a file."""
     sent = message.update is None or objects.size(tenant, message.update, client) is not None
     return aggregation.report(registry, tenant, client, message, at, sent)

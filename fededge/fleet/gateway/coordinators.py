@@ -76,11 +76,11 @@ async def wait_for_reports(call: Call) -> Reports:
         GatewayError: no such round.
     """
     query: Wait = call.query
-    service = call.service
+    service, round = call.service, call.path.round
     until = time.monotonic() + min(query.wait, service.settings.wait_seconds)
     while True:
-        rung = service.reported.listen()
-        found = await service.database.call(aggregation.reports, call.tenant, call.path.round, query.after)
+        rung = service.reported.listen((call.tenant, round))
+        found = await service.database.call(aggregation.reports, call.tenant, round, query.after)
         left = until - time.monotonic()
         if found.items or not found.open or left <= 0 or service.draining:
             break
@@ -93,6 +93,6 @@ async def wait_for_reports(call: Call) -> Reports:
             if report.update is not None
         }
         items = [report.model_copy(update={"url": links.get(report.ordinal)}) for report in found.items]
-        return Reports(items=items, open=found.open)
+        return found.model_copy(update={"items": items})
 
     return await asyncio.get_running_loop().run_in_executor(service.files, linked)

@@ -31,8 +31,8 @@ class Part:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
-        """See Registry."""
+    def run(self, work: Callable[[Connection], Result], durable: bool = True) -> Result:
+        """See Registry; what is part of another transaction is as durable as that one."""
         return work(self._connection)
 
     read = run

@@ -8,6 +8,7 @@ from fededge.fleet.gateway import coordinators
 from fededge.fleet.gateway.operations import Call, Listing, Operation
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
+from fededge.fleet.registry.pages import LARGEST
 from fededge.protocol import (
     Accepted,
     AuditEntry,
@@ -98,7 +99,11 @@ def _revoke_client(registry: Registry, call: Call) -> Accepted:
 
 
 def _select(registry: Registry, call: Call) -> SelectionResult:
-    return selection.select(registry, call.tenant, call.body, call.now)
+    found = selection.select(registry, call.tenant, call.body, call.now)
+    if len(found.cohort) > LARGEST:
+        return found
+    clients = enrollment.named(registry, call.tenant, found.cohort, call.now).items
+    return found.model_copy(update={"clients": clients})
 
 
 def _list_rounds(registry: Registry, call: Call) -> Page[RoundStatus]:

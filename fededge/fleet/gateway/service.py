@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fededge.fleet.gateway import objects
 from fededge.fleet.gateway.auth import Authentication
-from fededge.fleet.gateway.bell import Bell
+from fededge.fleet.gateway.bell import Bells
 from fededge.fleet.gateway.database import Database
 from fededge.fleet.gateway.grants import Keys
 from fededge.fleet.gateway.limits import Buckets
@@ -33,7 +33,7 @@ class Service:
     Attributes:
         draining: whether it ends, and takes no more clients.
         failed: whether a part of it ended by mistake.
-        reported: rung when a report is kept here.
+        reported: rung for tenant and round when a report of it is kept here.
 
     Raises:
         FedEdgeError: its registry, store or keys cannot be opened.
@@ -54,7 +54,7 @@ class Service:
         self.authentication = Authentication(self.database, self.provider, settings.oidc)
         self.sessions = Sessions(settings, self.metrics)
         self.files = ThreadPoolExecutor(FILE_THREADS, thread_name_prefix="objects")
-        self.reported = Bell()
+        self.reported = Bells()
         self.wake_ups = WakeUps(settings.redis)
         self.enrolls = Buckets(settings.enrolls)
         self.connects = Buckets(settings.connects)

@@ -22,7 +22,7 @@ from fededge.fleet.gateway.keeping import kept
 from fededge.fleet.gateway.limits import address_of
 from fededge.fleet.gateway.objects import Files
 from fededge.fleet.gateway.service import Service, now
-from fededge.fleet.gateway.uploads import Upload
+from fededge.fleet.gateway.uploads import Upload, settle
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import Accepted
 
@@ -119,7 +119,8 @@ async def _receive(service: Service, files: Files, request: Request, grant: Gran
     if upload is not None and not whole:
         return Response(status_code=202, headers={"upload-offset": str(upload.size)})
     async with kept(service, grant.tenant, grant.digest, grant.owner):
-        await service.database.together(_kept, grant, sent, now())
+        settled = loop.run_in_executor(service.files, settle, files, grant)
+        await asyncio.gather(settled, service.database.together(_kept, grant, sent, now()))
     return Response(Accepted().model_dump_json(), 201, media_type="application/json")
 
 

@@ -1,6 +1,7 @@
 """Receiving an object: streamed to a file of its own, hashed on the way, bounded by the size that was announced.
 
-It becomes an object once its size and digest are right and it is synced. A sender that was cut off goes on where the
+It becomes an object once its size and digest are right and it is synced; its place in the folder is synced beside the
+registry (`settle`), and the sender told after both. A sender that was cut off goes on where the
 file ends; one process at a time writes to it.
 """
 
@@ -88,7 +89,7 @@ class Upload:
         self.size = size
 
     def finish(self, blocks: Sequence[bytes]) -> bool:
-        """Append the last `blocks`, and make it an object if all of it is there: a power cut takes nothing back then.
+        """Append the last `blocks`, and make it an object if all of it is there, whole after any power cut; see `settle`.
 
         Returns:
             whether it is whole now.
@@ -114,7 +115,6 @@ class Upload:
             os.fsync(self._file)
             _make(self._target.parent)
             self._path.replace(self._target)
-            storage.sync_folder(self._target.parent)
         return True
 
     def close(self) -> None:
@@ -123,6 +123,17 @@ class Upload:
 
     def _forget(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def settle(files: Files, grant: Grant) -> None:
+    """See that an object which is there stays there.
+
+    Raises:
+        StorageError: its folder cannot be written.
+    """
+    path = files.path(grant.tenant, grant.digest, grant.owner)
+    with _failures(path):
+        storage.sync_folder(path.parent)
 
 
 def _locked(path: Path) -> int:

@@ -80,6 +80,7 @@ class Registry:
     def __init__(self, engine: Engine, patience: float = PATIENCE) -> None:
         self._engine = engine
         self._reader = engine.execution_options(reads=True)
+        self._hasty = engine.execution_options(durable=False)
         self._patience = patience
         # One writer at a time: SQLite has no fair queue of its own.
         self._writer = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
@@ -120,14 +121,18 @@ class Registry:
         finally:
             registry.close()
 
-    def run(self, work: Callable[[Connection], Result]) -> Result:
+    def run(self, work: Callable[[Connection], Result], durable: bool = True) -> Result:
         """What `work` returns, once its transaction is committed.
+
+        Args:
+            work: may be called several times.
+            durable: whether a power failure must not take it back. Where it may, SQLite does not wait for the disk.
 
         Raises:
             RegistryError: the database could not be reached for long, or took no transaction.
         """
         with self._writer:
-            return self._repeated(work, self._engine)
+            return self._repeated(work, self._engine if durable else self._hasty)
 
     def read(self, work: Callable[[Connection], Result]) -> Result:
         """As `run`, for work that writes nothing: in SQLite it waits for no writer."""
@@ -245,13 +250,18 @@ def _sqlite(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: object) -> None:
         connection.isolation_level = None  # transactions begin below, and not when the driver thinks so
-        for setting in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for setting in ("busy_timeout=30000", "journal_mode=WAL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {setting}")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reads = connection.get_execution_options().get("reads", False)
-        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+        options = connection.get_execution_options()
+        if options.get("reads", False):
+            connection.exec_driver_sql("BEGIN")
+            return
+        synced = "FULL" if options.get("durable", True) else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={synced}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
 

@@ -257,6 +257,25 @@ def test_a_download_goes_on_where_it_was_cut_off(site: EnrolledSite) -> None:
     assert (first, second) == ("", "bytes=300000-")
 
 
+def test_a_file_that_a_power_failure_damaged_is_fetched_anew(site: EnrolledSite) -> None:
+    weights = bytes(range(256)) * 40
+
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+            order = gateway.order(weights=weights, kind="ranges")
+            asked = []
+            gateway.http = lambda method, path, headers, body: asked.append(gateway.url + path)
+            await gateway.hears(Hello)
+            damaged = site.folder / "work" / order.id / "weights"
+            damaged.parent.mkdir(parents=True)
+            damaged.write_bytes(bytes(len(weights)))
+            await gateway.tell(order)
+            assert (await gateway.hears(ReportMessage)).failure is None
+            assert order.weights.url in asked
+
+    in_loop(scenario)
+
+
 def test_addresses_that_are_good_no_longer_are_asked_for_again(site: EnrolledSite) -> None:
     async def scenario() -> None:
         async with StandInGateway() as gateway, site.running(gateway):

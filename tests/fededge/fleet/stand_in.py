@@ -135,7 +135,9 @@ class StandIn:
                 request = SelectionRequest.model_validate_json(body)
                 self.selections.append(request)
                 there = sorted(name for name, found in self.clients.items() if found.connected)
-                return SelectionResult(cohort=there[: request.size], available=len(there))
+                cohort = there[: request.size]
+                clients = [self.clients[name] for name in cohort]
+                return SelectionResult(cohort=cohort, available=len(there), clients=clients)
             case "POST", ["v1", "blobs"]:
                 offer = BlobOffer.model_validate_json(body)
                 there_already = offer.digest in self.blobs
@@ -189,7 +191,8 @@ class StandIn:
                 found = self.rounds[name]
                 items, is_open = found.reports[after:][:2], found.state == "open"
             if items or not is_open or time.monotonic() > end:
-                return Reports(items=items, open=is_open or len(items) == 2)
+                more = is_open or len(items) == 2
+                return Reports(items=items, open=more, status=None if more else self.status(name))
             time.sleep(0.01)
 
 

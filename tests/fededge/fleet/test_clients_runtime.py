@@ -148,6 +148,24 @@ def test_plan_and_weights_are_sent_once(gateway: StandIn, clients: Callable[...,
     assert len([path for method, path in gateway.requests if path.startswith("/uploads/")]) == 2
 
 
+def test_a_round_takes_few_requests(gateway: StandIn, clients: Callable[..., GatewayClients]) -> None:
+    with clients() as fleet:
+        for number in (1, 2):
+            gateway.requests.clear()
+            train(fleet, number)
+            fleet.enough()
+            fleet.committed(record(number))
+    told = [(method, path.removeprefix("/v1/rounds/run-1-2-train")) for method, path in gateway.requests]
+    assert [request for request in told if "/objects/" not in request[1]] == [
+        ("POST", "/v1/selections"),
+        ("POST", "/v1/blobs"),
+        ("PUT", ""),
+        ("GET", "/reports"),
+        ("GET", "/reports"),
+        ("POST", "/close"),
+    ]
+
+
 def test_a_coordinator_that_was_killed_goes_on_with_its_round_and_loses_no_report(
     gateway: StandIn, clients: Callable[..., GatewayClients]
 ) -> None:

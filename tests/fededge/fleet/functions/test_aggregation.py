@@ -29,7 +29,7 @@ def report(
 ) -> Received:
     content = {"update": UPDATE, "seconds": 10.0} | said
     message = ReportMessage.model_validate({"assignment": assignment, **content})
-    return aggregation.report(registry, TENANT, client, message, now)
+    return aggregation.report(registry, TENANT, client, message, now).answer
 
 
 def states(registry: Registry) -> dict[str, str]:

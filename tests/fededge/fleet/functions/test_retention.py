@@ -19,7 +19,7 @@ def committed(registry: Registry, round: str) -> None:
     open_round(registry, ["a", "b"], round)
     for client in ("a", "b"):
         message = ReportMessage(assignment=assignment_id(TENANT, round, client), update=UPDATE, seconds=1.0)
-        assert aggregation.report(registry, TENANT, client, message, NOW).outcome == "kept"
+        assert aggregation.report(registry, TENANT, client, message, NOW).answer.outcome == "kept"
     aggregation.close(registry, TENANT, round, CloseRequest(outcome="committed"), NOW)
 
 

@@ -1,6 +1,7 @@
 """Who is chosen: of those that are there and may take part, by the rule that anybody can compute again."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,21 @@ from sqlalchemy import insert, update
 from fededge.eligibility import Conditions
 from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, enrollment, monitoring, selection
+from fededge.fleet.gateway import operators
 from fededge.fleet.registry.database import Registry
 from fededge.fleet.registry.tables import clients, datasets
 from fededge.fleet.selection import POLICIES
 from fededge.fleet.selection.chance import uniform
 from fededge.fleet.selection.policy import Candidate
 from fededge.fleet.selection.window import width, window
-from fededge.protocol import CloseRequest, Dataset, ReportMessage, SelectionRequest, random_key
+from fededge.protocol import (
+    CloseRequest,
+    Dataset,
+    ReportMessage,
+    SelectionRequest,
+    SelectionResult,
+    random_key,
+)
 from tests.registries import (
     GATEWAY,
     NOW,
@@ -53,6 +62,21 @@ def chosen(registry: Registry, now: float = NOW, **changes: Any) -> list[str]:
 
 def in_window(names: list[str], size: int, seed: int, number: int) -> list[str]:
     return [names[place] for place in window(np.array(names, "S"), size, seed, number)]
+
+
+def test_what_is_known_of_a_cohort_comes_with_it_unless_it_is_large(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_fleet(registry, "ab")
+    (select,) = (each.handler for each in operators.OPERATIONS if each.path == "/v1/selections")
+    call: Any = SimpleNamespace(tenant=TENANT, body=request(), now=NOW)
+
+    def answer() -> SelectionResult:
+        return select(registry, call)  # type: ignore[arg-type, call-arg, return-value]
+
+    assert [client.client for client in answer().clients or ()] == answer().cohort == ["a", "b"]
+    monkeypatch.setattr(operators, "LARGEST", 1)
+    assert (answer().cohort, answer().clients) == (["a", "b"], None)
 
 
 def insert_clients(registry: Registry, names: list[str]) -> None:

@@ -130,14 +130,14 @@ def test_what_one_tenant_does_is_nothing_to_another_with_the_same_names(registry
     before = everything(registry, "theirs")
     theirs = ReportMessage(assignment=due["theirs"].assignment, update=UPDATE)
     upload = UploadRequest(assignment=due["theirs"].assignment, digest=UPDATE, bytes=UPDATE_BYTES)
-    assert aggregation.report(registry, "ours", "a", theirs, NOW).outcome == "refused"
+    assert aggregation.report(registry, "ours", "a", theirs, NOW).answer.outcome == "refused"
     assert model_update.accept(registry, "ours", "a", theirs.assignment, NOW).outcome == "refused"
     assert model_update.decline(registry, "ours", "a", theirs.assignment, "", NOW).outcome == "refused"
     with pytest.raises(GatewayError, match="no assignment"):
         aggregation.expected(registry, "ours", "a", upload, NOW)
     aggregation.moved(registry, "ours", due["theirs"].assignment, up=5)
     ours = ReportMessage(assignment=due["ours"].assignment, update=UPDATE)
-    assert aggregation.report(registry, "ours", "a", ours, NOW).outcome == "kept"
+    assert aggregation.report(registry, "ours", "a", ours, NOW).answer.outcome == "kept"
     aggregation.close(registry, "ours", "r1", CloseRequest(outcome="committed"), NOW)
     enrollment.change(registry, "ours", "a", ClientChange(region="x"), "admin", NOW)
     enrollment.revoke(registry, "ours", "a", "admin", NOW)

@@ -163,7 +163,7 @@ def test_new_reports_start_a_run_when_there_are_enough(registry: Registry, said:
 
     def report(client: str, **said: Any) -> None:
         message = ReportMessage(**{"assignment": due[client].assignment, "update": UPDATE, **said})
-        assert aggregation.report(registry, TENANT, client, message, NOW).outcome == "kept"
+        assert aggregation.report(registry, TENANT, client, message, NOW).answer.outcome == "kept"
 
     report("a")
     put(registry, when="blobs", count=1, **said)
@@ -188,7 +188,7 @@ def test_drift_starts_a_run_when_a_metric_moved_far_enough_from_the_last_start(r
             counts = {"examples": examples, "correct": examples * value, "loss_sum": now}
             assignment = assignment_id(TENANT, round, client)
             message = ReportMessage(assignment=assignment, counts=counts)
-            assert aggregation.report(registry, TENANT, client, message, now).outcome == "kept"
+            assert aggregation.report(registry, TENANT, client, message, now).answer.outcome == "kept"
         told = CloseRequest.model_validate({"outcome": outcome})
         aggregation.close(registry, TENANT, round, told, now)
         return triggering.due(registry, now)

@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from fededge import storage
+from fededge.fleet.gateway.bell import Bells
 from fededge.fleet.registry.database import Registry
 from tests.gateway_client import SCHEMA, Client, Operator, stored
 from tests.gateway_process import Gateway, token
@@ -83,6 +85,7 @@ def test_a_round_from_selection_to_its_outcome(
     }
     selected = admin("POST", "/v1/selections", request)
     assert set(names(clients)) <= set(selected["cohort"])
+    assert [client["client"] for client in selected["clients"]] == selected["cohort"]
     opened = admin.round(round, names(clients), order="signed", shares={clients[0].client: 0.5})
     assert (opened["state"], opened["waiting"]) == ("open", 2)
     first, second = (accepted(client) for client in clients)
@@ -96,11 +99,13 @@ def test_a_round_from_selection_to_its_outcome(
     assert reported(clients[0], first, update=digest).outcome == "kept"
     reports = admin("GET", f"/v1/rounds/{round}/reports", params={"wait": 20})
     assert reports["open"]
+    assert "status" not in reports
     assert [item["client"] for item in reports["items"]] == [clients[0].client]
     assert admin.http.get(reports["items"][0]["url"]).content == UPDATE
     assert reported(clients[1], second, failure="no space").outcome == "kept"
     reports = admin("GET", f"/v1/rounds/{round}/reports", params={"after": 1, "wait": 20})
     assert (reports["open"], reports["items"][0]["failure"]) == (False, "no space")
+    assert reports["status"] == admin("GET", f"/v1/rounds/{round}")
     told = admin("POST", f"/v1/rounds/{round}/close", {"outcome": "committed"})
     assert (told["outcome"], told["reported"], told["failed"]) == ("committed", 1, 1)
     assert (told["bytes_up"], told["bytes_down"]) == (6, 11)
@@ -213,6 +218,19 @@ def test_waiting_for_reports_ends_with_the_first(admin: Operator, clients: list[
         waiting = pool.submit(admin, "GET", path, params=wait)
         assert reported(clients[0], assignment, counts={"examples": 1.0}).outcome == "kept"
         assert len(waiting.result(50)["items"]) == 1
+
+
+def test_a_report_is_told_of_at_once_and_to_those_alone_who_wait_for_its_round() -> None:
+    async def scenario() -> None:
+        bells = Bells()
+        ours, theirs = bells.listen(("tenant", "ours")), bells.listen(("tenant", "theirs"))
+        assert bells.listen(("tenant", "ours")) is ours
+        bells.ring(("tenant", "ours"))
+        bells.ring(("tenant", "nobody's"))
+        assert (ours.is_set(), theirs.is_set()) == (True, False)
+        assert not bells.listen(("tenant", "ours")).is_set()
+
+    asyncio.run(scenario())
 
 
 def test_a_wait_without_reports_ends_in_time(admin: Operator, clients: list[Client], round: str) -> None:

@@ -41,11 +41,17 @@ def test_sqlite_loses_nothing_that_was_committed_in_a_power_cut_and_keeps_its_re
 ) -> None:
     registry = Registry.open(f"sqlite:///{tmp_path}/registry.db")
 
-    def setting(name: str) -> object:
-        return registry.read(lambda connection: connection.execute(text(f"PRAGMA {name}")).scalar_one())
+    def settings(**how: bool) -> list[object]:
+        def found(connection: Connection) -> list[object]:
+            names = ("journal_mode", "synchronous", "foreign_keys")
+            return [connection.execute(text(f"PRAGMA {name}")).scalar_one() for name in names]
 
-    names = ("journal_mode", "synchronous", "foreign_keys")
-    assert [setting(name) for name in names] == ["wal", 2, 1]  # 2: FULL
+        return registry.run(found, **how)
+
+    full, normal = 2, 1
+    assert settings() == ["wal", full, 1]
+    assert settings(durable=False) == ["wal", normal, 1]
+    assert settings() == ["wal", full, 1]
     registry.close()
 
 

@@ -80,7 +80,7 @@ def test_nothing_acknowledged_is_lost_when_the_primary_is_killed_and_its_standby
                 acknowledged.append(("opened", client))
                 assignment = aggregation.queue(registry, TENANT, f"round-{client}").items[0].assignment
                 message = ReportMessage(assignment=assignment, update=UPDATE)
-                answer = aggregation.report(registry, TENANT, client, message, NOW)
+                answer = aggregation.report(registry, TENANT, client, message, NOW).answer
                 assert answer.outcome == "kept"
                 acknowledged.append(("reported", client))
                 if len(acknowledged) > 60:

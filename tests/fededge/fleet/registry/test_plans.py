@@ -78,7 +78,7 @@ def evaluate(registry: Registry) -> None:
     assignment = assignment_id(TENANT, "evaluation", "a")
     counts = {"examples": 1.0, "loss_sum": 1.0, "correct": 1.0}
     message = ReportMessage(assignment=assignment, counts=counts)
-    assert aggregation.report(registry, TENANT, "a", message, NOW).outcome == "kept"
+    assert aggregation.report(registry, TENANT, "a", message, NOW).answer.outcome == "kept"
     aggregation.close(registry, TENANT, "evaluation", CloseRequest(outcome="committed"), NOW)
 
 
