@@ -48,8 +48,11 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *segments])
 
 
-def write(url: str, data: bytes) -> None:
+def write(url: str, data: bytes, durable: bool = True) -> None:
     """Store `data` at `url`, whole or not at all.
+
+    Args:
+        durable: whether it must survive a power cut; what is gone with this process need not, and is not waited for.
 
     Raises:
         StorageError: the write failed (no space, no permission, no such bucket); what stood at
@@ -66,14 +69,16 @@ def write(url: str, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
             os.replace(temporary, path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
 
 
 def read(url: str, limit: int | None = None) -> bytes:

@@ -4,7 +4,7 @@
 
 `fededge run` and `fededge fleet` learn the same task in turn, on this machine: the first trains its clients in worker
 processes that read one disk, the second at three sites that a gateway reaches. Told are the median seconds of a round,
-the first of each run left out, which starts and compiles, for the task as it is, and with each number of local epochs that
+the first of each run left out, which starts and compiles, for the task as it is and with each number of local epochs that
 is named. Prints a table and writes benchmarks/results/local.json.
 """
 

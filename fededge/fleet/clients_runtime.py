@@ -160,7 +160,7 @@ class GatewayClients:
                 continue
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
             try:
-                storage.write(str(file), self._fetched(report, round_number))
+                storage.write(str(file), self._fetched(report, round_number), durable=False)
             except IntegrityError as error:
                 yield TrainingReport(client, None, f"its update is refused: {error}")
                 continue

@@ -133,7 +133,7 @@ class FederatedEngine:
         update = self._format.screen(
             data, held * self._learning.client.epochs, self._learning.max_update_norm
         )
-        storage.write(str(self._file(report.client)), data)
+        storage.write(str(self._file(report.client)), data, durable=False)
         return replace(update, delta={})
 
     def _file(self, client: str) -> Path:

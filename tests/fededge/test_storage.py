@@ -76,6 +76,8 @@ def test_a_failing_write_leaves_what_was_there_and_no_litter(
     with pytest.raises(StorageError, match="No space left"):
         storage.write(str(target), b"new")
     assert target.read_bytes() == b"old"
+    storage.write(str(target), b"gone with the process", durable=False)
+    assert target.read_bytes() == b"gone with the process"
     assert os.listdir(tmp_path) == ["blob"]
 
 

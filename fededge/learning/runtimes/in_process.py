@@ -58,7 +58,7 @@ class InProcessClients:
                 weights, seed_for(seed, round_number, client)
             )
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
-            storage.write(str(file), form.encode(update))
+            storage.write(str(file), form.encode(update), durable=False)
             self._usage = self._usage.plus(size, form.size, time.monotonic() - begun)
             return file
 

@@ -107,7 +107,7 @@ class JobClients:
             file = Path(self._folder.name) / url.rsplit("/", 1)[-1]
             try:
                 if report.failure is None:
-                    storage.write(str(file), storage.read(url, self._update_bytes))
+                    storage.write(str(file), storage.read(url, self._update_bytes), durable=False)
                     self._usage = self._usage.plus(received=file.stat().st_size)
             except StorageError as error:
                 report = ReplicaReport(failure=str(error))

@@ -101,7 +101,7 @@ class LocalSites:
         end = time.monotonic() + deadline_seconds
         path = Path(self._folder.name) / "weights"
         data = to_bytes(weights)
-        storage.write(str(path), data)
+        storage.write(str(path), data, durable=False)
         waiting = list(requests)
         working = self._working
         threads = ThreadPoolExecutor(ALIVE_AT_ONCE)
