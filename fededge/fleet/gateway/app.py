@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import Lifespan
+from starlette.types import ASGIApp, Lifespan
 
 from fededge.errors import RegistryError
 from fededge.fleet.gateway import openapi, problems, transfers
@@ -24,7 +24,7 @@ from fededge.fleet.gateway.socket import Connect
 from fededge.fleet.gateway.watching import ROUTE, Watched
 from fededge.fleet.registry.database import Registry
 
-Handler = Callable[[Service, Request], Awaitable[Response]]
+Handler = Callable[[Service, Request], Awaitable[ASGIApp]]
 
 
 def create_app(settings: GatewaySettings, url: str | None = None) -> Starlette:
@@ -79,7 +79,7 @@ def application(
 def route(service: Service, path: str, methods: list[str], handler: Handler) -> Route:
     """A route that `handler` answers."""
 
-    async def endpoint(request: Request) -> Response:
+    async def endpoint(request: Request) -> ASGIApp:
         request.scope[ROUTE] = path
         return await handler(service, request)
 

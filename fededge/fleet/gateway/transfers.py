@@ -5,14 +5,16 @@ A sender that was cut off asks with HEAD how much is there (`Upload-Offset`), an
 """
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fededge.errors import FedEdgeError, GatewayError, shown
 from fededge.fleet.functions import aggregation, blobs
@@ -28,25 +30,37 @@ from fededge.protocol import Accepted
 
 PIECE = 1 << 19
 """Bytes that are gathered before they are written."""
+SMALL, RECENT = 1 << 21, 8
+"""Most bytes of an object that is read at once, and how many of these are kept: the clients of a round fetch the same."""
+BYTES = "application/octet-stream"
 RANGE = re.compile(r"bytes (\d{1,13})-(\d{1,13})/(\d{1,13})")
 
 
-Handler = Callable[[Service, Files, Request, Grant], Awaitable[Response]]
+Handler = Callable[[Service, Files, Request, Grant], Awaitable[ASGIApp]]
 
 
-class Object(FileResponse):
-    """A file as the answer, in larger pieces; its bytes are counted."""
+class Large(FileResponse):
+    """A file as the answer, in larger pieces."""
 
     chunk_size = 1 << 18
     max_ranges = 1
 
-    def __init__(self, service: Service, grant: Grant, **options: Any) -> None:
-        super().__init__(media_type="application/octet-stream", **options)
+
+class Counted:
+    """An answer whose bytes are counted for the round that they belong to.
+
+    Args:
+        answer: that is given.
+        service, grant: by which.
+    """
+
+    def __init__(self, answer: ASGIApp, service: Service, grant: Grant) -> None:
+        self._answer = answer
         self._service = service
         self._grant = grant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See Response."""
+        """Answer (ASGI)."""
         sent = 0
 
         async def counted(message: Message) -> None:
@@ -55,28 +69,28 @@ class Object(FileResponse):
             sent += len(message.get("body", b""))
 
         try:
-            await super().__call__(scope, receive, counted)
+            await self._answer(scope, receive, counted)
         finally:
             self._service.metrics.bytes.labels("down").inc(sent)
             await self._service.database.together(_moved, self._grant, 0, sent)
 
 
-async def fetch(service: Service, request: Request) -> Response:
+async def fetch(service: Service, request: Request) -> ASGIApp:
     """Answer GET or HEAD of an object."""
     return await _answered(service, request, "GET", _send)
 
 
-async def look(service: Service, request: Request) -> Response:
+async def look(service: Service, request: Request) -> ASGIApp:
     """Answer HEAD of an upload: how much of it is there."""
     return await _answered(service, request, "PUT", _tell)
 
 
-async def receive(service: Service, request: Request) -> Response:
+async def receive(service: Service, request: Request) -> ASGIApp:
     """Answer PUT of an upload, or of a piece of it."""
     return await _answered(service, request, "PUT", _receive)
 
 
-async def _answered(service: Service, request: Request, method: Method, handler: Handler) -> Response:
+async def _answered(service: Service, request: Request, method: Method, handler: Handler) -> ASGIApp:
     """What `handler` answers, where the request's URL allows `method`."""
     if wait := service.requests.take(address_of(request.scope["client"]), time.monotonic()):
         return problems.busy(service, "TOO_FREQUENT", "send fewer requests", 429, wait)
@@ -89,14 +103,31 @@ async def _answered(service: Service, request: Request, method: Method, handler:
         return problems.refused(service, error)
 
 
-async def _send(service: Service, files: Files, request: Request, grant: Grant) -> Response:
+async def _send(service: Service, files: Files, request: Request, grant: Grant) -> ASGIApp:
     path = files.path(grant.tenant, grant.digest, grant.owner)
+    part = request.method == "HEAD" or "range" in request.headers
+
+    def opened() -> tuple[os.stat_result, bytes | None]:
+        found = path.stat()
+        return found, _content(path) if found.st_size <= SMALL and not part else None
+
     try:
-        found = await asyncio.get_running_loop().run_in_executor(service.files, path.stat)
+        found, content = await asyncio.get_running_loop().run_in_executor(service.files, opened)
     except OSError as error:
         raise GatewayError(f"{grant.digest} is not here any more: ask again", "NO_BLOB", 404) from error
     headers = {"etag": f'"{grant.digest}"', "cache-control": "private, immutable"}
-    return Object(service, grant, path=path, stat_result=found, headers=headers)
+    answer: ASGIApp
+    if content is None:
+        answer = Large(path, headers=headers, media_type=BYTES, stat_result=found)
+    else:
+        answer = Response(content, headers={**headers, "accept-ranges": "bytes"}, media_type=BYTES)
+    return Counted(answer, service, grant)
+
+
+@lru_cache(maxsize=RECENT)
+def _content(path: Path) -> bytes:
+    """The bytes of an object, which never change."""
+    return path.read_bytes()
 
 
 async def _tell(service: Service, files: Files, request: Request, grant: Grant) -> Response:
