@@ -3,9 +3,9 @@
     .venvs/platform/bin/python -m benchmarks.gateway.local [--rounds 10] [--turns 2] [--epochs 1 5]
 
 `fededge run` and `fededge fleet` learn the same task in turn, on this machine: the first trains its clients in worker
-processes that read one disk, the second at three sites that a gateway reaches. Told are the median seconds of a round,
-the first of each run left out, which starts and compiles, for the task as it is and with each number of local epochs that
-is named. Prints a table and writes benchmarks/results/local.json.
+processes that read one disk, the second at three sites that a gateway reaches. Told are the median seconds from the end
+of a round to the end of the next, its checkpoint and what is told of it included, for the task as it is and with each
+number of local epochs that is named. Prints a table and writes benchmarks/results/local.json.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.results import save, table
@@ -27,7 +28,7 @@ BAR = 1.1
 
 
 def rounds_of(command: str, home: Path, changes: list[str]) -> list[float]:
-    """Seconds of each round that `fededge COMMAND` takes, but for the first."""
+    """Seconds from each round's end to the next one's, of those that `fededge COMMAND` takes."""
     options = [part for change in (*CHANGES, *changes) for part in ("--set", change)]
     variables = {**os.environ, "FEDEDGE_HOME": str(home), "PYTHONPATH": str(ROOT)}
     program = [sys.executable, "-m", "fededge", command, str(TASK), *options]
@@ -36,7 +37,7 @@ def rounds_of(command: str, home: Path, changes: list[str]) -> list[float]:
     found = list(newest.glob("artifacts/*/run-rounds/next_state"))
     if not found:
         raise SystemExit(f"fededge {command} failed:\n{ended.stdout}\n{ended.stderr}")
-    return [record.seconds for record in state.load(found[0]).history[1:]]
+    return [later.at - earlier.at for earlier, later in pairwise(state.load(found[0]).history)]
 
 
 def main() -> None:
