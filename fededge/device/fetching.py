@@ -45,7 +45,14 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
             have = 0
         if have < wanted.bytes or not part.exists():
             await _receive(http, url, wanted, part, have)
-        await _prove(wanted, part, target)
+        try:
+            await _prove(wanted, part, target)
+        except IntegrityError:
+            if not have:
+                raise
+            # What was there before was damaged.
+            await _receive(http, url, wanted, part, 0)
+            await _prove(wanted, part, target)
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}. Free space") from error
 

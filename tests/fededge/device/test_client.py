@@ -257,7 +257,12 @@ def test_a_download_goes_on_where_it_was_cut_off(site: EnrolledSite) -> None:
     assert (first, second) == ("", "bytes=300000-")
 
 
-def test_a_file_that_a_power_failure_damaged_is_fetched_anew(site: EnrolledSite) -> None:
+@pytest.mark.parametrize(
+    ("name", "size"), [("weights", 10_240), ("weights.part", 10_240), ("weights.part", 99)]
+)
+def test_a_file_that_a_power_failure_damaged_is_fetched_anew(
+    site: EnrolledSite, name: str, size: int
+) -> None:
     weights = bytes(range(256)) * 40
 
     async def scenario() -> None:
@@ -266,9 +271,9 @@ def test_a_file_that_a_power_failure_damaged_is_fetched_anew(site: EnrolledSite)
             asked = []
             gateway.http = lambda method, path, headers, body: asked.append(gateway.url + path)
             await gateway.hears(Hello)
-            damaged = site.folder / "work" / order.id / "weights"
+            damaged = site.folder / "work" / order.id / name
             damaged.parent.mkdir(parents=True)
-            damaged.write_bytes(bytes(len(weights)))
+            damaged.write_bytes(b"?" * size)
             await gateway.tell(order)
             assert (await gateway.hears(ReportMessage)).failure is None
             assert order.weights.url in asked
