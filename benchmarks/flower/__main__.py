@@ -32,6 +32,7 @@ from fededge.documents.learning import Variable
 from fededge.examples import write
 from fededge.fleet.gateway_client import GatewayClient
 from fededge.host.layout import ROOT
+from fededge.ports import free_port
 from fededge.protocol import CloseRequest, EnrollmentRequest, Order, RoundRequest
 from fededge.signing import SigningKey, public_file
 from fededge.weights import from_bytes, to_bytes
@@ -214,7 +215,7 @@ def flower_rounds(folder: Path, clients: int, rounds: int) -> tuple[list[float],
         "FLWR_TELEMETRY_ENABLED": "0",
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
     }
-    results, port = folder / "results", _free_port()
+    results, port = folder / "results", free_port()
     address = f"127.0.0.1:{port}"
     (folder / "home").mkdir()
     (folder / "home" / "config.toml").write_text(
@@ -226,7 +227,7 @@ def flower_rounds(folder: Path, clients: int, rounds: int) -> tuple[list[float],
         _wait(lambda: _listens(port))
         nodes = []
         for number in range(clients):
-            node = ["flower-supernode", "--insecure", "--superlink", address, "--port", str(_free_port())]
+            node = ["flower-supernode", "--insecure", "--superlink", address, "--port", str(free_port())]
             nodes.append(running.enter_context(_process(node, folder / f"node-{number}.log", variables)))
         config = f'rounds={rounds} numbers={NUMBERS} clients={clients} results="{results}"'
         app = Path(__file__).with_name("app")
@@ -276,12 +277,6 @@ def _wait(condition: Callable[[], bool], seconds: float = 300.0) -> None:
             return
         pause.wait(0.2)
     raise TimeoutError(f"waited {seconds:g} s in vain")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -32,9 +32,13 @@ def need_room(folder: Path, needed: int) -> None:
     Raises:
         StorageError: they do not.
     """
+    if lack := _lack_of_room(folder, needed):
+        raise StorageError(f"{lack}. Free space")
+
+
+def _lack_of_room(folder: Path, needed: int) -> str | None:
     free, needed = shutil.disk_usage(folder).free, needed + SPARE_BYTES
-    if free < needed:
-        raise StorageError(f"there are {free:,} bytes of disk, and {needed:,} are needed. Free space")
+    return f"there are {free:,} bytes of disk, and {needed:,} are needed" if free < needed else None
 
 
 class Assignments:
@@ -118,10 +122,8 @@ class Assignments:
     def _need_room(self, message: Assignment) -> None:
         if len(self._works) >= MOST:
             raise SiteError(f"{MOST} assignments are worked on already")
-        needed = 2 * message.plan.bytes + 2 * message.weights.bytes + SPARE_BYTES
-        free = shutil.disk_usage(self._place.folder).free
-        if free < needed:
-            raise SiteError(f"there are {free:,} bytes of disk, and {needed:,} are needed")
+        if lack := _lack_of_room(self._place.folder, 2 * message.plan.bytes + 2 * message.weights.bytes):
+            raise SiteError(lack)
 
     async def _decline(self, connection: Connection, assignment: str, reason: str) -> None:
         log.warning("assignment %s declined: %s", assignment, reason)

@@ -36,7 +36,7 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
     part = target.with_name(f"{target.name}.part")
     try:
         if target.exists():
-            if await _is(wanted, target):
+            if await _digest(target) == wanted.digest:
                 return
             target.unlink()
         have = part.stat().st_size if part.exists() else 0
@@ -50,9 +50,7 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
         except IntegrityError:
             if not have:
                 raise
-            # What was there before was damaged.
-            await _receive(http, url, wanted, part, 0)
-            await _prove(wanted, part, target)
+            await fetch(http, url, wanted, target)  # what was there before was damaged, and is gone
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}. Free space") from error
 
@@ -89,16 +87,17 @@ async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path
 
 
 async def _prove(wanted: Object, part: Path, target: Path) -> None:
-    if not await _is(wanted, part):
+    found = await _digest(part)
+    if found != wanted.digest:
         part.unlink()
         raise IntegrityError(
-            f"what was fetched has another digest than {wanted.digest}, which was promised: refused"
+            f"what was fetched has digest {found} where {wanted.digest} was promised: refused"
         )
     os.replace(part, target)
 
 
-async def _is(wanted: Object, file: Path) -> bool:
-    return await asyncio.to_thread(storage.digest_path, file) == wanted.digest
+async def _digest(file: Path) -> str:
+    return await asyncio.to_thread(storage.digest_path, file)
 
 
 def _goes_on(answer: httpx.Response, have: int) -> bool:

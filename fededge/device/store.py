@@ -1,5 +1,5 @@
-"""What a client must not forget, in one SQLite file: assignments with their phase, rounds and releases that it knows, and
-what did harm here.
+"""What a client must not forget, in one SQLite file: assignments and what came of them, rounds and releases that it
+knows, and what did harm here.
 
     accepted --result written--> finished --report received--> gone
 
@@ -44,7 +44,7 @@ CREATE TABLE released (
 """,
     "ALTER TABLE assignments DROP COLUMN phase;",
 )
-"""What each version adds to the one before."""
+"""What each version changes of the one before."""
 VERSION = len(SCHEMAS)
 
 

@@ -102,7 +102,7 @@ class Work:
             self._report = await self._worked()
             learned = self._learned if self._report.update is not None else None
             self._place.store.finish(self._report, learned)
-        for _ in range(SENDINGS):  # the gateway may have lost an update that it has
+        for _ in range(SENDINGS):
             if self._report.update is not None:
                 over = await self._handed_in(self._report)
                 if over is not None:

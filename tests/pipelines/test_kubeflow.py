@@ -1,12 +1,12 @@
 """The real kfp client against an API that speaks the v2beta1 paths."""
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fededge.errors import KubeflowError
+from fededge.ports import free_port
 from fededge.task import FederatedTask
 from pipelines.kubeflow import Kubeflow
 
@@ -136,9 +136,7 @@ def test_a_refusal_is_one_clear_message(
 
 
 def test_an_unreachable_endpoint_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    endpoint = f"http://127.0.0.1:{free_port()}"
     monkeypatch.setenv("KF_PIPELINES_ENDPOINT", endpoint)
     with pytest.raises(KubeflowError, match=f"cannot reach Kubeflow Pipelines at {endpoint}"):
         Kubeflow()

@@ -151,16 +151,11 @@ def report(
     return registry.run(kept)
 
 
-def trace_of(registry: Registry, tenant: str, assignment: str) -> str | None:
-    """The trace of the round that an assignment belongs to (W3C Trace Context), if it has one."""
-    mine = {"tenant": tenant, "assignment": assignment}
-
-    def found(connection: Connection) -> str | None:
-        round = connection.execute(_ROUND_OF, mine).scalar_one_or_none()
-        row = connection.execute(_ROUND, {"tenant": tenant, "round": round}).one_or_none()
-        return None if row is None else row.trace
-
-    return registry.read(found)
+def trace_of(registry: Registry, tenant: str, round: str | None) -> str | None:
+    """The trace that a round belongs to (W3C Trace Context), if there is one."""
+    mine = {"tenant": tenant, "round": round}
+    row = registry.read(lambda connection: connection.execute(_ROUND, mine).one_or_none())
+    return None if row is None else row.trace
 
 
 def reports(registry: Registry, tenant: str, round: str, after: int) -> Reports:

@@ -96,7 +96,7 @@ async def _report(service: Service, tenant: str, client: str, message: ReportMes
     if answer.outcome == "kept":
         service.reported.ring((tenant, reported.round))
     if answer.outcome == "kept" and service.settings.trace_endpoint and message.phases:
-        trace = await service.database.call(aggregation.trace_of, tenant, message.assignment)
+        trace = await service.database.call(aggregation.trace_of, tenant, reported.round)
         phases = {str(phase): seconds for phase, seconds in message.phases.items()}
         who = {"client": client, "tenant": tenant, "assignment": message.assignment}
         past_spans("client", trace, phases, now(), **who)

@@ -106,10 +106,11 @@ async def _answered(service: Service, request: Request, method: Method, handler:
 async def _send(service: Service, files: Files, request: Request, grant: Grant) -> ASGIApp:
     path = files.path(grant.tenant, grant.digest, grant.owner)
     part = request.method == "HEAD" or "range" in request.headers
+    read = _content if grant.owner is None else Path.read_bytes  # an update is fetched once
 
     def opened() -> tuple[os.stat_result, bytes | None]:
         found = path.stat()
-        return found, _content(path) if found.st_size <= SMALL and not part else None
+        return found, read(path) if found.st_size <= SMALL and not part else None
 
     try:
         found, content = await asyncio.get_running_loop().run_in_executor(service.files, opened)

@@ -1,8 +1,8 @@
 """Receiving an object: streamed to a file of its own, hashed on the way, bounded by the size that was announced.
 
 It becomes an object once its size and digest are right and it is synced; its place in the folder is synced beside the
-registry (`settle`), and the sender told after both. A sender that was cut off goes on where the
-file ends; one process at a time writes to it.
+registry (`settle`), and the sender told after both. A sender that was cut off goes on where the file ends; one process at
+a time writes to it.
 """
 
 import contextlib

@@ -1,6 +1,5 @@
 """Applying to a Kubernetes API server, here a fake one that speaks the real paths of its resources."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from fededge.delivery.endpoints import deployment as endpoints
 from fededge.delivery.endpoints.cluster import Cluster
 from fededge.documents import Endpoint, ModelVersion
 from fededge.errors import EndpointError
+from fededge.ports import free_port
 from fededge.task import Endpoint as Wanted
 from tests.fake_cluster import FakeCluster, kubeconfig, serving
 from tests.model_versions import model_version, published
@@ -154,9 +154,7 @@ def test_what_the_cluster_refuses_is_told(api: FakeCluster, code: int, message: 
 
 
 def test_a_cluster_that_nobody_runs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("KUBECONFIG", kubeconfig(tmp_path, port))
     with pytest.raises(
         EndpointError,
