@@ -179,6 +179,15 @@ def digest_path(path: str | Path) -> str:
     return "sha256:" + hasher.hexdigest()
 
 
+def state_of(file: str | Path) -> tuple[int, int, int] | None:
+    """What tells a local file from the one that it becomes, and is cheap to look at; None where there is none."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 def read_verified(url: str, expected: str, limit: int | None = None) -> bytes:
     """The bytes at `url` if their digest is `expected`.
 

@@ -228,7 +228,10 @@ def flower_rounds(folder: Path, clients: int, rounds: int) -> tuple[list[float],
         nodes = []
         for number in range(clients):
             node = ["flower-supernode", "--insecure", "--superlink", address, "--port", str(free_port())]
-            nodes.append(running.enter_context(_process(node, folder / f"node-{number}.log", variables)))
+            log = folder / f"node-{number}.log"
+            nodes.append(running.enter_context(_process(node, log, variables)))
+            # One after another: many at once repeat what was done already, are refused for that, and end.
+            _wait(lambda log=log: "SuperNode ID" in log.read_text())  # type: ignore[misc]
         config = f'rounds={rounds} numbers={NUMBERS} clients={clients} results="{results}"'
         app = Path(__file__).with_name("app")
         run = ["flwr", "run", str(app), "here", "--run-config", config, "--stream"]

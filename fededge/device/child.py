@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from fededge import storage
 from fededge.device import isolation
 from fededge.device.policy_keys import Limits
 from fededge.errors import SiteError, StorageError
@@ -62,6 +63,14 @@ class Setting:
     signer: bytes
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What came of a request, none of it trusted: the runner's `answer`, and the digest of the `update` that it left."""
+
+    answer: dict[str, Any]
+    update: str | None
+
+
 class RunnerFailed(SiteError):
     """The runner went beyond a limit, ended, or gave no answer."""
 
@@ -86,8 +95,8 @@ class Runner:
 
     async def ask(
         self, setting: Setting, request: Mapping[str, Any], weights: Path, update: Path
-    ) -> dict[str, Any]:
-        """Have a request worked on, in its turn; what the runner answered, which is not trusted.
+    ) -> Answered:
+        """Have a request worked on, in its turn.
 
         Args:
             setting: another one than before starts another child.
@@ -108,13 +117,13 @@ class Runner:
                 await asyncio.to_thread(self._lay_out, weights)
                 files = {"weights": str(self._folder / "weights"), "update": str(self._folder / "update")}
                 answer = await self._answer(process, {**request, **files}, setting.limits)
-                await asyncio.to_thread(self._take_in, update, setting.limits.upload_bytes)
+                digest = await asyncio.to_thread(self._take_in, update, setting.limits.upload_bytes)
                 done = True
             finally:
                 if not done:
                     await self.close()
             self._rest = asyncio.create_task(self._end_idle())
-            return answer
+            return Answered(answer, digest)
 
     async def close(self) -> None:
         """Kill the child, and those that it started."""
@@ -178,12 +187,16 @@ class Runner:
                 f"cannot copy {weights} for the runner: {error.strerror}. Free space"
             ) from error
 
-    def _take_in(self, update: Path, limit: int) -> None:
-        """Copy the update that the runner left, if any, to its place: whole, bounded, and out of the runner's reach."""
+    def _take_in(self, update: Path, limit: int) -> str | None:
+        """Copy the update that the runner left, if any, to its place: whole, bounded, and out of the runner's reach.
+
+        Returns:
+            its digest.
+        """
         left = self._folder / "update"
         try:
             if not os.path.lexists(left):
-                return
+                return None
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with open(descriptor, "rb") as source:
                 found = os.fstat(descriptor)
@@ -192,11 +205,13 @@ class Runner:
                         f"the update has {found.st_size:,} bytes where the policy lets {limit:,} out (upload_bytes)"
                     )
                 handle, temporary = tempfile.mkstemp(dir=update.parent, prefix=".update-")
+                data = source.read(limit)
                 with open(handle, "wb") as target:
-                    target.write(source.read(limit))
+                    target.write(data)
                     target.flush()
                     os.fsync(handle)
             os.replace(temporary, update)
+            return storage.digest(data)
         except OSError as error:
             raise StorageError(f"cannot keep the update {update}: {error.strerror}. Free space") from error
 

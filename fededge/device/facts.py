@@ -6,10 +6,12 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
 
+from fededge import storage
 from fededge.documents import Schema
 from fededge.errors import DataError, FedEdgeError, SiteError
 from fededge.npy_header import rows
@@ -47,7 +49,13 @@ def dataset(name: str, folder: Path) -> Dataset:
         DataError: there are no training examples, or they do not say what they are.
         DocumentError: schema.json is malformed.
     """
-    described = folder / "train" / "schema.json"
+    files = (folder / "train" / "schema.json", folder / "train" / "x.npy", folder / "test" / "x.npy")
+    return _dataset(name, *files, tuple(map(storage.state_of, files)))
+
+
+@lru_cache(maxsize=64)
+def _dataset(name: str, described: Path, train: Path, test: Path, state: object) -> Dataset:
+    """See `dataset`; read once for each `state` of the files."""
     if not described.exists():
         raise DataError(
             f"{described} is missing, which says what the examples are: `fededge data spread` writes it"
@@ -55,8 +63,8 @@ def dataset(name: str, folder: Path) -> Dataset:
     schema = Schema.read(described)
     return Dataset(
         name=name,
-        train=rows(folder / "train" / "x.npy"),
-        test=rows(folder / "test" / "x.npy") if (folder / "test" / "x.npy").exists() else 0,
+        train=rows(train),
+        test=rows(test) if test.exists() else 0,
         schema_digest=schema.form_digest,
     )
 

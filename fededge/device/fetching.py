@@ -6,6 +6,7 @@ not synced to disk: a file that is there already, perhaps since before a power f
 """
 
 import asyncio
+import hashlib
 import os
 from pathlib import Path
 
@@ -36,26 +37,32 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
     part = target.with_name(f"{target.name}.part")
     try:
         if target.exists():
-            if await _digest(target) == wanted.digest:
+            if await asyncio.to_thread(storage.digest_path, target) == wanted.digest:
                 return
             target.unlink()
         have = part.stat().st_size if part.exists() else 0
         if have > wanted.bytes:
             part.unlink()
             have = 0
-        if have < wanted.bytes or not part.exists():
-            await _receive(http, url, wanted, part, have)
-        try:
-            await _prove(wanted, part, target)
-        except IntegrityError:
-            if not have:
-                raise
-            await fetch(http, url, wanted, target)  # what was there before was damaged, and is gone
+        found = await _received(http, url, wanted, part, have)
+        if found == wanted.digest:
+            os.replace(part, target)
+            return
+        part.unlink()
+        if not have:
+            raise IntegrityError(
+                f"what was fetched has digest {found} where {wanted.digest} was promised: refused"
+            )
+        await fetch(http, url, wanted, target)  # what was there before was damaged, and is gone
     except OSError as error:
         raise StorageError(f"cannot write {target}: {error.strerror}. Free space") from error
 
 
-async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path, have: int) -> None:
+async def _received(http: httpx.AsyncClient, url: str, wanted: Object, part: Path, have: int) -> str:
+    """The digest of what is in `part`, `have` bytes and those that the server has after them."""
+    hasher = await asyncio.to_thread(_hashed, part) if have else hashlib.sha256()
+    if have == wanted.bytes and part.exists():
+        return f"sha256:{hasher.hexdigest()}"
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         async with http.stream("GET", url, headers=headers) as answer:
@@ -70,7 +77,8 @@ async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path
                     "the server sends another encoding than was asked for", "ENCODING", answer.status_code
                 )
             goes_on = answer.status_code == 206
-            have = have if goes_on else 0
+            if not goes_on:
+                have, hasher = 0, hashlib.sha256()
             with part.open("ab" if goes_on else "wb") as file:
                 async for block in answer.aiter_raw():
                     have += len(block)
@@ -80,24 +88,17 @@ async def _receive(http: httpx.AsyncClient, url: str, wanted: Object, part: Path
                             f"the server sends more than the {wanted.bytes:,} bytes of {wanted.digest}: refused"
                         )
                     file.write(block)
+                    hasher.update(block)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise unreachable(error) from error
     if have < wanted.bytes:
         raise GatewayError(f"the server ended after {have:,} of {wanted.bytes:,} bytes")
+    return f"sha256:{hasher.hexdigest()}"
 
 
-async def _prove(wanted: Object, part: Path, target: Path) -> None:
-    found = await _digest(part)
-    if found != wanted.digest:
-        part.unlink()
-        raise IntegrityError(
-            f"what was fetched has digest {found} where {wanted.digest} was promised: refused"
-        )
-    os.replace(part, target)
-
-
-async def _digest(file: Path) -> str:
-    return await asyncio.to_thread(storage.digest_path, file)
+def _hashed(file: Path) -> "hashlib._Hash":
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256")
 
 
 def _goes_on(answer: httpx.Response, have: int) -> bool:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from fededge import storage
 from fededge.device import facts
 from fededge.device.workplace import Workplace
 from fededge.errors import SiteError
@@ -70,11 +71,5 @@ def _forms(datasets: list[Dataset]) -> set[tuple[str, str]]:
 
 def _seen(folders: Mapping[str, Path]) -> Seen:
     """What changes when datasets do, and is cheap to look at."""
-    found = {}
-    for file in (folder / name for folder in folders.values() for name in LOOKED_AT):
-        try:
-            state = file.stat()
-        except OSError:
-            continue
-        found[file] = state.st_ino, state.st_size, state.st_mtime_ns
-    return found
+    files = (folder / name for folder in folders.values() for name in LOOKED_AT)
+    return {file: state for file in files if (state := storage.state_of(file)) is not None}

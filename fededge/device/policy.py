@@ -3,7 +3,6 @@
 The file is read again when it changes. While it has a mistake, nothing is allowed. docs/guides/sites.md has an example.
 """
 
-import os
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,7 +43,7 @@ class Loaded:
         named |= {each.trusted_key for each in self.policy.releases}
         named |= {self.policy.program.trusted_key} if self.policy.program else set()
         self._files = [path, *sorted(folder / file for file in named)]
-        self._seen = [_state(file) for file in self._files]
+        self._seen = [storage.state_of(file) for file in self._files]
         self._signers: dict[str, set[str]] = {}
         for number, rule in enumerate(self.policy.rules):
             try:
@@ -71,7 +70,7 @@ class Loaded:
     @property
     def changed(self) -> bool:
         """Whether a file that it was read from is another now."""
-        return self._seen != [_state(file) for file in self._files]
+        return self._seen != [storage.state_of(file) for file in self._files]
 
     def key(self, id: str) -> TrustedKey | None:
         """The key `id`, if any rule trusts it."""
@@ -157,12 +156,3 @@ def told(mistake: Mapping[str, Any], content: Content, source: str) -> str:
         return f"{where}: {dotted(place)}: there is no such key: correct or remove it"
     found = "" if isinstance(mistake["input"], dict | list) else f" (found {shown(repr(mistake['input']))})"
     return f"{where}: {dotted(place)}: {shown(mistake['msg'], 300)}{found}"
-
-
-def _state(file: Path) -> tuple[int, int, int] | None:
-    """What tells a file from the one that it becomes; None where there is none."""
-    try:
-        found = os.stat(file)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

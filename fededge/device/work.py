@@ -13,12 +13,10 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from fededge import storage
-from fededge.device.child import RunnerFailed, Setting
+from fededge.device.child import Answered, RunnerFailed, Setting
 from fededge.device.eligible import while_eligible
 from fededge.device.judging import Verdict, harmless, judged
 from fededge.device.pace import Pace
@@ -150,7 +148,7 @@ class Work:
                 )
                 if order.kind == "train":
                     self._learned = (order.dataset, verdict.examples)
-                return await self._result(answer, verdict, time.monotonic() - started)
+                return self._result(answer, verdict, time.monotonic() - started)
         except StorageError:
             raise
         except TimeoutError:
@@ -161,8 +159,8 @@ class Work:
             failure = str(error)
         return self._failure(failure, time.monotonic() - started)
 
-    async def _answered(self, policy: Loaded, verdict: Verdict) -> dict[str, Any]:
-        """What the runner answers, once plan and weights are there."""
+    async def _answered(self, policy: Loaded, verdict: Verdict) -> Answered:
+        """What comes of it, once plan and weights are there."""
         began = time.monotonic()
         plan = await self._fetched(policy)
         self._phases["fetch"] = time.monotonic() - began
@@ -221,7 +219,7 @@ class Work:
         self._ask_anew()
         await self._fresh.wait()
 
-    async def _asked(self, policy: Loaded, verdict: Verdict, plan: Path) -> dict[str, Any]:
+    async def _asked(self, policy: Loaded, verdict: Verdict, plan: Path) -> Answered:
         order, place = verdict.order, self._place
         request = {
             "do": order.kind,
@@ -244,21 +242,20 @@ class Work:
             place.store.note_mishap(order.plan, str(error))
             raise
 
-    async def _result(self, answer: dict[str, Any], verdict: Verdict, seconds: float) -> ReportMessage:
+    def _result(self, answered: Answered, verdict: Verdict, seconds: float) -> ReportMessage:
         """The report of what the runner answered and left.
 
         Raises:
             SiteError: it is none.
         """
-        update = self._folder / "update"
+        answer = answered.answer
         if isinstance(answer.get("error"), str):
             words = answer["error"].replace(str(verdict.data.resolve()), verdict.order.dataset)
             return self._failure(words, seconds)
-        digest = await asyncio.to_thread(storage.digest_path, update) if update.exists() else None
         try:
             report = ReportMessage(
                 assignment=self._assignment.id,
-                update=digest,
+                update=answered.update,
                 counts=answer.get("counts"),
                 ranges=answer.get("ranges"),
                 seconds=seconds,

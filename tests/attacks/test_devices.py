@@ -80,8 +80,8 @@ def test_whatever_a_plans_model_holds_only_the_runner_may_end(tmp_path: Path) ->
             runner = Runner(COMMAND, tmp_path / "runner", isolated)
             asked = {"do": "train", "seed": 3, "round": 1, "client": "a", "share": 1.0}
             try:
-                answer = await runner.ask(setting, asked, LITERT / "weights", tmp_path / "update")
-                failures += "error" in answer
+                answered = await runner.ask(setting, asked, LITERT / "weights", tmp_path / "update")
+                failures += "error" in answered.answer
             except RunnerFailed:
                 failures += 1
             finally:

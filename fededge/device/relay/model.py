@@ -6,13 +6,13 @@ longer, and the release before it does, if that is there still.
 
 import json
 import logging
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from fededge import storage
 from fededge.device import isolation
 from fededge.device.installation import Installation, Installed
 from fededge.device.model_process import Answering, ModelProcess
@@ -53,7 +53,7 @@ class CurrentModel:
         self._pointer = device / "running.json"
         trusted = TrustedKey.load(beside / rule.trusted_key)
         self._installation = Installation(device, rule.task, rule.device_class, trusted, reading=True)
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._process: ModelProcess | None = None
         self._refused: set[str] = set()
         self.release: str | None = None
@@ -102,7 +102,7 @@ class CurrentModel:
 
     def _follow(self) -> None:
         """Take the release that is current now. One that cannot be used leaves the last one that could."""
-        seen = self._state()
+        seen = storage.state_of(self._pointer)
         if seen == self._seen or seen is None:
             return
         self._seen = seen
@@ -132,13 +132,6 @@ class CurrentModel:
         )
         self.close()
         self._process, self.release = ModelProcess(told), release.name
-
-    def _state(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._pointer)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
 
 
 @cache

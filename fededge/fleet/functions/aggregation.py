@@ -53,9 +53,6 @@ _REPORTS = (
     .order_by(work.c.ordinal)
     .limit(bindparam("most"))
 )
-_ROUND_OF = select(work.c.round).where(
-    work.c.tenant == bindparam("tenant"), work.c.assignment == bindparam("assignment")
-)
 _MOVED = (
     update(tables.rounds)
     .where(tables.rounds.c.tenant == bindparam("of_tenant"), tables.rounds.c.round == bindparam("of_round"))
@@ -74,14 +71,14 @@ class Reported:
     round: str | None = None
 
 
-def expected(registry: Registry, tenant: str, client: str, request: UploadRequest, now: float) -> None:
-    """That a client may upload an update of these bytes.
+def expected(registry: Registry, tenant: str, client: str, request: UploadRequest, now: float) -> str:
+    """The round for which a client may upload an update of these bytes.
 
     Raises:
         GatewayError: nobody waits for it, or it has another size than every update of this model.
     """
 
-    def checked(connection: Connection) -> None:
+    def checked(connection: Connection) -> str:
         held = find(connection, tenant, client, request.assignment)
         if held is None:
             raise GatewayError(
@@ -98,8 +95,9 @@ def expected(registry: Registry, tenant: str, client: str, request: UploadReques
                 "SIZE",
                 413,
             )
+        return str(held.round)
 
-    registry.read(checked)
+    return registry.read(checked)
 
 
 def report(
@@ -183,11 +181,12 @@ def status(registry: Registry, tenant: str, round: str) -> RoundStatus:
     Raises:
         GatewayError: no such round.
     """
+    return registry.read(lambda connection: standing(connection, tenant, round))
 
-    def found(connection: Connection) -> RoundStatus:
-        return status_of(connection, _shown(connection, tenant, round))
 
-    return registry.read(found)
+def standing(connection: Connection, tenant: str, round: str) -> RoundStatus:
+    """As `status`, within a transaction."""
+    return status_of(connection, _shown(connection, tenant, round))
 
 
 def rounds(
@@ -245,10 +244,10 @@ def close(
         GatewayError: no such round, or another outcome was told before.
     """
 
-    def closed(connection: Connection) -> None:
+    def closed(connection: Connection) -> RoundStatus:
         held = round_of(connection, tenant, round)
         if held.state == "closed" and request.outcome in (held.outcome, None):
-            return
+            return status_of(connection, held)
         if held.outcome is not None:
             raise GatewayError(f"round {shown(round)} is {held.outcome} already", "CLOSED", 409)
         if held.state == "open":
@@ -264,24 +263,15 @@ def close(
             evaluation.keep(connection, tenant, held.task, round, now)
         details = {"outcome": request.outcome, "reason": request.reason}
         audit.append(connection, tenant, actor, "round.close", round, details, now)
+        return standing(connection, tenant, round)
 
-    registry.run(closed)
-    return status(registry, tenant, round)
+    return registry.run(closed)
 
 
-def moved(registry: Registry, tenant: str, of: str, up: int = 0, down: int = 0) -> None:
-    """Count bytes that clients sent (`up`) or fetched (`down`) for a round.
-
-    Args:
-        of: the round, or an assignment in it.
-    """
-
-    def counted(connection: Connection) -> None:
-        found = connection.execute(_ROUND_OF, {"tenant": tenant, "assignment": of}).scalar_one_or_none()
-        moved = {"of_tenant": tenant, "of_round": found or of, "up": up, "down": down}
-        connection.execute(_MOVED, moved)
-
-    registry.run(counted)
+def moved(registry: Registry, tenant: str, round: str, up: int = 0, down: int = 0) -> None:
+    """Count bytes that clients sent (`up`) or fetched (`down`) for a round."""
+    counted = {"of_tenant": tenant, "of_round": round, "up": up, "down": down}
+    registry.run(lambda connection: connection.execute(_MOVED, counted))
 
 
 def _count_told(connection: Connection, round: Row[Any], message: ReportMessage, client: str) -> None:

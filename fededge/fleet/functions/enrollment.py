@@ -4,12 +4,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from fededge import storage
 from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.keys import proven_key
-from fededge.fleet.functions.monitoring import end_session
+from fededge.fleet.functions.monitoring import end_session, live_gateways
 from fededge.fleet.functions.quotas import count_client, tenant_of
 from fededge.fleet.functions.work import OPEN, end, round_of, take
 from fededge.fleet.registry import audit
@@ -27,6 +27,17 @@ from fededge.protocol import (
     Page,
     Running,
     random_key,
+)
+
+# Every round asks for its clients, so these are made once.
+_NAMED = select(clients).where(
+    clients.c.tenant == bindparam("tenant"), clients.c.client.in_(bindparam("ids", expanding=True))
+)
+_HELD, _RUNNING = (
+    select(table)
+    .where(table.c.tenant == bindparam("tenant"), table.c.client.in_(bindparam("ids", expanding=True)))
+    .order_by(table.c.client, order)
+    for table, order in ((datasets, datasets.c.dataset), (running, running.c.task))
 )
 
 
@@ -205,8 +216,8 @@ def named(registry: Registry, tenant: str, ids: Sequence[str], now: float) -> Pa
     def found(connection: Connection) -> Page[ClientInfo]:
         infos: list[ClientInfo] = []
         for some in chunks(sorted(set(ids))):
-            query = select(clients).where(clients.c.tenant == tenant, clients.c.client.in_(some))
-            infos += _infos(connection, tenant, connection.execute(query).all(), now)
+            rows = connection.execute(_NAMED, {"tenant": tenant, "ids": some}).all()
+            infos += _infos(connection, tenant, rows, now)
         by_id = {info.client: info for info in infos}
         for client in ids:
             if client not in by_id:
@@ -279,7 +290,7 @@ def _client(connection: Connection, tenant: str, client: str) -> Row[Any] | None
 
 
 def _infos(connection: Connection, tenant: str, rows: Sequence[Row[Any]], now: float) -> list[ClientInfo]:
-    live = set(connection.execute(select(gateways.c.id).where(gateways.c.expires > now)).scalars())
+    live = live_gateways(connection, now)
     held = _datasets(connection, tenant, [row.client for row in rows])
     runs = _running(connection, tenant, [row.client for row in rows])
     plain = ClientInfo.model_fields.keys() - {"datasets", "key_id", "connected", "running"}
@@ -297,12 +308,7 @@ def _infos(connection: Connection, tenant: str, rows: Sequence[Row[Any]], now: f
 
 def _datasets(connection: Connection, tenant: str, ids: Sequence[str]) -> Mapping[str, list[Dataset]]:
     held: dict[str, list[Dataset]] = {}
-    query = (
-        select(datasets)
-        .where(datasets.c.tenant == tenant, datasets.c.client.in_(ids))
-        .order_by(datasets.c.client, datasets.c.dataset)
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_HELD, {"tenant": tenant, "ids": ids}):
         held.setdefault(row.client, []).append(
             Dataset(name=row.dataset, train=row.train, test=row.test, schema_digest=row.schema_digest)
         )
@@ -311,12 +317,7 @@ def _datasets(connection: Connection, tenant: str, ids: Sequence[str]) -> Mappin
 
 def _running(connection: Connection, tenant: str, ids: Sequence[str]) -> Mapping[str, list[Running]]:
     found: dict[str, list[Running]] = {}
-    query = (
-        select(running)
-        .where(running.c.tenant == tenant, running.c.client.in_(ids))
-        .order_by(running.c.client, running.c.task)
-    )
-    for row in connection.execute(query):
+    for row in connection.execute(_RUNNING, {"tenant": tenant, "ids": ids}):
         found.setdefault(row.client, []).append(Running.model_validate(row.report))
     return found
 

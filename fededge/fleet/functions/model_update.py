@@ -40,6 +40,16 @@ _OVER = _TO_DO.where(work.c.state.not_in(OPEN)).limit(1000)
 _DUE_LOCKED, _OVER_LOCKED = (
     query.with_for_update(key_share=True, skip_locked=True) for query in (_DUE, _OVER)
 )
+_ACCEPT = (
+    update(work)
+    .where(
+        work.c.tenant == bindparam("of_tenant"),
+        work.c.assignment == bindparam("of_assignment"),
+        work.c.client == bindparam("of_client"),
+        work.c.state.in_(("published", "sent")),
+    )
+    .values(state="accepted", next_try=None)
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class Due:
 
     session: str
     tenant: str
+    round: str
     client: str
     assignment: str
     order: str
@@ -81,8 +92,12 @@ def open_round(
         GatewayError: a client twice, one that is not enrolled, a goal above the cohort, a plan or weights that are not
             stored, or more open rounds than the tenant may have.
     """
-    registry.run(lambda connection: opening.publish(connection, tenant, round, request, now, actor))
-    return aggregation.status(registry, tenant, round)
+
+    def opened(connection: Connection) -> RoundStatus:
+        opening.publish(connection, tenant, round, request, now, actor)
+        return aggregation.standing(connection, tenant, round)
+
+    return registry.run(opened)
 
 
 def to_do(connection: Connection, gateway: str, now: float) -> tuple[bool, bool]:
@@ -125,17 +140,12 @@ def accept(registry: Registry, tenant: str, client: str, assignment: str, now: f
     """Note that a client has its assignment, and works on it."""
 
     def accepted(connection: Connection) -> Received:
-        found = find(connection, tenant, client, assignment)
-        held = found and take(connection, tenant, found.round, client)
+        mine = {"of_tenant": tenant, "of_client": client, "of_assignment": assignment}
+        if connection.execute(_ACCEPT, mine).rowcount:
+            return received(assignment, "accept", "kept")
+        held = find(connection, tenant, client, assignment)
         if held is None:
             return received(assignment, "accept", "refused", "it is not yours")
-        if held.state in ("published", "sent"):
-            connection.execute(
-                update(work)
-                .where(work.c.tenant == tenant, work.c.round == held.round, work.c.client == client)
-                .values(state="accepted", next_try=None)
-            )
-            return received(assignment, "accept", "kept")
         if held.state in ("accepted", "reported", "failed"):
             return received(assignment, "accept", "kept")
         if held.state == "declined":
@@ -237,6 +247,7 @@ def _dues(connection: Connection, rows: Sequence[Row[Any]], now: float) -> list[
                 Due(
                     session=sessions[row.tenant, row.client],
                     tenant=row.tenant,
+                    round=row.round,
                     client=row.client,
                     assignment=row.assignment,
                     order=round_row.envelope,

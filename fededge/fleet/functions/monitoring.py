@@ -23,6 +23,7 @@ GRACE_SECONDS = 30.0
 """For which some gateway must have held its lease without a break, and a gateway none, before sessions are swept."""
 
 _ENDED = select(sessions.c.id).where(sessions.c.gateway == bindparam("of_gateway"), sessions.c.ended)
+_LIVE = select(gateways.c.id).where(gateways.c.expires > bindparam("now"))
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,11 @@ def lease(registry: Registry, gateway: str, url: str, seconds: float, now: float
             add(connection, gateways, {"id": gateway, "since": now, **values})
 
     registry.run(renewed)
+
+
+def live_gateways(connection: Connection, now: float) -> list[str]:
+    """Ids of the gateways that hold a lease."""
+    return list(connection.execute(_LIVE, {"now": now}).scalars())
 
 
 def ended_sessions(connection: Connection, gateway: str) -> list[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     func,
     tuple_,
     type_coerce,
@@ -21,8 +22,9 @@ from sqlalchemy import select as query
 
 from fededge.eligibility import REGION, Conditions
 from fededge.errors import GatewayError, TaskError
+from fededge.fleet.functions.monitoring import live_gateways
 from fededge.fleet.registry.database import Registry
-from fededge.fleet.registry.tables import clients, datasets, gateways, participation
+from fededge.fleet.registry.tables import clients, datasets, participation
 from fededge.fleet.selection import policy_of
 from fededge.fleet.selection.policy import Candidate, Policy, facts_of
 from fededge.fleet.selection.pool import Pool
@@ -35,6 +37,23 @@ OF_TASK: Mapping[str, Column[Any]] = {"waited": participation.c.asked, "loss": p
 """Where the facts of a client that are of one task come from."""
 PART = 2000
 """Rows that are in memory as such at once."""
+
+# Every round begins with these, so they are made once.
+_CONNECTED = query(datasets.c.client, datasets.c.train, datasets.c.random_key).where(
+    datasets.c.tenant == bindparam("tenant"),
+    datasets.c.dataset == bindparam("dataset"),
+    datasets.c.gateway.is_not(None),
+    datasets.c.gateway.in_(bindparam("live", expanding=True)),
+    datasets.c.schema_digest == bindparam("schema_digest"),
+    # LIKE would not mind capitals in SQLite.
+    func.replace(datasets.c.frameworks, bindparam("framework", type_=Text), "") != datasets.c.frameworks,
+)
+"""Id and training examples of those that are there, hold the examples and run the framework."""
+_PAGE = _CONNECTED.order_by(datasets.c.random_key, datasets.c.client).limit(bindparam("most"))
+_WINDOW = (
+    _PAGE.where(datasets.c.random_key >= bindparam("begin")),
+    _PAGE.where(datasets.c.random_key < bindparam("begin")),
+)
 
 
 def select(registry: Registry, tenant: str, request: SelectionRequest, now: float) -> SelectionResult:
@@ -68,18 +87,15 @@ def _policy(request: SelectionRequest) -> Policy:
         raise GatewayError(str(error), "NO_POLICY", 400) from error
 
 
-def _connected(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> Select[Any]:
-    """Id and training examples of those that are there, hold the examples and run the framework."""
-    live = list(connection.execute(query(gateways.c.id).where(gateways.c.expires > now)).scalars())
-    return query(datasets.c.client, datasets.c.train, datasets.c.random_key).where(
-        datasets.c.tenant == tenant,
-        datasets.c.dataset == request.dataset,
-        datasets.c.gateway.is_not(None),
-        datasets.c.gateway.in_(live),
-        datasets.c.schema_digest == request.schema_digest,
-        # LIKE would not mind capitals in SQLite.
-        func.replace(datasets.c.frameworks, f" {request.framework} ", "") != datasets.c.frameworks,
-    )
+def _asked(connection: Connection, tenant: str, request: SelectionRequest, now: float) -> dict[str, Any]:
+    """The values for _CONNECTED."""
+    return {
+        "tenant": tenant,
+        "dataset": request.dataset,
+        "live": live_gateways(connection, now),
+        "schema_digest": request.schema_digest,
+        "framework": f" {request.framework} ",
+    }
 
 
 def _with_client(
@@ -111,30 +127,28 @@ def _window(connection: Connection, tenant: str, request: SelectionRequest, now:
 
     With conditions the window goes on, a page after another, until it holds as many clients that meet them.
     """
-    begin, most = start(request.seed, request.number), width(request.size)
-    connected = _connected(connection, tenant, request, now)
+    most = width(request.size)
+    asked = _asked(connection, tenant, request, now)
+    asked |= {"begin": start(request.seed, request.number), "most": most}
     found: list[Candidate] = []
-    key = datasets.c.random_key
-    for part in (connected.where(key >= begin), connected.where(key < begin)):
-        found += islice(_in_order(connection, part, request, now, most), most - len(found))
+    for part in _WINDOW:
+        found += islice(_in_order(connection, part, asked, request, now), most - len(found))
     return found
 
 
 def _in_order(
-    connection: Connection, part: Select[Any], request: SelectionRequest, now: float, most: int
+    connection: Connection, part: Select[Any], asked: Mapping[str, Any], request: SelectionRequest, now: float
 ) -> Iterator[Candidate]:
     """The clients of a part that meet the conditions, in the order of their random keys, read by pages."""
     stated = request.conditions.stated
-    wanted = (_with_client(part, request.conditions) if stated else part).order_by(
-        datasets.c.random_key, datasets.c.client
-    )
+    wanted = _with_client(part, request.conditions) if stated else part
     place = tuple_(datasets.c.random_key, datasets.c.client)
     page = wanted
-    while rows := connection.execute(page.limit(most)).all():
+    while rows := connection.execute(page, asked).all():
         for row in rows:
             if not stated or _meets(row, request, now):
                 yield Candidate(id=row.client, train=row.train)
-        if len(rows) < most:
+        if len(rows) < asked["most"]:
             return
         page = wanted.where(place > (rows[-1].random_key, rows[-1].client))
 
@@ -149,14 +163,15 @@ def _everyone(
     read = {"id": datasets.c.client, "train": datasets.c.train}
     of_client = {name: clients.c[name] for name in ("region", "speed") if name in facts}
     of_task = {name: column for name, column in OF_TASK.items() if name in facts}
-    found = _connected(connection, tenant, request, now)
+    found: Select[Any] = _CONNECTED
+    asked = _asked(connection, tenant, request, now)
     if of_client or request.conditions.stated:
         found = _with_client(found, request.conditions, of_client.values())
     if of_task:
         found = found.add_columns(*of_task.values()).outerjoin(
             participation, (participation.c.task == request.task) & _same_client(participation)
         )
-    result = connection.execute(found.execution_options(yield_per=PART))
+    result = connection.execute(found.execution_options(yield_per=PART), asked)
     names = list(result.keys())
     places = {field: names.index(column.name) for field, column in (read | of_client | of_task).items()}
 

@@ -83,11 +83,11 @@ def _expected(
     registry: Registry, objects: Objects, tenant: str, client: str, message: UploadRequest, at: float
 ) -> Place | None:
     """Where a client sends its update; None where it is here, whole."""
-    aggregation.expected(registry, tenant, client, message, at)
+    round = aggregation.expected(registry, tenant, client, message, at)
     if objects.size(tenant, message.digest, client) == message.bytes:
         return None
     blobs.allowed(registry, tenant, message.bytes)
-    return objects.place(tenant, message.digest, message.bytes, client, message.assignment)
+    return objects.place(tenant, message.digest, message.bytes, client, round)
 
 
 async def _report(service: Service, tenant: str, client: str, message: ReportMessage) -> Received:

@@ -10,8 +10,10 @@ from fededge.errors import GatewayError
 from fededge.fleet.functions import aggregation, blobs, model_update
 from fededge.fleet.gateway.bell import heard
 from fededge.fleet.gateway.keeping import kept, size_of
+from fededge.fleet.gateway.objects import Objects
 from fededge.fleet.gateway.observing import traceparent
 from fededge.fleet.gateway.operations import Call, Query
+from fededge.fleet.registry.database import Registry
 from fededge.protocol import BlobOffer, BlobPlace, Reports, RoundRequest, RoundStatus
 from fededge.protocol.fields import Count
 
@@ -80,19 +82,20 @@ async def wait_for_reports(call: Call) -> Reports:
     until = time.monotonic() + min(query.wait, service.settings.wait_seconds)
     while True:
         rung = service.reported.listen((call.tenant, round))
-        found = await service.database.call(aggregation.reports, call.tenant, round, query.after)
+        found = await service.database.call(_linked, service.objects, call.tenant, round, query.after)
         left = until - time.monotonic()
         if found.items or not found.open or left <= 0 or service.draining:
-            break
+            return found
         await heard(rung, min(LOOK_SECONDS, left))
 
-    def linked() -> Reports:
-        links = {
-            report.ordinal: service.objects.link(call.tenant, report.update, report.client)
-            for report in found.items
-            if report.update is not None
-        }
-        items = [report.model_copy(update={"url": links.get(report.ordinal)}) for report in found.items]
-        return found.model_copy(update={"items": items})
 
-    return await asyncio.get_running_loop().run_in_executor(service.files, linked)
+def _linked(registry: Registry, objects: Objects, tenant: str, round: str, after: int) -> Reports:
+    """The reports of a round after the ordinal `after`, with URLs of their updates."""
+    found = aggregation.reports(registry, tenant, round, after)
+    links = {
+        report.ordinal: objects.link(tenant, report.update, report.client)
+        for report in found.items
+        if report.update is not None
+    }
+    items = [report.model_copy(update={"url": links.get(report.ordinal)}) for report in found.items]
+    return found.model_copy(update={"items": items})

@@ -61,7 +61,7 @@ def assignment(service: Service, due: Due) -> Assignment:
     """The message that hands out work that is due."""
 
     def linked(digest: str, size: int) -> Object:
-        url = service.objects.link(due.tenant, digest, subject=due.assignment)
+        url = service.objects.link(due.tenant, digest, round=due.round)
         return Object(digest=digest, bytes=size, url=url)
 
     with span("assign", due.trace, assignment=due.assignment, client=due.client):
@@ -74,6 +74,12 @@ def assignment(service: Service, due: Due) -> Assignment:
             share=due.share,
             trace=due.trace,
         )
+
+
+def _polled(registry: Registry, service: Service, at: float) -> tuple[Polled, list[Assignment]]:
+    """What there is for the clients of this gateway, with the messages that hand out what is due."""
+    polled = poll(registry, service.settings.id, at)
+    return polled, [assignment(service, each) for each in polled.due]
 
 
 class Dispatch:
@@ -139,30 +145,26 @@ class Dispatch:
     async def _poll(self) -> None:
         service = self._service
         while True:
-            polled = await service.database.call(poll, service.settings.id, now())
+            polled, messages = await service.database.call(_polled, service, now())
             for session_id in polled.ended:
                 await self._end(session_id)
             for session_id, assignment in polled.cancels:
                 if (session := service.sessions.get(session_id)) is not None:
                     service.sessions.deliver(session, Cancel(assignment=assignment))
             if polled.due:
-                await self._hand_out(polled.due)
+                self._hand_out(polled.due, messages)
+                await asyncio.sleep(0)
             if len(polled.due) < MOST_AT_ONCE:
                 return
 
-    async def _hand_out(self, due: list[Due]) -> None:
+    def _hand_out(self, due: list[Due], messages: list[Assignment]) -> None:
         service = self._service
-        loop = asyncio.get_running_loop()
-        messages = await loop.run_in_executor(
-            service.files, lambda: [assignment(service, each) for each in due]
-        )
         for each, message in zip(due, messages, strict=True):
             session = service.sessions.get(each.session)
             # What is not delivered is due again, after the registry's back-off.
             delivered = session is not None and service.sessions.deliver(session, message)
             if not delivered:
                 log.info("not delivered", session=each.session, assignment=each.assignment)
-        await asyncio.sleep(0)
 
     async def _end(self, session_id: str) -> None:
         """Close the connection of a session that ended elsewhere."""

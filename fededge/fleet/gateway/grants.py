@@ -38,7 +38,7 @@ class Grant:
         owner: the client that writes, None where a pipeline does.
         bytes: the one size that an object which is PUT has; 0 for GET.
         expires: in seconds since the epoch.
-        subject: round or assignment whose bytes are counted, None for none.
+        round: whose bytes are counted, None for none.
     """
 
     method: Method
@@ -47,7 +47,7 @@ class Grant:
     bytes: Bytes
     expires: float
     owner: Name | None = None
-    subject: Id | None = None
+    round: Id | None = None
 
 
 _FIELDS: TypeAdapter[tuple[Method, Name, Digest, Bytes, float, Name | None, Id | None]] = TypeAdapter(
@@ -100,7 +100,7 @@ class Keys:
             grant.bytes,
             grant.expires,
             grant.owner,
-            grant.subject,
+            grant.round,
         ]
         payload = _text(json.dumps(content, separators=(",", ":")).encode())
         return f"{version}.{payload}.{_text(self._mac(version, payload))}"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fededge import storage
 from fededge.errors import GatewayError, StorageError
 from fededge.fleet.gateway.settings import GatewaySettings
 
@@ -88,19 +89,10 @@ class Certificates:
         """Called as each handshake begins, whether or not the client names a server."""
         connection.context = self._current
 
-    def _state(self) -> list[tuple[int, int] | None]:
+    def _state(self) -> list[tuple[int, int, int] | None]:
         settings = self._settings
         files = (settings.certificate_file, settings.private_key_file, settings.client_ca_file)
-        return [_changed(file) for file in files if file is not None]
-
-
-def _changed(file: Path) -> tuple[int, int] | None:
-    """What differs once a file was replaced; None where there is none."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+        return [storage.state_of(file) for file in files if file is not None]
 
 
 @contextlib.contextmanager

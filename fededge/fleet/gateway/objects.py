@@ -52,10 +52,10 @@ class Objects(Protocol):
             owner: the client that sent it; None: a pipeline did.
         """
 
-    def place(self, tenant: str, digest: str, size: int, owner: str | None, subject: str | None) -> Place:
-        """Where `owner` PUTs an object of `size` bytes; `subject`: round or assignment that it is for."""
+    def place(self, tenant: str, digest: str, size: int, owner: str | None, round: str | None) -> Place:
+        """Where `owner` PUTs an object of `size` bytes; `round`: that it is for."""
 
-    def link(self, tenant: str, digest: str, owner: str | None = None, subject: str | None = None) -> str:
+    def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """URL to GET an object from."""
 
     def remove(self, tenant: str, digest: str, owner: str | None) -> None:
@@ -114,14 +114,14 @@ class Files:
         except OSError as error:
             raise _failure(self._root, error) from error
 
-    def place(self, tenant: str, digest: str, size: int, owner: str | None, subject: str | None) -> Place:
+    def place(self, tenant: str, digest: str, size: int, owner: str | None, round: str | None) -> Place:
         """See Objects."""
-        grant = Grant("PUT", tenant, digest, size, self._clock() + self._seconds, owner, subject)
+        grant = Grant("PUT", tenant, digest, size, self._clock() + self._seconds, owner, round)
         return Place(f"{self._base}v1/uploads/{self._keys.sign(grant)}", self.offset(grant), True)
 
-    def link(self, tenant: str, digest: str, owner: str | None = None, subject: str | None = None) -> str:
+    def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """See Objects."""
-        grant = Grant("GET", tenant, digest, 0, self._clock() + self._seconds, owner, subject)
+        grant = Grant("GET", tenant, digest, 0, self._clock() + self._seconds, owner, round)
         return f"{self._base}v1/objects/{self._keys.sign(grant)}"
 
     def remove(self, tenant: str, digest: str, owner: str | None) -> None:
@@ -166,12 +166,12 @@ class S3:
             except FileNotFoundError:
                 return None
 
-    def place(self, tenant: str, digest: str, size: int, owner: str | None, subject: str | None) -> Place:
+    def place(self, tenant: str, digest: str, size: int, owner: str | None, round: str | None) -> Place:
         """See Objects. The signature covers the length: a body of another one is refused by the store."""
         url = self._signed(tenant, digest, owner, client_method="put_object", ContentLength=size)
         return Place(url, 0, False)
 
-    def link(self, tenant: str, digest: str, owner: str | None = None, subject: str | None = None) -> str:
+    def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """See Objects."""
         return self._link(tenant, digest, owner, int(time.time() // LINK_SECONDS))
 

@@ -86,7 +86,7 @@ class Operation:
         answer: what it answers with; `status`: as which.
         handler: carries it out: called in a thread with the registry, or awaited where it needs more.
         body, query: what it takes.
-        wakes: whether it makes work for gateways.
+        wakes: whether it made work for gateways, by its answer.
     """
 
     method: str
@@ -98,7 +98,7 @@ class Operation:
     body: type[BaseModel] | None = None
     query: type[Query] = Query
     status: int = 200
-    wakes: bool = False
+    wakes: Callable[[Any], bool] = lambda answer: False
 
 
 async def carry_out(service: Service, operations: Mapping[str, Operation], request: Request) -> Response:
@@ -110,7 +110,7 @@ async def carry_out(service: Service, operations: Mapping[str, Operation], reque
             return actor
         call = await _call(service, operation, actor, request)
         answer = await handled(operation.handler, call)
-        if operation.wakes:
+        if operation.wakes(answer):
             service.wake_ups.wake()
     except FedEdgeError as error:
         return problems.refused(service, error)

@@ -118,6 +118,11 @@ def _close_round(registry: Registry, call: Call) -> RoundStatus:
     return aggregation.close(registry, call.tenant, call.path.round, call.body, call.now, call.actor.name)
 
 
+def _left(status: RoundStatus) -> bool:
+    """Whether clients may still work for a round that nobody waits for."""
+    return len(status.cohort) > status.reported + status.failed
+
+
 def _show_queue(registry: Registry, call: Call) -> Page[QueueItem]:
     return aggregation.queue(registry, call.tenant, call.path.round, **call.query.model_dump())
 
@@ -210,7 +215,7 @@ OPERATIONS = (
     Operation("PATCH", CLIENT, "Change what is said of a client", "operator", ClientInfo, _change_client,
               ClientChange),
     Operation("POST", f"{CLIENT}/revoke", "Never let a client in again", "operator", Accepted, _revoke_client,
-              wakes=True),
+              wakes=lambda answer: True),
     Operation("POST", "/v1/selections", "Choose a cohort", "operator", SelectionResult, _select, SelectionRequest),
     Operation("POST", "/v1/lookups", "Show the clients of these ids", "reader", Page[ClientInfo], _look_up,
               LookupRequest),
@@ -218,12 +223,12 @@ OPERATIONS = (
               coordinators.offer_blob, BlobOffer),
     Operation("GET", "/v1/rounds", "List rounds", "reader", Page[RoundStatus], _list_rounds, query=Rounds),
     Operation("PUT", ROUND, "Open a round, or show it", "operator", RoundStatus, coordinators.open_round,
-              RoundRequest, wakes=True),
+              RoundRequest, wakes=lambda status: status.state == "open"),
     Operation("GET", ROUND, "Show a round", "reader", RoundStatus, _show_round),
     Operation("GET", f"{ROUND}/reports", "Wait for reports", "operator", Reports, coordinators.wait_for_reports,
               query=coordinators.Wait),
     Operation("POST", f"{ROUND}/close", "End a round, with its outcome", "operator", RoundStatus, _close_round,
-              CloseRequest, wakes=True),
+              CloseRequest, wakes=_left),
     Operation("GET", f"{ROUND}/queue", "Show each client's part in a round", "reader", Page[QueueItem], _show_queue,
               query=Listing),
     Operation("GET", "/v1/releases", "List releases", "reader", Page[ReleaseInfo], _list_releases, query=Listing),

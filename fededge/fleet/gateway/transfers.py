@@ -72,7 +72,8 @@ class Counted:
             await self._answer(scope, receive, counted)
         finally:
             self._service.metrics.bytes.labels("down").inc(sent)
-            await self._service.database.together(_moved, self._grant, 0, sent)
+            if self._grant.round is not None:
+                await self._service.database.together(_moved, self._grant, 0, sent)
 
 
 async def fetch(service: Service, request: Request) -> ASGIApp:
@@ -214,8 +215,8 @@ def _kept(registry: Registry, grant: Grant, sent: int, at: float) -> None:
 
 def _moved(registry: Registry, grant: Grant, up: int, down: int) -> None:
     """Count bytes that passed here for the round that they belong to."""
-    if grant.subject is not None and up + down:
-        aggregation.moved(registry, grant.tenant, grant.subject, up, down)
+    if grant.round is not None and up + down:
+        aggregation.moved(registry, grant.tenant, grant.round, up, down)
 
 
 def _piece(request: Request, grant: Grant) -> range:

@@ -22,7 +22,7 @@ SILENT_SECONDS = 15.0
 """After which a connection without a word is tried: it may lead nowhere any more."""
 RETRY_SECONDS = 2.0
 APART_SECONDS = 0.02
-"""Between two looks, at least: what comes meanwhile is looked for together."""
+"""Between two looks because of wake-ups, at least: what comes meanwhile is looked for together."""
 
 
 class WakeUps:
@@ -60,9 +60,10 @@ class WakeUps:
     async def wait(self, seconds: float) -> None:
         """Return once somebody woke this gateway, or after so many seconds."""
         await heard(self._woken, seconds)
-        await asyncio.sleep(self._last + APART_SECONDS - time.monotonic())
-        self._last = time.monotonic()
-        self._woken.clear()
+        if self._woken.is_set():
+            await asyncio.sleep(self._last + APART_SECONDS - time.monotonic())
+            self._last = time.monotonic()
+            self._woken.clear()
 
     async def serve(self) -> None:
         """Wake the others, and be woken by them, until canceled."""

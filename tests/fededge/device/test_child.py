@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from fededge import storage
 from fededge.device import child, facts, isolation
 from fededge.device.child import Runner, Setting
 from fededge.device.policy_keys import Limits
@@ -55,7 +56,7 @@ def ask(
             if meanwhile:
                 await runner_began(place)
                 meanwhile()
-            return await asked
+            return (await asked).answer
         finally:
             await runner.close()
             assert psutil.Process().children(recursive=True) == []
@@ -116,8 +117,9 @@ def test_a_child_without_work_ends_after_a_while(place: Path, monkeypatch: pytes
     async def scenario() -> None:
         runner = Runner(RUNNER, place / "runner", isolated=False)
         for _ in range(2):
-            await runner.ask(setting(place), {"do": "train"}, place / "weights", place / "update")
+            answered = await runner.ask(setting(place), {"do": "train"}, place / "weights", place / "update")
             assert json.loads((place / "update").read_text())["began"] == 1
+            assert answered.update == storage.digest_path(place / "update")
             while psutil.Process().children():
                 await asyncio.sleep(0.01)
 

@@ -255,9 +255,11 @@ def test_a_committed_round_counts_for_those_whose_update_it_had(registry: Regist
 def test_bytes_are_counted_for_the_round(registry: Registry) -> None:
     make_fleet(registry, "a")
     open_round(registry, "a")
-    assignment = sent(registry)["a"].assignment
-    aggregation.moved(registry, TENANT, assignment, down=1000)
-    aggregation.moved(registry, TENANT, assignment, up=7)
+    due = sent(registry)["a"]
+    upload = UploadRequest(assignment=due.assignment, digest=UPDATE, bytes=UPDATE_BYTES)
+    assert due.round == aggregation.expected(registry, TENANT, "a", upload, NOW) == "r1"
+    aggregation.moved(registry, TENANT, "r1", down=1000)
+    aggregation.moved(registry, TENANT, "r1", up=7)
     aggregation.moved(registry, TENANT, "r1", down=1)
     aggregation.moved(registry, "other", "r1", down=1)
     status = aggregation.status(registry, TENANT, "r1")

@@ -135,7 +135,7 @@ def test_what_one_tenant_does_is_nothing_to_another_with_the_same_names(registry
     assert model_update.decline(registry, "ours", "a", theirs.assignment, "", NOW).outcome == "refused"
     with pytest.raises(GatewayError, match="no assignment"):
         aggregation.expected(registry, "ours", "a", upload, NOW)
-    aggregation.moved(registry, "ours", due["theirs"].assignment, up=5)
+    aggregation.moved(registry, "ours", due["theirs"].round, up=5)
     ours = ReportMessage(assignment=due["ours"].assignment, update=UPDATE)
     assert aggregation.report(registry, "ours", "a", ours, NOW).answer.outcome == "kept"
     aggregation.close(registry, "ours", "r1", CloseRequest(outcome="committed"), NOW)

@@ -7,7 +7,7 @@ from fededge import settings, storage
 from fededge.errors import GatewayError, StorageError
 from fededge.fleet.gateway.grants import Grant, Keys
 
-GRANT = Grant("GET", "default", storage.digest(b"x"), 0, 100.0, "site-1", "assignment")
+GRANT = Grant("GET", "default", storage.digest(b"x"), 0, 100.0, "site-1", "round-1")
 NEW, OLD = bytes(32), bytes([1]) * 32
 
 

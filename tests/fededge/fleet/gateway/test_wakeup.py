@@ -12,9 +12,11 @@ import pytest
 import redis
 
 from fededge.errors import GatewayError
+from fededge.fleet.gateway.operators import OPERATIONS
 from fededge.fleet.gateway.wakeup import CHANNEL, WakeUps
 from fededge.fleet.registry.database import Registry
 from fededge.ports import free_port
+from fededge.protocol import RoundStatus
 from tests.gateway_client import Operator
 from tests.gateway_process import Gateway, token
 
@@ -119,6 +121,16 @@ def test_where_redis_is_away_work_waits_for_the_next_look_and_no_longer(
         while client.hear().type != "assignment":
             pass
         client.close()
+
+
+@pytest.mark.parametrize(("reported", "wakes"), [(1, True), (2, False)])
+def test_a_round_that_nobody_works_for_any_more_wakes_no_gateway_as_it_ends(
+    reported: int, wakes: bool
+) -> None:
+    close = next(each for each in OPERATIONS if each.path == "/v1/rounds/{round}/close")
+    counts = {"goal": 3, "reported": reported, "failed": 1, "waiting": 0, "opened": 0.0, "deadline": 9.0}
+    told = {"round": "r", "task": "digits", "kind": "train", "number": 1, "state": "closed"}
+    assert close.wakes(RoundStatus(**told, cohort=["a", "b", "c"], **counts)) is wakes  # type: ignore[arg-type]
 
 
 def test_a_url_that_is_none_of_redis_is_told_without_its_password() -> None:

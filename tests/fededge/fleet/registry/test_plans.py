@@ -104,7 +104,7 @@ def work_with(registry: Registry) -> None:
     message = ReportMessage(assignment=due["a"].assignment, update=UPDATE, seconds=1.0)
     aggregation.report(registry, TENANT, "a", message, NOW)
     model_update.decline(registry, TENANT, "b", due["b"].assignment, "no", NOW)
-    aggregation.moved(registry, TENANT, due["a"].assignment, up=1)
+    aggregation.moved(registry, TENANT, due["a"].round, up=1)
     aggregation.reports(registry, TENANT, "r1", 0)
     aggregation.queue(registry, TENANT, "r1")
     aggregation.rounds(registry, TENANT, task="tumors", state="open")
