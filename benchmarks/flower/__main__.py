@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -256,7 +256,7 @@ def _process(
     finally:
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         for each in family:
-            if each.is_running():
+            with suppress(psutil.NoSuchProcess):  # a child ends with its parent
                 each.kill()
         process.wait()
 
