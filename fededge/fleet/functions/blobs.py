@@ -1,16 +1,23 @@
 """Which bytes a tenant has stored: plans, weights and updates, by digest. The bytes themselves lie in the blob store."""
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, or_, select, update
+from collections.abc import Collection
 
+from sqlalchemy import Connection, bindparam, delete, or_, select, update
+
+from fededge.errors import GatewayError, shown
 from fededge.fleet.functions.quotas import check_bytes, tenant_of
 from fededge.fleet.registry.database import Registry, add
 from fededge.fleet.registry.tables import blobs, release_blobs, rounds, tenants, work
 
 # Every update passes through these, so they are made once.
-_WANTED = update(blobs).where(
-    blobs.c.tenant == bindparam("of_tenant"),
-    blobs.c.digest == bindparam("of_digest"),
-    blobs.c.owner == bindparam("of_owner"),
+_WANTED = (
+    update(blobs)
+    .where(
+        blobs.c.tenant == bindparam("of_tenant"),
+        blobs.c.digest == bindparam("of_digest"),
+        blobs.c.owner == bindparam("of_owner"),
+    )
+    .returning(blobs.c.bytes)
 )
 _SIZE = select(blobs.c.bytes).where(
     blobs.c.tenant == bindparam("tenant"),
@@ -48,7 +55,7 @@ def stored(
 
     def noted(connection: Connection) -> None:
         held = tenant_of(connection, tenant)
-        if wanted(connection, tenant, digest, now, owner):
+        if wanted(connection, tenant, digest, now, owner) is not None:
             return
         check_bytes(held, bytes)
         row = {"tenant": tenant, "digest": digest, "owner": owner or "", "bytes": bytes, "stored": now}
@@ -58,10 +65,27 @@ def stored(
     registry.run(noted)
 
 
-def wanted(connection: Connection, tenant: str, digest: str, now: float, owner: str | None = None) -> bool:
-    """Note that a blob is still wanted; whether there is one."""
+def wanted(
+    connection: Connection, tenant: str, digest: str, now: float, owner: str | None = None
+) -> int | None:
+    """Note that a blob is still wanted; its size in bytes, None where there is none."""
     key = {"of_tenant": tenant, "of_digest": digest, "of_owner": owner or "", "stored": now}
-    return connection.execute(_WANTED, key).rowcount > 0
+    return connection.execute(_WANTED, key).scalar_one_or_none()
+
+
+def needed(connection: Connection, tenant: str, digests: Collection[str], now: float) -> dict[str, int]:
+    """The size in bytes of each of these blobs of pipelines, which are noted as wanted.
+
+    Raises:
+        GatewayError: one is not there.
+    """
+    sizes = {}
+    for digest in sorted(digests):  # everybody takes the rows in the same order
+        size = wanted(connection, tenant, digest, now)
+        if size is None:
+            raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
+        sizes[digest] = size
+    return sizes
 
 
 def unused(registry: Registry, tenant: str, before: float, limit: int = 1000) -> list[tuple[str, str | None]]:
@@ -99,7 +123,8 @@ def removed(registry: Registry, tenant: str, digest: str, owner: str | None = No
         held = tenant_of(connection, tenant)
         size = size_of(connection, tenant, digest, owner)
         if size is not None:
-            connection.execute(delete(blobs).where(*_key(tenant, digest, owner)))
+            mine = (blobs.c.tenant == tenant, blobs.c.digest == digest, blobs.c.owner == (owner or ""))
+            connection.execute(delete(blobs).where(*mine))
             _count(connection, tenant, held.stored_bytes - size)
 
     registry.run(noted)
@@ -109,10 +134,6 @@ def size_of(connection: Connection, tenant: str, digest: str, owner: str | None)
     """See `known`."""
     key = {"tenant": tenant, "digest": digest, "owner": owner or ""}
     return connection.execute(_SIZE, key).scalar_one_or_none()
-
-
-def _key(tenant: str, digest: str, owner: str | None) -> tuple[ColumnElement[bool], ...]:
-    return (blobs.c.tenant == tenant, blobs.c.digest == digest, blobs.c.owner == (owner or ""))
 
 
 def _count(connection: Connection, tenant: str, total: int) -> None:

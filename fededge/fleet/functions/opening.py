@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, insert, select
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.blobs import size_of, wanted
+from fededge.fleet.functions.blobs import needed
 from fededge.fleet.functions.participation import note_asked
 from fededge.fleet.functions.quotas import check_open_rounds
 from fededge.fleet.functions.work import assignment_id, end, round_of
@@ -29,10 +29,9 @@ def publish(
     cohort = _checked(request)
     gateways, revoked = _hold(connection, tenant, cohort)
     check_open_rounds(connection, tenant)
-    if not _write_round(connection, tenant, round, request, now):
+    sizes = needed(connection, tenant, {request.plan, request.weights}, now)
+    if not _write_round(connection, tenant, round, request, sizes, now):
         return  # another coordinator was faster
-    for digest in {request.plan, request.weights}:
-        wanted(connection, tenant, digest, now)
     _write_work(connection, tenant, round, request, gateways, now)
     if request.kind == "train":
         note_asked(connection, tenant, request, cohort)
@@ -80,7 +79,14 @@ def _hold(
     return gateways, revoked
 
 
-def _write_round(connection: Connection, tenant: str, round: str, request: RoundRequest, now: float) -> bool:
+def _write_round(
+    connection: Connection,
+    tenant: str,
+    round: str,
+    request: RoundRequest,
+    sizes: Mapping[str, int],
+    now: float,
+) -> bool:
     """Whether it was not there."""
     row = {
         "tenant": tenant,
@@ -92,9 +98,9 @@ def _write_round(connection: Connection, tenant: str, round: str, request: Round
         "envelope": request.order,
         "trace": request.trace,
         "plan": request.plan,
-        "plan_bytes": _bytes(connection, tenant, request.plan),
+        "plan_bytes": sizes[request.plan],
         "weights": request.weights,
-        "weights_bytes": _bytes(connection, tenant, request.weights),
+        "weights_bytes": sizes[request.weights],
         "update_bytes": request.update_bytes,
         "goal": request.goal or len(request.cohort),
         "opened": now,
@@ -104,13 +110,6 @@ def _write_round(connection: Connection, tenant: str, round: str, request: Round
         "waiting": len(request.cohort),
     }
     return add(connection, rounds, row) == 1
-
-
-def _bytes(connection: Connection, tenant: str, digest: str) -> int:
-    size = size_of(connection, tenant, digest, None)
-    if size is None:
-        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
-    return size
 
 
 def _write_work(

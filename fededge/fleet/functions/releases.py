@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from fededge.errors import GatewayError, shown
-from fededge.fleet.functions.blobs import size_of
+from fededge.fleet.functions.blobs import needed
 from fededge.fleet.functions.quotas import tenant_of
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry, add
@@ -45,7 +45,7 @@ def publish(
                 f"the release of {task} that is there was issued later: release again", "OLDER", 409
             )
         digests = {request.manifest, *request.models.values()}
-        sizes = {digest: _size(connection, tenant, digest) for digest in sorted(digests)}
+        sizes = needed(connection, tenant, digests, now)
         values = {
             "manifest": request.manifest,
             "manifest_bytes": sizes[request.manifest],
@@ -114,13 +114,6 @@ def follow(
             model = row.models.get(each.device_class)
             found.append(Newer(each.task, (row.manifest, row.manifest_bytes), model and tuple(model)))
     return found
-
-
-def _size(connection: Connection, tenant: str, digest: str) -> int:
-    size = size_of(connection, tenant, digest, None)
-    if size is None:
-        raise GatewayError(f"{shown(digest)} is not stored: upload it first", "NO_BLOB", 409)
-    return size
 
 
 def _info(row: Row[Any]) -> ReleaseInfo:
