@@ -18,6 +18,8 @@ from fededge.npy_header import rows
 from fededge.protocol import Dataset
 
 log = logging.getLogger("fededge.site")
+FILES = ("train/schema.json", "train/x.npy", "test/x.npy")
+"""Of a client folder: what they hold is what is told of it."""
 PROBE_SECONDS = 300
 
 
@@ -49,13 +51,14 @@ def dataset(name: str, folder: Path) -> Dataset:
         DataError: there are no training examples, or they do not say what they are.
         DocumentError: schema.json is malformed.
     """
-    files = (folder / "train" / "schema.json", folder / "train" / "x.npy", folder / "test" / "x.npy")
-    return _dataset(name, *files, tuple(map(storage.state_of, files)))
+    files = tuple(folder / file for file in FILES)
+    return _dataset(name, files, tuple(map(storage.state_of, files)))
 
 
 @lru_cache(maxsize=64)
-def _dataset(name: str, described: Path, train: Path, test: Path, state: object) -> Dataset:
+def _dataset(name: str, files: tuple[Path, ...], state: object) -> Dataset:
     """See `dataset`; read once for each `state` of the files."""
+    described, train, test = files
     if not described.exists():
         raise DataError(
             f"{described} is missing, which says what the examples are: `fededge data spread` writes it"

@@ -60,9 +60,9 @@ async def fetch(http: httpx.AsyncClient, url: str, wanted: Object, target: Path)
 
 async def _received(http: httpx.AsyncClient, url: str, wanted: Object, part: Path, have: int) -> str:
     """The digest of what is in `part`, `have` bytes and those that the server has after them."""
-    hasher = await asyncio.to_thread(_hashed, part) if have else hashlib.sha256()
     if have == wanted.bytes and part.exists():
-        return f"sha256:{hasher.hexdigest()}"
+        return await asyncio.to_thread(storage.digest_path, part)
+    hasher = await asyncio.to_thread(_hashed, part) if have else hashlib.sha256()
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         async with http.stream("GET", url, headers=headers) as answer:

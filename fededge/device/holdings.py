@@ -16,7 +16,6 @@ from fededge.errors import SiteError
 from fededge.protocol import Dataset
 
 log = logging.getLogger("fededge.site")
-LOOKED_AT = ("train/schema.json", "train/x.npy", "test/x.npy")
 Seen = dict[Path, tuple[int, int, int]]
 
 
@@ -71,5 +70,5 @@ def _forms(datasets: list[Dataset]) -> set[tuple[str, str]]:
 
 def _seen(folders: Mapping[str, Path]) -> Seen:
     """What changes when datasets do, and is cheap to look at."""
-    files = (folder / name for folder in folders.values() for name in LOOKED_AT)
+    files = (folder / name for folder in folders.values() for name in facts.FILES)
     return {file: state for file in files if (state := storage.state_of(file)) is not None}

@@ -17,6 +17,7 @@ from fededge.fleet.functions import model_update, monitoring
 from fededge.fleet.functions.model_update import Due
 from fededge.fleet.functions.work import FAILED, OPEN
 from fededge.fleet.gateway import sweeping
+from fededge.fleet.gateway.objects import Objects
 from fededge.fleet.gateway.observing import log, span
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.sessions import POLICY
@@ -35,33 +36,35 @@ class Polled:
     """What the registry has for the clients of a gateway.
 
     Attributes:
-        due: work to hand out; `cancels`: session and assignment that nobody waits for; `ended`: sessions to close.
+        due: session and message of each work to hand out; `cancels`: session and assignment that nobody waits for;
+            `ended`: sessions to close.
     """
 
-    due: list[Due]
+    due: list[tuple[str, Assignment]]
     cancels: list[tuple[str, str]]
     ended: list[str]
 
 
-def poll(registry: Registry, gateway: str, at: float) -> Polled:
-    """Ask for all of it."""
+def poll(registry: Registry, objects: Objects, gateway: str, at: float) -> Polled:
+    """Ask for all of it; `objects` has the plans and weights."""
 
     def found(connection: Connection) -> tuple[bool, bool, list[str]]:
         return *model_update.to_do(connection, gateway, at), monitoring.ended_sessions(connection, gateway)
 
     is_due, is_over, ended = registry.read(found)
+    due = model_update.due(registry, gateway, at, MOST_AT_ONCE) if is_due else []
     return Polled(
-        model_update.due(registry, gateway, at, MOST_AT_ONCE) if is_due else [],
+        [(each.session, _assignment(objects, each)) for each in due],
         model_update.cancels(registry, gateway, at) if is_over else [],
         ended,
     )
 
 
-def assignment(service: Service, due: Due) -> Assignment:
+def _assignment(objects: Objects, due: Due) -> Assignment:
     """The message that hands out work that is due."""
 
     def linked(digest: str, size: int) -> Object:
-        url = service.objects.link(due.tenant, digest, round=due.round)
+        url = objects.link(due.tenant, digest, round=due.round)
         return Object(digest=digest, bytes=size, url=url)
 
     with span("assign", due.trace, assignment=due.assignment, client=due.client):
@@ -74,12 +77,6 @@ def assignment(service: Service, due: Due) -> Assignment:
             share=due.share,
             trace=due.trace,
         )
-
-
-def _polled(registry: Registry, service: Service, at: float) -> tuple[Polled, list[Assignment]]:
-    """What there is for the clients of this gateway, with the messages that hand out what is due."""
-    polled = poll(registry, service.settings.id, at)
-    return polled, [assignment(service, each) for each in polled.due]
 
 
 class Dispatch:
@@ -145,26 +142,23 @@ class Dispatch:
     async def _poll(self) -> None:
         service = self._service
         while True:
-            polled, messages = await service.database.call(_polled, service, now())
+            polled = await service.database.call(poll, service.objects, service.settings.id, now())
             for session_id in polled.ended:
                 await self._end(session_id)
             for session_id, assignment in polled.cancels:
                 if (session := service.sessions.get(session_id)) is not None:
                     service.sessions.deliver(session, Cancel(assignment=assignment))
-            if polled.due:
-                self._hand_out(polled.due, messages)
-                await asyncio.sleep(0)
+            for session_id, message in polled.due:
+                self._hand_out(session_id, message)
             if len(polled.due) < MOST_AT_ONCE:
                 return
 
-    def _hand_out(self, due: list[Due], messages: list[Assignment]) -> None:
-        service = self._service
-        for each, message in zip(due, messages, strict=True):
-            session = service.sessions.get(each.session)
-            # What is not delivered is due again, after the registry's back-off.
-            delivered = session is not None and service.sessions.deliver(session, message)
-            if not delivered:
-                log.info("not delivered", session=each.session, assignment=each.assignment)
+    def _hand_out(self, session_id: str, message: Assignment) -> None:
+        """Send it; what is not delivered is due again, after the registry's back-off."""
+        sessions = self._service.sessions
+        session = sessions.get(session_id)
+        if session is None or not sessions.deliver(session, message):
+            log.info("not delivered", session=session_id, assignment=message.id)
 
     async def _end(self, session_id: str) -> None:
         """Close the connection of a session that ended elsewhere."""

@@ -72,8 +72,7 @@ class Counted:
             await self._answer(scope, receive, counted)
         finally:
             self._service.metrics.bytes.labels("down").inc(sent)
-            if self._grant.round is not None:
-                await self._service.database.together(_moved, self._grant, 0, sent)
+            await _moved(self._service, self._grant, down=sent)
 
 
 async def fetch(service: Service, request: Request) -> ASGIApp:
@@ -148,7 +147,7 @@ async def _receive(service: Service, files: Files, request: Request, grant: Gran
         sent = 0 if upload is None else upload.size - piece.start
         service.metrics.bytes.labels("up").inc(sent)
         if not whole:
-            await service.database.together(_moved, grant, sent, 0)
+            await _moved(service, grant, up=sent)
     if upload is not None and not whole:
         return Response(status_code=202, headers={"upload-offset": str(upload.size)})
     async with kept(service, grant.tenant, grant.digest, grant.owner):
@@ -210,13 +209,14 @@ async def _blocks(request: Request, seconds: float) -> AsyncIterator[bytes]:
 def _kept(registry: Registry, grant: Grant, sent: int, at: float) -> None:
     """Note that an object is here, and how many bytes came."""
     blobs.stored(registry, grant.tenant, grant.digest, grant.bytes, at, grant.owner)
-    _moved(registry, grant, sent, 0)
+    if grant.round is not None and sent:
+        aggregation.moved(registry, grant.tenant, grant.round, up=sent)
 
 
-def _moved(registry: Registry, grant: Grant, up: int, down: int) -> None:
+async def _moved(service: Service, grant: Grant, up: int = 0, down: int = 0) -> None:
     """Count bytes that passed here for the round that they belong to."""
     if grant.round is not None and up + down:
-        aggregation.moved(registry, grant.tenant, grant.round, up, down)
+        await service.database.together(aggregation.moved, grant.tenant, grant.round, up, down)
 
 
 def _piece(request: Request, grant: Grant) -> range:

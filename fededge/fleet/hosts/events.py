@@ -7,7 +7,6 @@ all tenants need an admin of the first one.
 A broker may deliver an event more than once, and late: each of these leaves the same behind when it is repeated.
 """
 
-import asyncio
 import base64
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -193,19 +192,9 @@ def _expire(registry: Registry, call: Call) -> Accepted:
 async def _dispatch(call: Call) -> Outbox:
     _require_first(call)
     service = call.service
-    polled = await service.database.call(gateway_dispatch.poll, call.body.gateway, call.now)
-
-    def messages() -> list[Outgoing]:
-        made = [
-            Outgoing(session=each.session, message=gateway_dispatch.assignment(service, each))
-            for each in polled.due
-        ]
-        return [
-            Outgoing(session=session, message=Cancel(assignment=assignment))
-            for session, assignment in polled.cancels
-        ] + made
-
-    told = await asyncio.get_running_loop().run_in_executor(service.files, messages)
+    polled = await service.database.call(gateway_dispatch.poll, service.objects, call.body.gateway, call.now)
+    told = [Outgoing(session=session, message=Cancel(assignment=id)) for session, id in polled.cancels]
+    told += [Outgoing(session=session, message=message) for session, message in polled.due]
     return Outbox(messages=told, ended=polled.ended)
 
 

@@ -123,7 +123,7 @@ class Conversations:
         settings = service.settings
         await self._call(monitoring.lease, settings.id, service.url, settings.lease_seconds, now())
         await self._call(model_update.expire, now())
-        polled = await self._call(dispatch.poll, settings.id, now())
+        polled = await self._call(dispatch.poll, service.objects, settings.id, now())
         for session in polled.ended:
             await self._tell(session, Bye(reason="ENDED"))
             connection = await self._call(connections.of_session, session)
@@ -132,8 +132,8 @@ class Conversations:
             await self._call(monitoring.disconnect, session, now())
         for session, assignment in polled.cancels:
             await self._tell(session, Cancel(assignment=assignment))
-        for due in polled.due:
-            await self._tell(due.session, dispatch.assignment(service, due))
+        for session, message in polled.due:
+            await self._tell(session, message)
 
     async def _welcome(self, held: Held, hello: Said) -> None:
         """Take in who proves to be an enrolled client; the challenge is good for one try."""

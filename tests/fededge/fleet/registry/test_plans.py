@@ -21,6 +21,8 @@ from fededge.fleet.functions import (
 )
 from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.gateway import dispatch
+from fededge.fleet.gateway.grants import Keys
+from fededge.fleet.gateway.objects import Files
 from fededge.fleet.registry import audit
 from fededge.fleet.registry.database import Registry
 from fededge.protocol import (
@@ -116,7 +118,7 @@ def work_with(registry: Registry) -> None:
     model_update.set_right(registry, GATEWAY, NOW)
     beats = {session: {"charging": "yes"} for session in sessions.values()}
     monitoring.beat(registry, beats, NOW)
-    dispatch.poll(registry, GATEWAY, NOW)
+    dispatch.poll(registry, Files(Path("objects"), Keys(b"k" * 32), "", 60.0), GATEWAY, NOW)
     monitoring.work_by_state(registry)
     monitoring.disconnect(registry, sessions["b"], NOW)
     assert monitoring.sweep(registry, NOW + 31.0)
