@@ -103,7 +103,8 @@ class PlanRunner:
         seed = seed_for(request["seed"], request["round"], request.get("client", self._data.name))
         with self._client_of("train", request, seed) as client:
             update = client.train(weights, seed)
-        storage.write(request["update"], UpdateFormat.of(self._document).encode(update))
+        # Whoever asked keeps what it needs of it.
+        storage.write(request["update"], UpdateFormat.of(self._document).encode(update), durable=False)
 
     @contextmanager
     def _client_of(self, part: str, request: dict[str, Any], seed: int) -> Iterator[Client]:

@@ -18,7 +18,8 @@ from urllib.parse import quote, unquote
 from fededge.away import until_there
 from fededge.errors import IntegrityError, StorageError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
+"""Bytes that are copied or hashed at a time."""
 
 
 def local_path(url: str) -> Path | None:
@@ -174,8 +175,7 @@ def digest_path(path: str | Path) -> str:
             hasher.update(f"{file.relative_to(path).as_posix()}\0{digest_path(file)}\n".encode())
     else:
         with path.open("rb") as stream:
-            while block := stream.read(CHUNK):
-                hasher.update(block)
+            hasher = hashlib.file_digest(stream, "sha256")
     return "sha256:" + hasher.hexdigest()
 
 

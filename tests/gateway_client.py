@@ -12,7 +12,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from fededge import storage
-from fededge.protocol import SUBPROTOCOL, Challenge, connection_bytes, enrollment_bytes, from_gateway
+from fededge.protocol import (
+    SUBPROTOCOL,
+    Challenge,
+    connection_bytes,
+    digests,
+    enrollment_bytes,
+    from_gateway,
+)
 
 SCHEMA = storage.digest(b"schema")
 HELD = {"name": "digits", "train": 100, "test": 10, "schema_digest": SCHEMA}
@@ -173,5 +180,11 @@ class Operator:
 
 def stored(place: Any, data: bytes, url: str) -> httpx.Response:
     """The answer to a PUT of `data` to a place that a gateway at `url` named."""
+    return put(place.url, data, url)
+
+
+def put(to: str, data: bytes, url: str) -> httpx.Response:
+    """The answer to a PUT of `data`, with its digest, to a URL of a gateway at `url`."""
+    headers = {digests.HEADER: digests.to_header(storage.digest(data))}
     with closing(httpx.Client(base_url=url, trust_env=False)) as http:
-        return http.put(place.url, content=data)
+        return http.put(to, content=data, headers=headers)

@@ -41,6 +41,7 @@ from fededge.protocol import (
     UploadRequest,
     Welcome,
     connection_bytes,
+    digests,
     enrollment_bytes,
     from_client,
 )
@@ -169,10 +170,11 @@ class StandInGateway:
             number: of the round.
             plan: its zip file.
             weights: their bytes.
-            changes: in the order; `key`, `share`, `seconds_left`: beside it.
+            changes: in the order; `key`, `share`, `seconds_left`, `upload`: beside it.
         """
         plan = plan_zip() if plan is None else plan
         key, share = changes.pop("key", KEY), changes.pop("share", 1.0)
+        upload = changes.pop("upload", None)
         seconds_left = changes.pop("seconds_left", 600.0)
         fields: dict[str, Any] = {
             "tenant": TENANT,
@@ -197,6 +199,7 @@ class StandInGateway:
             order=order.signed(key),
             plan=self.keep(plan),
             weights=self.keep(weights),
+            upload=upload,
             seconds_left=seconds_left,
             share=share,
         )
@@ -341,6 +344,8 @@ class StandInGateway:
                 206, data[int(start[1]) :], {"Content-Range": f"bytes {start[1]}-{len(data) - 1}/{len(data)}"}
             )
         if method == "PUT":
+            told = digests.from_header(headers.get("repr-digest", ""))
+            name = name if told is None else told.removeprefix("sha256:")
             self.puts.append((name, headers.get("content-range", ""), len(body)))
             start = re.match(r"bytes (\d+)-", headers.get("content-range", ""))
             there = self.uploads.setdefault(name, bytearray())

@@ -172,7 +172,8 @@ def _round(client: GatewayClient, key: SigningKey, folder: Path, number: int, cl
             after = report.ordinal
             assert report.update, report.failure
             assert report.url
-            total += from_bytes(client.fetch(report.url, report.update, size))["w"]
+            client.fetch(report.url, report.update, size, folder / "update")
+            total += from_bytes((folder / "update").read_bytes())["w"]
             heard += 1
     np.testing.assert_allclose(total / clients, weights["w"] + 0.001, atol=1e-5)
     client.close_round(order.round_id, CloseRequest(outcome="committed"))

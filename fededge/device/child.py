@@ -6,6 +6,7 @@ and what it leaves there is untrusted. It ends with its owner, however that ends
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -180,8 +181,12 @@ class Runner:
 
     def _lay_out(self, weights: Path) -> None:
         try:
-            (self._folder / "update").unlink(missing_ok=True)
-            shutil.copyfile(weights, self._folder / "weights")
+            for name in ("update", "weights"):
+                (self._folder / name).unlink(missing_ok=True)
+            try:
+                os.link(weights, self._folder / "weights")
+            except OSError:  # not on this file system
+                shutil.copyfile(weights, self._folder / "weights")
         except OSError as error:
             raise StorageError(
                 f"cannot copy {weights} for the runner: {error.strerror}. Free space"
@@ -198,20 +203,27 @@ class Runner:
             if not os.path.lexists(left):
                 return None
             descriptor = os.open(left, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with open(descriptor, "rb") as source:
+            with open(descriptor, "rb", buffering=0) as source:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode) or found.st_size > limit:
                     raise SiteError(
                         f"the update has {found.st_size:,} bytes where the policy lets {limit:,} out (upload_bytes)"
                     )
                 handle, temporary = tempfile.mkstemp(dir=update.parent, prefix=".update-")
-                data = source.read(limit)
+                hasher, room, left_over = (
+                    hashlib.sha256(),
+                    memoryview(bytearray(storage.CHUNK)),
+                    found.st_size,
+                )
                 with open(handle, "wb") as target:
-                    target.write(data)
+                    while left_over and (length := source.readinto(room[:left_over])):
+                        hasher.update(room[:length])
+                        target.write(room[:length])
+                        left_over -= length
                     target.flush()
                     os.fsync(handle)
             os.replace(temporary, update)
-            return storage.digest(data)
+            return f"sha256:{hasher.hexdigest()}"
         except OSError as error:
             raise StorageError(f"cannot keep the update {update}: {error.strerror}. Free space") from error
 

@@ -9,7 +9,7 @@ from fededge import storage
 from fededge.device.fetching import check, unreachable
 from fededge.device.journal import Journal
 from fededge.errors import StorageError
-from fededge.protocol import UploadPlace
+from fededge.protocol import UploadPlace, digests
 
 
 async def upload(
@@ -41,7 +41,7 @@ async def upload(
     try:
         size = file.stat().st_size
         start = place.offset if place.resumable and place.offset < size else 0
-        headers = {"Content-Length": str(size - start)}
+        headers = {"Content-Length": str(size - start), digests.HEADER: digests.to_header(digest)}
         if start:
             headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
         journal.note("update", digest, size - start, round=round, offset=start)

@@ -32,6 +32,7 @@ from fededge.protocol import (
     Phase,
     Received,
     ReportMessage,
+    UploadPlace,
     UploadRequest,
 )
 
@@ -64,6 +65,7 @@ class Work:
         self._learned: tuple[str, int] | None = None
         self._phases: dict[Phase, float] = {}
         self._bytes = 0
+        self._upload_url = None if held.report else held.assignment.upload
         self.stale = False
 
     def renewed(self, assignment: Assignment) -> None:
@@ -280,11 +282,13 @@ class Work:
         """
         place, file, pace = self._place, self._folder / "update", Pace(longest=60.0)
         question = UploadRequest(assignment=self._assignment.id, digest=digest, bytes=file.stat().st_size)
+        answer: UploadPlace | Received | None = self._named_place()
         while True:
             self._say(f"uploading {question.bytes:,} bytes")
             policy = await self._policy()
             self._verdict(policy)
-            answer = await place.line.ask(question, self._held.round)
+            if answer is None:
+                answer = await place.line.ask(question, self._held.round)
             if isinstance(answer, Received):
                 self._say(f"it is not wanted: {shown(answer.message, WORDS)}")
                 return answer.outcome
@@ -297,6 +301,12 @@ class Work:
             except GatewayError as error:
                 self._say(f"{error}; trying again")
                 await asyncio.sleep(pace.next())
+            answer = None
+
+    def _named_place(self) -> UploadPlace | None:
+        """The place that came with the assignment, the first time that it is used: it does not tell how much is there."""
+        url, self._upload_url = self._upload_url, None
+        return None if url is None else UploadPlace(assignment=self._assignment.id, url=url)
 
     def _failure(self, reason: str, seconds: float) -> ReportMessage:
         return ReportMessage(

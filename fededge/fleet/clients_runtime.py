@@ -160,7 +160,7 @@ class GatewayClients:
                 continue
             file = Path(self._folder.name) / storage.digest(client.encode()).removeprefix("sha256:")
             try:
-                storage.write(str(file), self._fetched(report, round_number), durable=False)
+                self._fetch(report, round_number, file)
             except IntegrityError as error:
                 yield TrainingReport(client, None, f"its update is refused: {error}")
                 continue
@@ -372,8 +372,8 @@ class GatewayClients:
             update_bytes=self._update_bytes if training else None,
         )
 
-    def _fetched(self, report: Report, number: int) -> bytes:
-        """The bytes of an update; where its URL is too old, by a new one.
+    def _fetch(self, report: Report, number: int, file: Path) -> None:
+        """Fetch an update into `file`; where its URL is too old, by a new one.
 
         Raises:
             IntegrityError: they are other bytes than were reported, or not kept any more.
@@ -383,7 +383,7 @@ class GatewayClients:
         url = report.url or ""
         for last in (False, True):
             try:
-                return self._gateway.fetch(url, report.update, self._update_bytes)
+                return self._gateway.fetch(url, report.update, self._update_bytes, file)
             except GatewayError as error:
                 if not 400 <= error.status < 500:
                     raise

@@ -4,10 +4,12 @@ The token goes to the gateway alone. Objects are fetched and sent by URLs that c
 host, and get no token.
 """
 
+import hashlib
 import random
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +25,7 @@ from fededge.errors import GatewayError, IntegrityError, shown
 from fededge.protocol import Problem
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Taken = TypeVar("Taken")
 
 LARGEST_ANSWER = 256 << 20
 """Bytes of JSON that are read: a round of a million clients has as many names."""
@@ -35,7 +38,7 @@ PAUSES = 0.25, 15.0
 BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 """Answers that say: not now."""
 TOO_LARGE = "TOO_LARGE"
-BLOCK = 1 << 20
+LARGEST_REFUSAL = 1 << 16
 
 
 class Connection:
@@ -118,7 +121,7 @@ class Connection:
             content=content,
             timeout=httpx.Timeout(TIMEOUT + wait, connect=10.0),
         )
-        data = self._send(request, LARGEST_ANSWER, repeatable)
+        data = self._send(request, LARGEST_ANSWER, b"".join, repeatable)
         try:
             return answer.model_validate_json(data)
         except ValidationError as error:
@@ -127,26 +130,34 @@ class Connection:
                 "MALFORMED",
             ) from error
 
-    def fetch(self, url: str, digest: str, size: int) -> bytes:
-        """The object of `size` bytes and `digest` at `url`, which may be below the gateway's own.
+    def fetch(self, url: str, digest: str, size: int, target: Path) -> None:
+        """Fetch the object of `size` bytes and `digest` at `url`, which may be below the gateway's own, into a file.
 
         Raises:
             GatewayError: it cannot be fetched.
-            IntegrityError: other bytes lie there.
+            IntegrityError: other bytes lie there; what `target` holds then is worth nothing.
+            StorageError: the file cannot be written.
         """
         request = self._client.build_request("GET", urljoin(f"{self.url}/", url))
+
+        def written(blocks: Iterator[bytes]) -> tuple[int, str]:
+            hasher = hashlib.sha256()
+            with storage.named_failure(str(target), "write"), target.open("wb") as file:
+                for block in blocks:
+                    hasher.update(block)
+                    file.write(block)
+                return file.tell(), f"sha256:{hasher.hexdigest()}"
+
         try:
-            data = self._send(request, size, repeatable=True)
+            length, found = self._send(request, size, written, repeatable=True)
         except GatewayError as error:
             if error.reason != TOO_LARGE:
                 raise
             raise IntegrityError(str(error)) from error
-        found = storage.digest(data)
-        if len(data) != size or found != digest:
+        if length != size or found != digest:
             raise IntegrityError(
-                f"an object of {len(data):,} bytes with digest {found} where {size:,} with {digest} were promised"
+                f"an object of {length:,} bytes with digest {found} where {size:,} with {digest} were promised"
             )
-        return data
 
     def put(self, url: str, data: bytes, offset: int = 0) -> None:
         """Send `data` from `offset` on to `url`, which may be below the gateway's own.
@@ -160,19 +171,25 @@ class Connection:
         request = self._client.build_request(
             "PUT", urljoin(f"{self.url}/", url), content=data[offset:], headers=headers
         )
-        self._send(request, LARGEST_ANSWER, repeatable=True)
+        self._send(request, LARGEST_ANSWER, b"".join, repeatable=True)
 
-    def _send(self, request: httpx.Request, most: int, repeatable: bool) -> bytes:
-        """The body of the answer to `request`, of `most` bytes at most."""
+    def _send(
+        self, request: httpx.Request, most: int, take: Callable[[Iterator[bytes]], Taken], repeatable: bool
+    ) -> Taken:
+        """What `take` makes of the body of the answer to `request`, of `most` bytes at most."""
         end = time.monotonic() + self._patience
         pause, most_pause = PAUSES
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                response, data = self._once(request, most)
+                with closing(self._client.send(request, stream=True)) as response:
+                    if response.is_success:
+                        return take(_bounded(request, response, most))
+                    failure = _refusal(
+                        request, response, b"".join(_bounded(request, response, LARGEST_REFUSAL))
+                    )
                 if response.status_code not in BUSY:
-                    break
-                failure = _refusal(request, response, data)
+                    raise failure
                 wait = max(wait, _retry_after(response))
             except httpx.TransportError as error:
                 failure = GatewayError(
@@ -186,25 +203,18 @@ class Connection:
                 raise failure
             time.sleep(wait)
             pause = min(2 * pause, most_pause)
-        if response.is_success:
-            return data
-        raise _refusal(request, response, data)
 
-    def _once(self, request: httpx.Request, most: int) -> tuple[httpx.Response, bytes]:
-        response = self._client.send(request, stream=True)
-        try:
-            limit = most if response.is_success else 1 << 16
-            data = bytearray()
-            for block in response.iter_raw(BLOCK):
-                data += block
-                if len(data) > limit:
-                    raise GatewayError(
-                        f"{_place(request)} answers with more than the {limit:,} bytes that are expected",
-                        TOO_LARGE,
-                    )
-            return response, bytes(data)
-        finally:
-            response.close()
+
+def _bounded(request: httpx.Request, response: httpx.Response, most: int) -> Iterator[bytes]:
+    """The body of an answer, block by block, unless it has more than `most` bytes."""
+    length = 0
+    for block in response.iter_raw():
+        length += len(block)
+        if length > most:
+            raise GatewayError(
+                f"{_place(request)} answers with more than the {most:,} bytes that are expected", TOO_LARGE
+            )
+        yield block
 
 
 def _token(file: Path) -> str:

@@ -27,6 +27,7 @@ from fededge.protocol.fields import (
     Seconds,
     Text,
     Trace,
+    Url,
 )
 from fededge.protocol.releases import Follow, Releases
 
@@ -159,6 +160,7 @@ class Assignment(Said):
         id: of this client's part in the round; the same however often it is sent.
         order: envelope (fededge.signing) of the `Order`, which says all that the work depends on.
         plan: a zip file of the plan's folder; `weights`: a safetensors file.
+        upload: to PUT the update to, once, with its digest (Repr-Digest): a client need not ask for a place first.
         seconds_left: until the deadline, when this was sent: the clocks of two machines need not agree.
         share: of the client's training examples to learn from, chosen at random: less than 1 for a slow client
             (fededge.fleet.allocation).
@@ -171,6 +173,7 @@ class Assignment(Said):
     order: Annotated[str, Field(max_length=32_768)]
     plan: Object
     weights: Object
+    upload: Url | None = None
     seconds_left: Seconds
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     trace: Trace | None = None

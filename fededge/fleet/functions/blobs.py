@@ -33,12 +33,12 @@ def known(registry: Registry, tenant: str, digest: str, owner: str | None = None
 
 
 def allowed(registry: Registry, tenant: str, bytes: int) -> None:
-    """That a tenant may store so many bytes more.
+    """That a tenant may store so many bytes more, as it stands; `stored` decides.
 
     Raises:
         GatewayError: it may not, or there is no such tenant.
     """
-    registry.run(lambda connection: check_bytes(tenant_of(connection, tenant), bytes))
+    registry.read(lambda connection: check_bytes(tenant_of(connection, tenant, lock=False), bytes))
 
 
 def stored(

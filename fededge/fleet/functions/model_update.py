@@ -58,6 +58,7 @@ class Due:
 
     Attributes:
         plan, weights: digests; `plan_bytes`, `weights_bytes`: how many there are of each.
+        update_bytes: how many the update has; None where none is asked for.
     """
 
     session: str
@@ -70,6 +71,7 @@ class Due:
     plan_bytes: int
     weights: str
     weights_bytes: int
+    update_bytes: int | None
     seconds_left: float
     share: float
     trace: str | None
@@ -255,6 +257,7 @@ def _dues(connection: Connection, rows: Sequence[Row[Any]], now: float) -> list[
                     plan_bytes=round_row.plan_bytes,
                     weights=round_row.weights,
                     weights_bytes=round_row.weights_bytes,
+                    update_bytes=round_row.update_bytes,
                     seconds_left=round_row.deadline - now,
                     share=row.share,
                     trace=round_row.trace,

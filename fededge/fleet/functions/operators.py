@@ -17,8 +17,6 @@ from fededge.fleet.registry.tables import operators, tenants
 from fededge.protocol import Operator, OperatorRequest, OperatorToken, Page, Tenant
 
 FIRST_TENANT = "default"
-SEEN_SECONDS = 60.0
-"""How old the time of a token's last use may be before it is written anew."""
 _BY_ID = select(operators).where(operators.c.id == bindparam("id"))
 _TOKEN = re.compile(r"fe_([0-9a-f]{16})_[0-9a-f]{64}")
 
@@ -37,10 +35,13 @@ def token_of(registry: Registry, secret: str, now: float) -> Operator | None:
         return None
     if row.revoked or (row.expires is not None and row.expires <= now):
         return None
-    if row.last_used is None or row.last_used + SEEN_SECONDS <= now:
-        seen = update(operators).where(operators.c.id == row.id).values(last_used=now)
-        registry.run(lambda connection: connection.execute(seen))
     return _operator(row)
+
+
+def used(registry: Registry, id: str, now: float) -> None:
+    """Note that a token is used now."""
+    seen = update(operators).where(operators.c.id == id).values(last_used=now)
+    registry.run(lambda connection: connection.execute(seen))
 
 
 def make(registry: Registry, tenant: str, request: OperatorRequest, actor: str, now: float) -> OperatorToken:
@@ -130,7 +131,7 @@ def get_tenant(registry: Registry, name: str) -> Tenant:
     Raises:
         GatewayError: no such tenant.
     """
-    return _tenant(registry.run(lambda connection: tenant_of(connection, name)))
+    return _tenant(registry.read(lambda connection: tenant_of(connection, name, lock=False)))
 
 
 def list_tenants(registry: Registry, after: str = "", limit: int = 100) -> Page[Tenant]:

@@ -11,16 +11,17 @@ from fededge.errors import GatewayError, shown
 from fededge.fleet.registry.database import locked
 from fededge.fleet.registry.tables import rounds, tenants
 
-_TENANT = locked(select(tenants).where(tenants.c.name == bindparam("tenant")))
+_TENANT = select(tenants).where(tenants.c.name == bindparam("tenant"))
+_TENANT_LOCKED = locked(_TENANT)
 
 
-def tenant_of(connection: Connection, tenant: str) -> Row[Any]:
-    """A tenant, locked.
+def tenant_of(connection: Connection, tenant: str, lock: bool = True) -> Row[Any]:
+    """A tenant, locked unless it is only looked at.
 
     Raises:
         GatewayError: there is no such tenant.
     """
-    row = connection.execute(_TENANT, {"tenant": tenant}).one_or_none()
+    row = connection.execute(_TENANT_LOCKED if lock else _TENANT, {"tenant": tenant}).one_or_none()
     if row is None:
         raise GatewayError(f"no tenant {shown(tenant)}: make it first", "NO_TENANT", 404)
     return row

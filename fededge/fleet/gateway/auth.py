@@ -17,6 +17,8 @@ from fededge.protocol.fields import Name
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """Each allows what those before it allow."""
+SEEN_SECONDS = 60.0
+"""How old the time of a token's last use may be before it is written anew."""
 LONGEST_TOKEN = 8192
 LONGEST_ACTOR = 200
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -77,13 +79,16 @@ class Authentication:
         token = token.strip()
         if self._provider is not None and token.count(".") == 2:
             return self._from_claims(await self._provider.claims(token))
-        found = await self._database.call(operators.token_of, token, time.time())
+        at = time.time()
+        found = await self._database.look(operators.token_of, token, at)
         if found is None:
             raise GatewayError(
                 "this token is not known here, expired or revoked: ask an administrator for a new one",
                 "UNAUTHORIZED",
                 401,
             )
+        if found.last_used is None or found.last_used + SEEN_SECONDS <= at:
+            await self._database.together(operators.used, found.id, at)
         return Actor(found.tenant, found.name, found.scope)
 
     def _from_claims(self, claims: dict[str, Any]) -> Actor:

@@ -45,7 +45,7 @@ async def offer_blob(call: Call) -> BlobPlace:
         async with kept(service, tenant, offer.digest, None):
             await service.database.together(blobs.stored, tenant, offer.digest, offer.bytes, call.now)
         return BlobPlace(offset=offer.bytes)
-    await service.database.call(blobs.allowed, tenant, offer.bytes)
+    await service.database.look(blobs.allowed, tenant, offer.bytes)
     place = await asyncio.get_running_loop().run_in_executor(
         service.files, service.objects.place, tenant, offer.digest, offer.bytes, None, None
     )

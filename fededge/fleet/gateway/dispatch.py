@@ -73,6 +73,9 @@ def _assignment(objects: Objects, due: Due) -> Assignment:
             order=due.order,
             plan=linked(due.plan, due.plan_bytes),
             weights=linked(due.weights, due.weights_bytes),
+            upload=None
+            if due.update_bytes is None
+            else objects.open_place(due.tenant, due.update_bytes, due.client, due.round),
             seconds_left=due.seconds_left,
             share=due.share,
             trace=due.trace,

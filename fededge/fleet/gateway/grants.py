@@ -35,6 +35,7 @@ class Grant:
 
     Attributes:
         method: GET (and HEAD) or PUT (and HEAD).
+        digest: of the object; empty for an update that is not made yet: then the PUT tells it.
         owner: the client that writes, None where a pipeline does.
         bytes: the one size that an object which is PUT has; 0 for GET.
         expires: in seconds since the epoch.
@@ -43,16 +44,15 @@ class Grant:
 
     method: Method
     tenant: Name
-    digest: Digest
+    digest: Digest | Literal[""]
     bytes: Bytes
     expires: float
     owner: Name | None = None
     round: Id | None = None
 
 
-_FIELDS: TypeAdapter[tuple[Method, Name, Digest, Bytes, float, Name | None, Id | None]] = TypeAdapter(
-    tuple[Method, Name, Digest, Bytes, float, Name | None, Id | None]
-)
+_Fields = tuple[Method, Name, Digest | Literal[""], Bytes, float, Name | None, Id | None]
+_FIELDS: TypeAdapter[_Fields] = TypeAdapter(_Fields)
 
 
 class Keys:

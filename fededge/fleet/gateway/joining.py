@@ -33,7 +33,7 @@ async def joined(
         GatewayError: it is not enrolled, was revoked, or its proof is wrong.
     """
     with span("connect", client=hello.client, tenant=hello.tenant):
-        key = await service.database.call(monitoring.key_of, hello.tenant, hello.client)
+        key = await service.database.look(monitoring.key_of, hello.tenant, hello.client)
         if key is None or not _proven(hello, key, nonce, gateway):
             log.info("refused", client=hello.client, tenant=hello.tenant, known=key is not None)
             raise GatewayError(

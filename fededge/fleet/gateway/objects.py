@@ -55,6 +55,9 @@ class Objects(Protocol):
     def place(self, tenant: str, digest: str, size: int, owner: str | None, round: str | None) -> Place:
         """Where `owner` PUTs an object of `size` bytes; `round`: that it is for."""
 
+    def open_place(self, tenant: str, size: int, owner: str, round: str) -> str | None:
+        """URL to PUT the update of `size` bytes to that a client will make; None where its digest is needed first."""
+
     def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """URL to GET an object from."""
 
@@ -117,12 +120,19 @@ class Files:
     def place(self, tenant: str, digest: str, size: int, owner: str | None, round: str | None) -> Place:
         """See Objects."""
         grant = Grant("PUT", tenant, digest, size, self._clock() + self._seconds, owner, round)
-        return Place(f"{self._base}v1/uploads/{self._keys.sign(grant)}", self.offset(grant), True)
+        return Place(self._upload(grant), self.offset(grant), True)
+
+    def open_place(self, tenant: str, size: int, owner: str, round: str) -> str | None:
+        """See Objects."""
+        return self._upload(Grant("PUT", tenant, "", size, self._clock() + self._seconds, owner, round))
 
     def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """See Objects."""
         grant = Grant("GET", tenant, digest, 0, self._clock() + self._seconds, owner, round)
         return f"{self._base}v1/objects/{self._keys.sign(grant)}"
+
+    def _upload(self, grant: Grant) -> str:
+        return f"{self._base}v1/uploads/{self._keys.sign(grant)}"
 
     def remove(self, tenant: str, digest: str, owner: str | None) -> None:
         """See Objects."""
@@ -170,6 +180,10 @@ class S3:
         """See Objects. The signature covers the length: a body of another one is refused by the store."""
         url = self._signed(tenant, digest, owner, client_method="put_object", ContentLength=size)
         return Place(url, 0, False)
+
+    def open_place(self, tenant: str, size: int, owner: str, round: str) -> str | None:
+        """See Objects. A URL is signed for one name, and names are digests."""
+        return None
 
     def link(self, tenant: str, digest: str, owner: str | None = None, round: str | None = None) -> str:
         """See Objects."""

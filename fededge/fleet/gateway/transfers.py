@@ -8,7 +8,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fededge.errors import FedEdgeError, GatewayError, shown
 from fededge.fleet.functions import aggregation, blobs
+from fededge.fleet.functions.work import assignment_id
 from fededge.fleet.gateway import problems
 from fededge.fleet.gateway.grants import Grant, Method
 from fededge.fleet.gateway.keeping import kept
@@ -26,7 +28,7 @@ from fededge.fleet.gateway.objects import Files
 from fededge.fleet.gateway.service import Service, now
 from fededge.fleet.gateway.uploads import Upload, settle
 from fededge.fleet.registry.database import Registry
-from fededge.protocol import Accepted
+from fededge.protocol import Accepted, UploadRequest, digests
 
 PIECE = 1 << 19
 """Bytes that are gathered before they are written."""
@@ -98,9 +100,31 @@ async def _answered(service: Service, request: Request, method: Method, handler:
         grant = service.keys.opened(request.path_params["grant"], method, now())
         if not isinstance(service.objects, Files):
             raise GatewayError("objects are not kept here: use the store's URLs", "NO_BLOB", 404)
+        if not grant.digest:
+            grant = await _narrowed(service, grant, request.headers)
         return await handler(service, service.objects, request, grant)
     except FedEdgeError as error:
         return problems.refused(service, error)
+
+
+async def _narrowed(service: Service, grant: Grant, headers: Mapping[str, str]) -> Grant:
+    """`grant` of a client's update for the one whose digest a request tells, where it is waited for.
+
+    Raises:
+        GatewayError: the request tells none, or nobody waits for it.
+    """
+    digest = digests.from_header(headers.get(digests.HEADER, ""))
+    if digest is None:
+        raise GatewayError(
+            "this URL takes an update with its digest: send Repr-Digest: sha-256=:BASE64:", "MALFORMED", 400
+        )
+    assert grant.owner is not None
+    assert grant.round is not None
+    assignment = assignment_id(grant.tenant, grant.round, grant.owner)
+    asked = UploadRequest(assignment=assignment, digest=digest, bytes=grant.bytes)
+    await service.database.look(aggregation.expected, grant.tenant, grant.owner, asked, now())
+    await service.database.look(blobs.allowed, grant.tenant, grant.bytes)
+    return replace(grant, digest=digest)
 
 
 async def _send(service: Service, files: Files, request: Request, grant: Grant) -> ASGIApp:
@@ -140,20 +164,36 @@ async def _receive(service: Service, files: Files, request: Request, grant: Gran
     piece = _piece(request, grant)
     loop = asyncio.get_running_loop()
     upload = await loop.run_in_executor(service.files, _begun, files, grant, piece.start)
-    whole = upload is None
+    if upload is None:
+        await _noted(service, grant, loop.run_in_executor(service.files, settle, files, grant), 0)
+        return _there()
+    taken = False
     try:
-        whole = upload is None or await _take(service, request, upload, piece)
-    finally:  # what came before it was cut off came, too
-        sent = 0 if upload is None else upload.size - piece.start
+        taken = await _take(service, request, upload, piece)
+        if taken:
+            settled = loop.run_in_executor(service.files, upload.settle)
+            await _noted(service, grant, settled, upload.size - piece.start)
+    finally:
+        upload.close()
+        sent = upload.size - piece.start
         service.metrics.bytes.labels("up").inc(sent)
-        if not whole:
+        if not taken:  # what came before it was cut off came, too
             await _moved(service, grant, up=sent)
-    if upload is not None and not whole:
-        return Response(status_code=202, headers={"upload-offset": str(upload.size)})
-    async with kept(service, grant.tenant, grant.digest, grant.owner):
-        settled = loop.run_in_executor(service.files, settle, files, grant)
-        await asyncio.gather(settled, service.database.together(_kept, grant, sent, now()))
+    return _there() if taken else Response(status_code=202, headers={"upload-offset": str(upload.size)})
+
+
+def _there() -> Response:
     return Response(Accepted().model_dump_json(), 201, media_type="application/json")
+
+
+async def _noted(service: Service, grant: Grant, settled: asyncio.Future[None], sent: int) -> None:
+    """Return once an object that came whole is `settled` in its place, and the registry knows of it and of the bytes."""
+    async with kept(service, grant.tenant, grant.digest, grant.owner):
+        try:
+            await service.database.together(_kept, grant, sent, now())
+        finally:
+            await asyncio.wait([settled])
+        settled.result()
 
 
 def _begun(files: Files, grant: Grant, offset: int) -> Upload | None:
@@ -163,7 +203,7 @@ def _begun(files: Files, grant: Grant, offset: int) -> Upload | None:
 
 
 async def _take(service: Service, request: Request, upload: Upload, piece: range) -> bool:
-    """Write what a request brings, the bytes of `piece`; whether the object is whole then.
+    """Write what a request brings, the bytes of `piece`; whether all of the object came then.
 
     Raises:
         GatewayError: it brings more, stops in the middle, or something else than was announced.
@@ -191,8 +231,6 @@ async def _take(service: Service, request: Request, upload: Upload, piece: range
             "CUT_OFF",
             408,
         ) from error
-    finally:
-        upload.close()
 
 
 async def _blocks(request: Request, seconds: float) -> AsyncIterator[bytes]:

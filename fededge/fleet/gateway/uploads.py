@@ -1,8 +1,7 @@
 """Receiving an object: streamed to a file of its own, hashed on the way, bounded by the size that was announced.
 
-It becomes an object once its size and digest are right and it is synced; its place in the folder is synced beside the
-registry (`settle`), and the sender told after both. A sender that was cut off goes on where the file ends; one process at
-a time writes to it.
+Once its size and digest are right it is synced and becomes an object (`Upload.settle`), while the registry is told of it;
+the sender is told after both. A sender that was cut off goes on where the file ends; one process at a time writes to it.
 """
 
 import contextlib
@@ -89,10 +88,7 @@ class Upload:
         self.size = size
 
     def finish(self, blocks: Sequence[bytes]) -> bool:
-        """Append the last `blocks`, and make it an object if all of it is there, whole after any power cut; see `settle`.
-
-        Returns:
-            whether it is whole now.
+        """Append the last `blocks`; whether all of it is there then, to `settle`.
 
         Raises:
             GatewayError: see `write`.
@@ -111,11 +107,19 @@ class Upload:
                 "DIGEST",
                 422,
             )
+        return True
+
+    def settle(self) -> None:
+        """Make it an object, which any power cut leaves whole.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
         with _failures(self._path):
             os.fsync(self._file)
             _make(self._target.parent)
             self._path.replace(self._target)
-        return True
+            storage.sync_folder(self._target.parent)
 
     def close(self) -> None:
         """Let another request go on."""

@@ -75,15 +75,20 @@ REPEATED = frozenset(
 
 
 class Registry:
-    """A database that holds the registry, in the version of this code. Safe to use from many threads."""
+    """A database that holds the registry, in the version of this code. Safe to use from many threads.
+
+    Attributes:
+        embedded: whether it is a file that this process reads itself: SQLite, where whoever reads waits for nobody.
+    """
 
     def __init__(self, engine: Engine, patience: float = PATIENCE) -> None:
         self._engine = engine
         self._reader = engine.execution_options(reads=True)
         self._hasty = engine.execution_options(durable=False)
         self._patience = patience
+        self.embedded = engine.dialect.name == "sqlite"
         # One writer at a time: SQLite has no fair queue of its own.
-        self._writer = threading.Lock() if engine.dialect.name == "sqlite" else nullcontext()
+        self._writer = threading.Lock() if self.embedded else nullcontext()
 
     @classmethod
     def open(cls, url: str, patience: float = PATIENCE) -> "Registry":

@@ -87,6 +87,39 @@ def test_a_round_is_accepted_trained_uploaded_and_reported(site: EnrolledSite) -
     in_loop(scenario)
 
 
+def test_an_update_goes_to_the_place_that_came_with_the_order(site: EnrolledSite) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+            await gateway.hears(Hello)
+            await gateway.tell(gateway.order(upload=f"{gateway.url}/v1/uploads/open"))
+            report = await gateway.hears(ReportMessage)
+            assert [f"sha256:{name}" for name in gateway.uploads] == [report.update]
+            assert not gateway.heard(UploadRequest)
+            assert [line["digest"] for line in lines(site) if line["purpose"] == "update"] == [report.update]
+        assert outcomes(site) == {"r-1": "kept"}
+
+    in_loop(scenario)
+
+
+def test_another_place_is_asked_for_where_that_one_does_not_do(site: EnrolledSite) -> None:
+    async def scenario() -> None:
+        async with StandInGateway() as gateway, site.running(gateway):
+            kept = iter([40])
+
+            def limit(path: str, have: int) -> int | None:
+                return next(kept, None) if path.endswith("/open") else None
+
+            gateway.upload_limit = limit
+            await gateway.hears(Hello)
+            await gateway.tell(gateway.order(upload="/v1/uploads/open"))
+            report = await gateway.hears(ReportMessage)
+            assert report.update
+            assert digest(bytes(gateway.uploads[report.update.removeprefix("sha256:")])) == report.update
+            assert len(gateway.heard(UploadRequest)) == 1
+
+    in_loop(scenario)
+
+
 def test_evaluation_and_ranges_are_told_in_the_report_itself(site: EnrolledSite) -> None:
     site.write_data(30, "test")
 

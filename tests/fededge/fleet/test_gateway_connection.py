@@ -184,7 +184,8 @@ def test_the_token_is_read_anew_for_each_call_and_a_missing_one_is_told(token: P
         assert script.tokens == [None]
 
 
-def test_objects_of_another_host_are_fetched_and_sent_without_the_token(token: Path) -> None:
+def test_objects_of_another_host_are_fetched_and_sent_without_the_token(token: Path, tmp_path: Path) -> None:
+    file = tmp_path / "object"
     data = b"weights" * 1000
     digest = storage.digest(data)
     with (
@@ -192,20 +193,21 @@ def test_objects_of_another_host_are_fetched_and_sent_without_the_token(token: P
         serving(Answer(200)) as script,
         opened(script, token) as gateway,
     ):
-        assert gateway.fetch(f"{store.url}/bucket/object?signature=s", digest, len(data)) == data
+        gateway.fetch(f"{store.url}/bucket/object?signature=s", digest, len(data), file)
+        assert file.read_bytes() == data
         gateway.put(f"{store.url}/bucket/other", data, offset=3000)
         assert store.tokens == [None, None]
         method, _, headers, body = store.seen[1]
         assert (method, body, headers["content-range"]) == ("PUT", data[3000:], "bytes 3000-6999/7000")
         store.answers = [Answer(200, data + b"more")]
         with pytest.raises(IntegrityError, match="more than the 7,000 bytes"):
-            gateway.fetch(f"{store.url}/bucket/object", digest, len(data))
+            gateway.fetch(f"{store.url}/bucket/object", digest, len(data), file)
         store.answers = [Answer(200, data[:-1] + b"!")]
         with pytest.raises(IntegrityError, match="were promised"):
-            gateway.fetch(f"{store.url}/bucket/object", digest, len(data))
+            gateway.fetch(f"{store.url}/bucket/object", digest, len(data), file)
         store.answers = [Answer(403, b"")]
         with pytest.raises(GatewayError) as caught:
-            gateway.fetch(f"{store.url}/bucket/object?signature=s", digest, len(data))
+            gateway.fetch(f"{store.url}/bucket/object?signature=s", digest, len(data), file)
         assert "signature" not in str(caught.value)
 
 

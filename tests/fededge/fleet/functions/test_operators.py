@@ -25,12 +25,16 @@ def test_a_token_tells_whose_it_is(registry: Registry) -> None:
     found = operators.token_of(registry, made.token, NOW + 1.0)
     assert found is not None
     assert (found.id, found.tenant, found.name, found.scope) == (made.id, TENANT, "ci", "operator")
-    (listed,) = operators.listing(registry, TENANT).items
-    assert listed.last_used == NOW + 1.0
-    operators.token_of(registry, made.token, NOW + 30.0)
-    assert operators.listing(registry, TENANT).items == [listed]
-    operators.token_of(registry, made.token, NOW + 61.0)
-    assert operators.listing(registry, TENANT).items[0].last_used == NOW + 61.0
+
+
+def test_a_token_tells_when_it_was_used(registry: Registry) -> None:
+    make_tenant(registry)
+    made = make(registry)
+    operators.used(registry, made.id, NOW + 1.0)
+    found = operators.token_of(registry, made.token, NOW + 2.0)
+    assert found is not None
+    assert found.last_used == NOW + 1.0
+    assert operators.listing(registry, TENANT).items == [found]
 
 
 def test_nobody_has_a_token_that_was_not_made(registry: Registry) -> None:

@@ -52,6 +52,7 @@ TENANTLESS = {
     # what tells the tenant
     "enroll",
     "token_of",
+    "used",
     # of tenants themselves
     "first_admin",
     "get_tenant",

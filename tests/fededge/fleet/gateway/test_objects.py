@@ -29,6 +29,8 @@ def test_an_object_is_there_once_it_is_whole_and_synced(files: Files) -> None:
     assert files.size("default", DIGEST, "site") is None
     assert not upload.finish([b""])
     assert upload.finish([DATA[4:]])
+    assert files.size("default", DIGEST, "site") is None
+    upload.settle()
     upload.close()
     assert files.size("default", DIGEST, "site") == len(DATA)
     assert files.path("default", DIGEST, "site").read_bytes() == DATA
@@ -89,6 +91,7 @@ def test_what_nobody_goes_on_sending_is_swept(files: Files) -> None:
 def test_an_object_is_removed_once(files: Files) -> None:
     upload = Upload(files, grant(), 0)
     assert upload.finish([DATA])
+    upload.settle()
     upload.close()
     for _ in range(2):
         files.remove("default", DIGEST, "site")

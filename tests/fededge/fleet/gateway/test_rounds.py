@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from fededge import storage
 from fededge.fleet.gateway.bell import Bells
 from fededge.fleet.registry.database import Registry
-from tests.gateway_client import SCHEMA, Client, Operator, stored
+from fededge.protocol import digests
+from tests.gateway_client import SCHEMA, Client, Operator, put, stored
 from tests.gateway_process import Gateway, token
 
 NUMBERS = itertools.count()
@@ -201,9 +203,31 @@ def test_what_was_not_asked_for_is_refused(admin: Operator, clients: list[Client
     assert reported(clients[0], assignment).outcome == "refused"
 
 
+def test_an_update_goes_to_the_place_that_came_with_the_assignment(
+    admin: Operator, clients: list[Client], round: str, gateway: Gateway
+) -> None:
+    admin.round(round, names(clients), goal=1)
+    first, second = (accepted(client) for client in clients)
+    untold = admin.http.put(first.upload, content=UPDATE)
+    assert (untold.status_code, untold.json()["reason"]) == (400, "MALFORMED")
+    told = {digests.HEADER: digests.to_header(storage.digest(b"others"))}
+    other = admin.http.put(first.upload, content=UPDATE, headers=told)
+    assert (other.status_code, other.json()["reason"]) == (422, "DIGEST")
+    assert put(first.upload, UPDATE, gateway.url).status_code == 201
+    digest = storage.digest(UPDATE)
+    request = {"type": "upload", "assignment": first.id, "digest": digest, "bytes": len(UPDATE)}
+    assert clients[0].ask(request).done
+    assert reported(clients[0], first, update=digest).outcome == "kept"
+    assert clients[1].hear().type == "cancel"
+    late = put(second.upload, UPDATE, gateway.url)
+    assert (late.status_code, late.json()["reason"]) == (409, "LATE")
+    assert reported(clients[1], second, update=digest).outcome == "late"
+
+
 def test_evaluations_report_counts(admin: Operator, clients: list[Client], round: str) -> None:
     admin.round(round, names(clients[:1]), kind="evaluate", update_bytes=None)
     assignment = accepted(clients[0])
+    assert assignment.upload is None
     assert reported(clients[0], assignment, counts={"correct": 7.0, "examples": 9.0}).outcome == "kept"
     items = admin("GET", f"/v1/rounds/{round}/reports")["items"]
     assert items[0]["counts"] == {"correct": 7.0, "examples": 9.0}
@@ -276,7 +300,13 @@ def test_who_stays_silent_is_moved_aside(tmp_path: Path, until: Any) -> None:
         admin = Operator(gateway.url, token(registry))
         client = admin.enroll("silent").join()
         admin.round("r", ["silent"])
-        until(lambda: admin("GET", "/v1/rounds/r")["state"] == "closed" or client.hear(60) is None)
+
+        def over() -> bool:
+            client.say({"type": "heartbeat"})  # it is there, and says nothing of its work
+            time.sleep(1.0)
+            return bool(admin("GET", "/v1/rounds/r")["state"] == "closed")
+
+        until(over)
         client.close()
         assert "did not answer" in admin("GET", "/v1/rounds/r")["failures"]["silent"]
         admin.close()

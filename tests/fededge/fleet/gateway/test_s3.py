@@ -72,6 +72,7 @@ def test_a_round_whose_objects_lie_in_a_bucket(store: str, tmp_path: Path) -> No
         for client in clients:
             assignment = client.hear()
             assert assignment.plan.url.startswith(store)
+            assert assignment.upload is None
             assert httpx.get(assignment.plan.url, trust_env=False).content == b"plan"
             told = {"assignment": assignment.id}
             report = {"type": "report", "update": update, "seconds": 1.0, "fetched": 11, **told}

@@ -131,6 +131,7 @@ def work_with(registry: Registry) -> None:
         enrollment.listing(registry, TENANT, NOW, **filters)
     made = operators.make(registry, TENANT, OperatorRequest(name="ci", scope="reader"), "admin", NOW)
     operators.token_of(registry, made.token, NOW)
+    operators.used(registry, made.id, NOW)
     operators.listing(registry, TENANT)
     operators.revoke(registry, TENANT, made.id, "admin", NOW)
     blobs.known(registry, TENANT, PLAN)
