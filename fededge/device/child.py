@@ -38,6 +38,7 @@ INHERITED = (
     "LANG",
     "LC_ALL",
     "LD_LIBRARY_PATH",
+    "OPENBLAS_CORETYPE",
     "PATH",
     "PYTHONPATH",
     "PYTHONUTF8",
